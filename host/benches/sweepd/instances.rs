@@ -1,0 +1,52 @@
+//! What a fresh instance costs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sweepd::domain::time::Clock;
+use sweepd::plugin::{Engine, ExecutorInstance};
+use sweepd::sandbox::{Gate, Lease};
+
+use super::report::{Report, median};
+use super::world;
+
+const ROUNDS: usize = 7;
+const EACH: usize = 500;
+
+pub(crate) fn measure(report: &mut Report) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _entered = runtime.enter();
+    let folder = world::folder();
+    let cache = world::folder();
+    let engine = Engine::new(Some(cache.path())).expect("an engine");
+    let generation = world::generation(&engine, "video-clear");
+    let job = Arc::new(world::job(world::component("video-clear"), folder.path(), 1));
+    let (gate, clock) = (Gate::new(Lease::endless()), Clock::system());
+    let start = || ExecutorInstance::start(&job, &generation, &gate, &clock).expect("an instance");
+
+    let (mut alone, mut called) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        for _ in 0..EACH {
+            drop(start());
+        }
+        alone.push(began.elapsed().as_secs_f64() * 1e6 / EACH as f64);
+        world::make_files(folder.path(), EACH, 0, false);
+        let began = Instant::now();
+        for number in 0..EACH {
+            start().execute(&world::task(number)).expect("no crash").expect("no failure");
+        }
+        called.push(began.elapsed().as_secs_f64() * 1e6 / EACH as f64);
+    }
+    report.at_most("instantiate, mounts opened", median(alone), 20.0, "µs", String::new());
+    report.at_most("fresh instance and one call", median(called), 80.0, "µs", "one file removed".to_owned());
+
+    let mut cached = Vec::new();
+    for _ in 0..ROUNDS * 3 {
+        let began = Instant::now();
+        drop(world::generation(&engine, "video-clear"));
+        cached.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    let size = std::fs::metadata(world::component("video-clear")).expect("the component").len();
+    report.at_most("load a component from the cache", median(cached), 2.0, "ms", format!("{size} bytes"));
+}

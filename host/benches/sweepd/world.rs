@@ -1,0 +1,90 @@
+//! What the measures share: real components, real folders, a job.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sweepd::domain::job::{Isolation, JobName, JobSpec, Limits, Mount, Rights};
+use sweepd::domain::retry::RetryPolicy;
+use sweepd::domain::task::{ClaimedTask, Fence, Key, TaskId};
+use sweepd::domain::time::{Clock, Timestamp};
+use sweepd::plugin::{Engine, Generation, Plugin};
+use tempfile::TempDir;
+
+/// A component that `cargo xtask plugins` built.
+pub(crate) fn component(name: &str) -> PathBuf {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/plugins")).join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is missing: run `cargo xtask plugins`", path.display());
+    path
+}
+
+/// A folder on the disk that the target folder is on: a temporary one may be in memory.
+pub(crate) fn folder() -> TempDir {
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+    tempfile::Builder::new().prefix("bench-").tempdir_in(target).expect("a folder can be made")
+}
+
+/// The number that bench keys carry.
+pub(crate) fn key(number: usize) -> String {
+    format!("video-{number:06}")
+}
+
+/// Makes `count` files of `size` bytes; with `synced`, their blocks are on the disk.
+pub(crate) fn make_files(folder: &Path, count: usize, size: usize, synced: bool) {
+    let bytes = vec![7; size];
+    for number in 0..count {
+        let mut file = File::create(folder.join(key(number))).expect("a file can be made");
+        file.write_all(&bytes).expect("a file can be written");
+    }
+    if synced {
+        rustix::fs::syncfs(File::open(folder).expect("the folder opens")).expect("the disk syncs");
+    }
+}
+
+/// A job over one folder, with the defaults that users get.
+pub(crate) fn job(plugin: PathBuf, folder: &Path, concurrency: usize) -> JobSpec {
+    JobSpec {
+        name: JobName::new("bench").expect("a name"),
+        plugin,
+        interval: Duration::from_secs(3),
+        capacity: 500,
+        concurrency,
+        max_sweep: Duration::from_secs(30),
+        max_postponed: Duration::from_hours(24),
+        mounts: vec![Mount { host: folder.to_owned(), guest: "/".to_owned(), rights: Rights::Rw }],
+        limits: Limits {
+            memory: 64 << 20,
+            dispatch_deadline: Duration::from_secs(10),
+            task_deadline: Duration::from_secs(30),
+            output: 64 << 10,
+            tasks_per_instance: 10_000,
+        },
+        retry: RetryPolicy { max_attempts: 5, backoff: Duration::from_secs(5), max_backoff: Duration::from_mins(1) },
+        isolation: Isolation::Thread,
+        config: BTreeMap::new(),
+    }
+}
+
+/// A claimed task, as a sweep would hand it to an executor.
+pub(crate) fn task(number: usize) -> ClaimedTask {
+    ClaimedTask {
+        id: TaskId(number as u64),
+        fence: Fence(1),
+        key: Key::new(key(number)).expect("a key"),
+        payload: None,
+        attempt: 1,
+        losses: 0,
+        enqueued_at: Timestamp(0),
+        postponed_since: None,
+    }
+}
+
+/// A generation of a built component.
+pub(crate) fn generation(engine: &Engine, name: &str) -> Arc<Generation> {
+    let bytes = fs::read(component(name)).expect("the component reads");
+    let plugin = Plugin::load(engine, &bytes).expect("the component loads");
+    Arc::new(Generation { number: 1, plugin, loaded_at: Clock::system().now(), kept: false })
+}

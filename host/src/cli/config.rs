@@ -1,0 +1,104 @@
+//! `sweepd config`: whether the configuration is right, and what it means.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use bytesize::ByteSize;
+use clap::Subcommand;
+use humantime::format_duration;
+
+use crate::config::{Backend, Config};
+use crate::domain::job::{JobSpec, Rights};
+
+use super::error::CliError;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check the configuration and show what it means
+    ///
+    /// Reads the file and the SWEEPD_… of the environment, and starts nothing.
+    /// Exit code 0: the host would start with it, perhaps with a warning; 1: it
+    /// would not, and all that is wrong is told.
+    Check,
+}
+
+/// Shows a configuration that was found right.
+pub(super) fn check(config: &Config) -> Result<ExitCode, CliError> {
+    let mut out = io::stdout().lock();
+    write(&mut out, config)?;
+    for warning in warnings(config) {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(out: &mut impl Write, config: &Config) -> io::Result<()> {
+    let Backend::Sqlite(database) = &config.database.backend;
+    writeln!(out, "ok: {}", config.file.display())?;
+    writeln!(out, "node      {}", config.node)?;
+    writeln!(out, "listens   http://{}", config.server.listen)?;
+    if let Some(job) = &config.server.video_delete_record {
+        writeln!(out, "          /video-delete-record/{{id}} queues for {job}")?;
+    }
+    writeln!(out, "database  {}", database.display())?;
+    writeln!(out, "state     {}", config.state.display())?;
+    writeln!(out, "cache     {}", config.cache.display())?;
+    config.jobs.iter().try_for_each(|job| write_job(out, job))
+}
+
+fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
+    writeln!(out, "job       {}", job.name)?;
+    writeln!(out, "  plugin  {}", job.plugin.display())?;
+    for mount in &job.mounts {
+        let rights = if mount.rights == Rights::Rw { "rw" } else { "ro" };
+        writeln!(out, "  mount   {} at {} ({rights})", mount.host.display(), mount.guest)?;
+    }
+    writeln!(
+        out,
+        "  sweeps  every {}, {} tasks a batch, {} executors",
+        format_duration(job.interval),
+        job.capacity,
+        job.concurrency
+    )?;
+    writeln!(
+        out,
+        "  limits  {} of memory, {} a task, {} a dispatch",
+        ByteSize(job.limits.memory).display().iec(),
+        format_duration(job.limits.task_deadline),
+        format_duration(job.limits.dispatch_deadline)
+    )?;
+    writeln!(
+        out,
+        "  retry   {} attempts, {} to {} apart",
+        job.retry.max_attempts,
+        format_duration(job.retry.backoff),
+        format_duration(job.retry.max_backoff)
+    )?;
+    job.config.iter().try_for_each(|(key, value)| writeln!(out, "  config  {key} = {value:?}"))
+}
+
+/// What a host would start with, though it is hardly meant.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for job in &config.jobs {
+        let name = &job.name;
+        match std::fs::metadata(&job.plugin) {
+            Ok(plugin) if plugin.is_file() => {}
+            Ok(_) => warnings.push(format!("job {name}: {} is no file", job.plugin.display())),
+            Err(error) => warnings.push(format!(
+                "job {name}: the plugin {} cannot be read ({error}); the job starts when it is there",
+                job.plugin.display()
+            )),
+        }
+        if job.mounts.is_empty() {
+            warnings.push(format!("job {name}: no mounts, its plugin sees no files"));
+        }
+    }
+    if !config.server.listen.ip().is_loopback() {
+        warnings.push(format!(
+            "server.listen: {} can be reached from other machines, and the API has no authentication",
+            config.server.listen
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,166 @@
+//! Why a command was not done, and how a person is told.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use crate::config::{ConfigError, nearest};
+use crate::store::StoreError;
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The host did not start.
+    #[error(transparent)]
+    Run(#[from] super::run::RunError),
+    /// The queue did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A plugin file cannot be looked at.
+    #[error(transparent)]
+    Inspect(#[from] crate::plugin::inspect::InspectError),
+    /// No such job is configured.
+    #[error("there is no job `{name}` in the configuration")]
+    UnknownJob {
+        /// What was asked for.
+        name: String,
+        /// The nearest one, or all.
+        hint: String,
+    },
+    /// Neither a host nor a queue is there.
+    #[error("no host answers at {listen}, and there is no queue yet at {}", queue.display())]
+    NothingThere {
+        /// Where a host would listen.
+        listen: std::net::SocketAddr,
+        /// Where the queue would be.
+        queue: std::path::PathBuf,
+    },
+    /// The filter of `--log` cannot be read.
+    #[error("`{filter}` is no log filter: {source}")]
+    Log {
+        /// What was given.
+        filter: String,
+        /// Why not.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Standard input or output failed.
+    #[error("{0} failed")]
+    Stream(&'static str, #[source] io::Error),
+    /// The asynchronous runtime could not be started.
+    #[error("cannot start threads")]
+    Runtime(#[source] io::Error),
+}
+
+impl From<io::Error> for CliError {
+    fn from(source: io::Error) -> Self {
+        Self::Stream("writing to standard output", source)
+    }
+}
+
+impl CliError {
+    /// `name` is no job of `known`.
+    pub(super) fn unknown_job<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let hint = match nearest(name, known.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its jobs: {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        Self::UnknownJob { name: name.to_owned(), hint }
+    }
+
+    /// Tells it on standard error; the process ends with what this answers.
+    pub(super) fn report(&self) -> ExitCode {
+        // Whoever read the output has enough of it: `sweepd status | head -1`.
+        if matches!(self, Self::Stream(_, error) if error.kind() == ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
+        // Where standard error is closed, the exit code still tells.
+        let _ = io::stderr().lock().write_all(self.text().as_bytes());
+        ExitCode::from(if matches!(self, Self::Log { .. }) { 2 } else { 1 })
+    }
+
+    fn text(&self) -> String {
+        if let Self::Config(ConfigError::Invalid { problems }) = self {
+            let told = problems.iter().map(|problem| paragraph(&problem.to_string(), problem.help.as_deref()));
+            return told.collect();
+        }
+        paragraph(&with_causes(self), self.help().as_deref())
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Config(ConfigError::Read { .. }) => Some(
+                "name the file with --config or SWEEPD_CONFIG; examples/video-clear/sweepd.toml is one to start from"
+                    .to_owned(),
+            ),
+            Self::UnknownJob { hint, .. } => Some(hint.clone()),
+            Self::NothingThere { .. } => Some("start the host: sweepd run".to_owned()),
+            Self::Store(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {
+                Some("repeat the command: what is queued already is not queued twice".to_owned())
+            }
+            Self::Log { .. } => Some("try `info`, or `warn,sweepd::runner=debug`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn paragraph(message: &str, help: Option<&str>) -> String {
+    let help = help.map_or_else(String::new, |help| format!("  help: {help}\n"));
+    format!("error: {message}\n{help}")
+}
+
+/// An error and its causes, unless it already tells them itself.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::config::{Place, Problem};
+
+    use super::*;
+
+    #[test]
+    fn errors_as_people_see_them() {
+        let place = Place::File { path: PathBuf::from("sweepd.toml"), line: Some(3), column: None };
+        let problem = |key: &str, help: Option<&str>| Problem {
+            place: place.clone(),
+            key: key.to_owned(),
+            message: "is wrong".to_owned(),
+            help: help.map(str::to_owned),
+        };
+        let problems = vec![problem("`a`", Some("put it right")), problem("`b`", None)];
+        assert_eq!(
+            CliError::from(ConfigError::Invalid { problems }).text(),
+            "error: sweepd.toml:3: `a`: is wrong\n  help: put it right\nerror: sweepd.toml:3: `b`: is wrong\n"
+        );
+        let read = ConfigError::Read { path: PathBuf::from("x.toml"), source: ErrorKind::NotFound.into() };
+        let text = CliError::from(read).text();
+        assert!(
+            text.starts_with("error: cannot read the configuration file x.toml: entity not found\n  help: "),
+            "{text}"
+        );
+        let unknown = CliError::unknown_job("video-cleer", ["video-clear", "other"].into_iter());
+        assert_eq!(
+            unknown.text(),
+            "error: there is no job `video-cleer` in the configuration\n  help: did you mean `video-clear`?\n"
+        );
+        assert_eq!(
+            CliError::unknown_job("x", ["aaaa", "bbbb"].into_iter()).help().as_deref(),
+            Some("its jobs: aaaa, bbbb")
+        );
+    }
+}

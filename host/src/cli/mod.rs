@@ -1,0 +1,188 @@
+//! The command line: one file a command, and what all of them share.
+//!
+//! Standard output has what was asked for, standard error has the log, progress
+//! and errors. Exit codes: 0 done, 1 not done (or not all of it), 2 wrong usage
+//! or, by `status --check`, something is wrong.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+
+mod compile;
+mod config;
+mod enqueue;
+mod error;
+mod lines;
+mod logging;
+mod plugin;
+mod run;
+mod status;
+mod store;
+mod table;
+
+use error::CliError;
+
+/// How long the threads of a finished command may take to end.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// A job host whose jobs are WebAssembly components.
+///
+/// sweepd keeps a queue of tasks and runs each through the plugin of its job: a
+/// policy in WebAssembly that sees only the directories it was given. Replace
+/// the plugin's file, and the next batch runs the new policy.
+#[derive(Debug, Parser)]
+#[command(name = "sweepd", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_long_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sweepd config check                       is sweepd.toml right, and what does it mean?
+  sweepd run                                start the host
+  sweepd enqueue video-clear holiday.mp4    ask for a video to be deleted
+  sweepd status                             jobs, backlog, plugins, errors
+
+Exit codes: 0 done, 1 not done or not all of it, 2 wrong usage (status --check: something is wrong).
+Every value of the configuration can be set by SWEEPD_…: docs/reference/config.md.";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Global {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", env = "SWEEPD_CONFIG", default_value = "sweepd.toml")]
+    config: PathBuf,
+
+    /// What to log: off, error, warn, info, debug, trace, or by module, such as `info,sweepd::store=debug`
+    /// [default: info for run, else warn]
+    #[arg(long, global = true, value_name = "FILTER", env = "SWEEPD_LOG", hide_env_values = true)]
+    log: Option<String>,
+
+    /// How to log, on standard error; auto is human on a terminal, JSON otherwise
+    #[arg(long, global = true, value_name = "FORMAT", env = "SWEEPD_LOG_FORMAT", default_value = "auto")]
+    log_format: logging::Format,
+}
+
+impl Global {
+    fn load(&self) -> Result<Config, CliError> {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+        Ok(Config::load(&self.config, variables)?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the host
+    ///
+    /// Runs until SIGTERM or ctrl-c: then running tasks may finish within
+    /// `shutdown_grace`, the rest is put back. A second signal ends it at once.
+    Run,
+
+    /// Queue tasks for a job
+    Enqueue(enqueue::EnqueueArgs),
+
+    /// Show jobs, backlog, plugins and errors
+    Status(status::StatusArgs),
+
+    /// Look at plugin files
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+
+    /// Compile the component on standard input into the cache
+    #[command(hide = true)]
+    Compile(compile::CompileArgs),
+}
+
+/// Runs what the command line asks for; the process ends with what it answers.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    dispatch(cli).unwrap_or_else(|error| error.report())
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
+    let Cli { global, command } = cli;
+    let usual = if matches!(command, Command::Run) { "info" } else { "warn" };
+    if let Command::Compile(args) = command {
+        return Ok(compile::compile(&args));
+    }
+    logging::init(global.log.as_deref().unwrap_or(usual), global.log_format)?;
+    match command {
+        Command::Run => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_multi_thread(), async { Ok(run::run(config).await?) })
+        }
+        Command::Enqueue(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), enqueue::enqueue(config, args))
+        }
+        Command::Status(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), status::status(config, args))
+        }
+        Command::Plugin(plugin::PluginCommand::Inspect(args)) => plugin::inspect(&args),
+        Command::Config(config::ConfigCommand::Check) => config::check(&global.load()?),
+        Command::Compile(_) => unreachable!("it was done above, before anything that it does not need"),
+    }
+}
+
+fn block_on(
+    mut runtime: tokio::runtime::Builder,
+    command: impl Future<Output = Result<ExitCode, CliError>>,
+) -> Result<ExitCode, CliError> {
+    let runtime = runtime.enable_all().build().map_err(CliError::Runtime)?;
+    let code = runtime.block_on(command);
+    runtime.shutdown_timeout(AFTER);
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_understood() {
+        for good in [
+            "sweepd run --config x.toml",
+            "sweepd --log debug --log-format json run",
+            "sweepd enqueue video-clear a b -",
+            "sweepd enqueue video-clear --priority high --run-at 2026-01-01T00:00:00Z -- -rf",
+            "sweepd status --json --check",
+            "sweepd plugin inspect --json a.wasm",
+            "sweepd config check",
+            "sweepd compile --cache /tmp/c",
+        ] {
+            assert!(Cli::try_parse_from(good.split(' ')).is_ok(), "{good}");
+        }
+        for bad in [
+            "sweepd",
+            "sweepd enqueue video-clear",
+            "sweepd enqueue video-clear --priority top a",
+            "sweepd enqueue video-clear --run-at soon a",
+            "sweepd plugin inspect",
+            "sweepd --log-format xml run",
+        ] {
+            assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");
+        }
+    }
+}

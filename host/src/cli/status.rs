@@ -1,0 +1,250 @@
+//! `sweepd status`: the jobs as the running host sees them, or as the queue
+//! holds them while no host is running.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::{Backend, Config};
+use crate::domain::time::Timestamp;
+use crate::store::At;
+
+use super::error::CliError;
+use super::{store, table};
+
+/// How long the host may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How to show it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Asks the host at server.listen; where none answers, shows what the queue holds.
+
+Exit codes: 0 shown, 1 not shown. With --check also 2: no host answers, a job is
+paused, has no plugin that serves, or its plugin file was refused.
+
+Examples:
+  sweepd status
+  sweepd status --json | jq '.jobs[].backlog'
+  sweepd status --check > /dev/null || echo 'look at sweepd'")]
+pub(super) struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Exit with 2 where something is wrong, and say what
+    #[arg(long)]
+    check: bool,
+}
+
+/// What is shown: what a host says, as far as this version knows it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct View {
+    pub(super) running: bool,
+    pub(super) version: Option<String>,
+    pub(super) node: Option<String>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) jobs: Vec<JobView>,
+}
+
+/// One job.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct JobView {
+    pub(super) name: String,
+    pub(super) paused: Option<String>,
+    pub(super) backlog: BacklogView,
+    pub(super) slot: SlotView,
+    pub(super) last_error: Option<EventView>,
+}
+
+/// Its tasks.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct BacklogView {
+    pub(super) pending: u64,
+    pub(super) running: u64,
+    pub(super) dead: u64,
+    pub(super) more: bool,
+    pub(super) oldest_due: Option<Timestamp>,
+}
+
+/// Its plugin.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SlotView {
+    pub(super) generation: Option<GenerationView>,
+    pub(super) error: Option<EventView>,
+}
+
+/// What serves.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct GenerationView {
+    pub(super) number: u64,
+    pub(super) digest: String,
+    pub(super) loaded_at: Timestamp,
+    pub(super) kept: bool,
+}
+
+/// Something that was said.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EventView {
+    pub(super) at: Timestamp,
+    pub(super) message: String,
+}
+
+/// Shows the status.
+pub(super) async fn status(config: Config, args: StatusArgs) -> Result<ExitCode, CliError> {
+    let document = match ask(config.server.listen) {
+        Ok(mut document) => {
+            document["running"] = json!(true);
+            document
+        }
+        Err(why) => {
+            let text = format!("no host answers at {}: {why}; this is what the queue holds", config.server.listen);
+            let document = from_store(&config).await?;
+            let _ = writeln!(io::stderr(), "{text}");
+            document
+        }
+    };
+    let view = View::deserialize(&document).unwrap_or_default();
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &document).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        let now = crate::domain::time::Clock::system().now();
+        write!(out, "{}", table::render(&view, now, io::stdout().is_terminal()))?;
+    }
+    if args.check {
+        let wrong = wrong_with(&view);
+        for line in &wrong {
+            let _ = writeln!(io::stderr(), "wrong: {line}");
+        }
+        return Ok(ExitCode::from(if wrong.is_empty() { 0 } else { 2 }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `--check` counts as wrong: what keeps tasks from being run. Tasks that
+/// failed are the plugin's business, and no reason to wake anybody.
+fn wrong_with(view: &View) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if !view.running {
+        wrong.push("no host answers".to_owned());
+        return wrong;
+    }
+    for JobView { name, paused, slot, .. } in &view.jobs {
+        wrong.extend(paused.as_ref().map(|reason| format!("{name} is paused: {reason}")));
+        if slot.generation.is_none() {
+            wrong.push(format!("{name} has no plugin that serves"));
+        }
+        wrong.extend(slot.error.as_ref().map(|error| format!("{name}: its plugin file: {}", error.message)));
+    }
+    wrong
+}
+
+/// Asks the host; the error says in words why not.
+fn ask(listen: SocketAddr) -> Result<Value, String> {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(PATIENCE))
+        .http_status_as_error(false)
+        // It is this machine: no proxy knows the way.
+        .proxy(None)
+        .build();
+    let url = format!("http://{}/v1/jobs", reachable(listen));
+    let mut answer = config.new_agent().get(&url).call().map_err(|error| match error {
+        ureq::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    })?;
+    let status = answer.status();
+    let document: Value = answer.body_mut().read_json().map_err(|_| "what answers there is no sweepd".to_owned())?;
+    if !status.is_success() {
+        return Err(document["detail"].as_str().map_or_else(|| status.to_string(), str::to_owned));
+    }
+    if document["jobs"].is_array() { Ok(document) } else { Err("what answers there is no sweepd".to_owned()) }
+}
+
+/// Where to reach a server that listens everywhere.
+fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listen
+}
+
+/// The same document, as far as the queue alone knows it.
+async fn from_store(config: &Config) -> Result<Value, CliError> {
+    #[derive(Serialize)]
+    struct Job {
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        paused: Option<String>,
+        backlog: crate::domain::status::Backlog,
+    }
+
+    let Backend::Sqlite(queue) = &config.database.backend;
+    if !queue.exists() {
+        return Err(CliError::NothingThere { listen: config.server.listen, queue: queue.clone() });
+    }
+    let store = store::open(config)?;
+    let mut jobs = Vec::new();
+    for spec in &config.jobs {
+        let row = store.register_job(&spec.name).await?;
+        let backlog = store.backlog(row.id, At::Server).await?;
+        jobs.push(Job { name: spec.name.to_string(), paused: row.paused, backlog });
+    }
+    store.close().await;
+    Ok(json!({ "running": false, "jobs": jobs }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(document: &Value) -> View {
+        View::deserialize(document).expect("a view")
+    }
+
+    #[test]
+    fn what_counts_as_wrong() {
+        let serving = json!({ "generation": { "number": 1, "digest": "ab", "loaded_at": 1, "kept": false } });
+        let refused = json!({ "generation": serving["generation"], "error": { "at": 1, "message": "half a file" } });
+        let document = |running: bool, job: Value| json!({ "running": running, "jobs": [job] });
+        for (document, wrong) in [
+            (document(true, json!({ "name": "a", "slot": serving, "backlog": { "dead": 5 } })), 0),
+            (document(true, json!({ "name": "a", "slot": serving, "paused": "lunch" })), 1),
+            (document(true, json!({ "name": "a", "slot": { "file": "x" } })), 1),
+            (document(true, json!({ "name": "a", "slot": refused })), 1),
+            (document(false, json!({ "name": "a" })), 1),
+        ] {
+            assert_eq!(wrong_with(&view(&document)).len(), wrong, "{document}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_asked_where_it_can_be_reached() {
+        for (listen, asked) in [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")]
+        {
+            assert_eq!(reachable(listen.parse().expect("an address")).to_string(), asked);
+        }
+    }
+
+    #[test]
+    fn nobody_there_is_told() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        assert!(ask(address).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! The table of `sweepd status`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::domain::time::Timestamp;
+
+use super::status::{BacklogView, JobView, View};
+
+/// The status for people: a line about the host, a row a job, and what is to be
+/// known besides.
+pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
+    let mut text = String::new();
+    if view.running {
+        let version = view.version.as_deref().unwrap_or("?");
+        let node = view.node.as_deref().unwrap_or("?");
+        let up = view.started_at.map_or_else(|| "?".to_owned(), |started| ago(now, started));
+        let _ = writeln!(text, "sweepd {version} on {node}, up {up}");
+    }
+    let mut table = Table::new();
+    table.load_preset(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
+    table.set_header(["JOB", "STATE", "PENDING", "RUNNING", "DEAD", "OLDEST DUE", "GENERATION", "LOADED"]);
+    for column in 2..=4 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for job in &view.jobs {
+        table.add_row(row(job, now, view.running));
+    }
+    for line in table.lines() {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    for job in &view.jobs {
+        notes(&mut text, job, now);
+    }
+    text
+}
+
+fn row(job: &JobView, now: Timestamp, running: bool) -> [String; 8] {
+    let BacklogView { pending, running: claimed, dead, more, oldest_due } = &job.backlog;
+    let plus = if *more { "+" } else { "" };
+    let generation = job.slot.generation.as_ref();
+    [
+        job.name.clone(),
+        state(job, running).to_owned(),
+        format!("{pending}{plus}"),
+        format!("{claimed}{plus}"),
+        format!("{dead}{plus}"),
+        oldest_due.map_or_else(|| "-".to_owned(), |due| ago(now, due)),
+        generation.map_or_else(
+            || "-".to_owned(),
+            |serving| {
+                let digest: String = serving.digest.chars().take(12).collect();
+                format!("{} ({digest})", serving.number)
+            },
+        ),
+        generation.map_or_else(|| "-".to_owned(), |serving| ago(now, serving.loaded_at)),
+    ]
+}
+
+fn state(job: &JobView, running: bool) -> &'static str {
+    match (running, &job.paused, &job.slot.generation) {
+        (_, Some(_), _) => "paused",
+        (false, None, _) => "stopped",
+        (true, None, None) => "no plugin",
+        (true, None, Some(_)) => "serving",
+    }
+}
+
+fn notes(text: &mut String, job: &JobView, now: Timestamp) {
+    let name = &job.name;
+    if let Some(reason) = &job.paused {
+        let _ = writeln!(text, "{name}: paused: {reason}");
+    }
+    if let Some(error) = &job.slot.error {
+        let _ =
+            writeln!(text, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message);
+    }
+    if job.slot.generation.as_ref().is_some_and(|serving| serving.kept) {
+        let _ = writeln!(text, "{name}: an earlier generation serves, kept in the state folder");
+    }
+    if let Some(error) = &job.last_error {
+        let _ = writeln!(text, "{name}: last error ({} ago): {}", ago(now, error.at), error.message);
+    }
+}
+
+/// How long ago something was, in its one or two largest units.
+fn ago(now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.since(then).as_secs();
+    let rounded = match seconds {
+        0..3600 => seconds,
+        3600..86_400 => seconds / 60 * 60,
+        _ => seconds / 3600 * 3600,
+    };
+    humantime::format_duration(Duration::from_secs(rounded)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize as _;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_people_see() {
+        let document = json!({
+            "running": true, "version": "0.1.0", "node": "n1", "started_at": 0,
+            "jobs": [{
+                "name": "video-clear", "backlog": { "pending": 12, "running": 2, "dead": 1, "more": true, "oldest_due": 60_000 },
+                "slot": {
+                    "generation": { "number": 2, "digest": "0123456789abcdef", "loaded_at": 0, "kept": true },
+                    "error": { "at": 119_000, "message": "half a file" },
+                },
+                "last_error": { "at": 118_000, "message": "cannot remove x" },
+            }, { "name": "b", "paused": "lunch" }],
+        });
+        let view = View::deserialize(&document).expect("a view");
+        let text = render(&view, Timestamp(120_000), false);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0].join(" "), "sweepd 0.1.0 on n1, up 2m");
+        assert_eq!(lines[2].join(" "), "video-clear serving 12+ 2+ 1+ 1m 2 (0123456789ab) 2m");
+        assert_eq!(lines[3].join(" "), "b paused 0 0 0 - - -");
+        assert_eq!(
+            text.lines().skip(4).collect::<Vec<_>>(),
+            [
+                "video-clear: the plugin file does not serve (1s ago): half a file",
+                "video-clear: an earlier generation serves, kept in the state folder",
+                "video-clear: last error (2s ago): cannot remove x",
+                "b: paused: lunch",
+            ]
+        );
+    }
+}

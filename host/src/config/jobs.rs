@@ -1,0 +1,138 @@
+//! `[[job]]`: one checked [`JobSpec`] each.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::job::{Isolation, JobName, JobSpec, Limits};
+use crate::domain::retry::RetryPolicy;
+
+use super::mounts::{self, Protected};
+use super::paths::absolute;
+use super::raw::{RawJob, RawLimits, RawRetry};
+use super::resolved::{LONGEST, Resolver, text};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// All jobs that are right; what is wrong with the others is reported.
+pub(super) fn resolve(resolver: &mut Resolver, raw: Vec<RawJob>, mut protected: Vec<Protected>) -> Vec<JobSpec> {
+    if raw.is_empty() {
+        let help = "write at least [[job]], name = \"video-clear\", plugin = \"plugins/video-clear.wasm\"";
+        resolver.refuse("job", "there is no job".to_owned(), Some(help.to_owned()));
+    }
+    for job in &raw {
+        if let Some(plugin) = &job.plugin {
+            let what = format!("the plugin of job `{}`", job.name.as_deref().unwrap_or("?"));
+            protected.extend(Protected::file(&what, &absolute(resolver.folder(), plugin)));
+        }
+    }
+    let mut jobs: Vec<JobSpec> = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let path = format!("job[{index}]");
+        resolver.enter_job(raw.name.clone());
+        let Some(job) = one(resolver, &path, raw, &protected) else { continue };
+        if jobs.iter().any(|other| other.name == job.name) {
+            let message = format!("there are two jobs `{}`", job.name);
+            resolver.refuse(&format!("{path}.name"), message, Some("give each job its own name".to_owned()));
+        } else {
+            jobs.push(job);
+        }
+    }
+    resolver.enter_job(None);
+    jobs
+}
+
+fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]) -> Option<JobSpec> {
+    let at = |key: &str| format!("{path}.{key}");
+    let name = name(resolver, path, raw.name);
+    let plugin = plugin(resolver, path, raw.plugin.as_deref());
+    let spec = JobSpec {
+        interval: resolver.duration(&at("interval"), raw.interval.as_deref(), 10 * MILLISECOND..=LONGEST),
+        capacity: resolver.integer(&at("capacity"), raw.capacity, 1..=10_000),
+        concurrency: resolver.integer(&at("concurrency"), raw.concurrency, 1..=256) as usize,
+        max_sweep: resolver.duration(&at("max_sweep"), raw.max_sweep.as_deref(), 10 * MILLISECOND..=LONGEST),
+        max_postponed: resolver.duration(&at("max_postponed"), raw.max_postponed.as_deref(), SECOND..=LONGEST),
+        mounts: mounts::resolve(resolver, &at("mounts"), raw.mounts, protected),
+        limits: limits(resolver, &at("limits"), &raw.limits),
+        retry: retry(resolver, &at("retry"), &raw.retry),
+        isolation: isolation(resolver, &at("isolation"), raw.isolation.as_deref()),
+        config: values(raw.config),
+        name: name?,
+        plugin: plugin?,
+    };
+    Some(spec)
+}
+
+fn name(resolver: &mut Resolver, path: &str, raw: Option<String>) -> Option<JobName> {
+    let Some(raw) = raw else {
+        resolver.missing(path, "name", "name = \"video-clear\"");
+        return None;
+    };
+    JobName::new(raw).map_err(|error| resolver.refuse(&format!("{path}.name"), error.to_string(), None)).ok()
+}
+
+fn plugin(resolver: &mut Resolver, path: &str, raw: Option<&str>) -> Option<PathBuf> {
+    match raw {
+        None => resolver.missing(path, "plugin", "plugin = \"plugins/video-clear.wasm\""),
+        Some("") => resolver.refuse(&format!("{path}.plugin"), "is empty".to_owned(), None),
+        Some(file) => return Some(absolute(resolver.folder(), file)),
+    }
+    None
+}
+
+fn limits(resolver: &mut Resolver, path: &str, raw: &RawLimits) -> Limits {
+    let at = |key: &str| format!("{path}.{key}");
+    Limits {
+        memory: resolver.size(&at("memory"), raw.memory.as_deref(), MIB..=64 * GIB),
+        dispatch_deadline: resolver.duration(
+            &at("dispatch_deadline"),
+            raw.dispatch_deadline.as_deref(),
+            10 * MILLISECOND..=LONGEST,
+        ),
+        task_deadline: resolver.duration(
+            &at("task_deadline"),
+            raw.task_deadline.as_deref(),
+            10 * MILLISECOND..=LONGEST,
+        ),
+        output: resolver.size(&at("output"), raw.output.as_deref(), 0..=64 * MIB),
+        tasks_per_instance: resolver.integer(&at("tasks_per_instance"), raw.tasks_per_instance, 1..=1_000_000_000),
+    }
+}
+
+fn retry(resolver: &mut Resolver, path: &str, raw: &RawRetry) -> RetryPolicy {
+    let at = |key: &str| format!("{path}.{key}");
+    let policy = RetryPolicy {
+        max_attempts: resolver.integer(&at("max_attempts"), raw.max_attempts, 1..=1_000_000),
+        backoff: resolver.duration(&at("backoff"), raw.backoff.as_deref(), MILLISECOND..=LONGEST),
+        max_backoff: resolver.duration(&at("max_backoff"), raw.max_backoff.as_deref(), MILLISECOND..=LONGEST),
+    };
+    if policy.max_backoff < policy.backoff {
+        let help = "make max_backoff at least as long as backoff";
+        resolver.refuse(&at("max_backoff"), "is shorter than `backoff`".to_owned(), Some(help.to_owned()));
+    }
+    policy
+}
+
+fn isolation(resolver: &mut Resolver, path: &str, raw: Option<&str>) -> Isolation {
+    match text(path, raw) {
+        "thread" => Isolation::Thread,
+        "task" => Isolation::Task,
+        other => {
+            let help = "\"thread\" keeps an instance from task to task, \"task\" makes a fresh one for each";
+            resolver.refuse(path, format!("`{other}` is no isolation"), Some(help.to_owned()));
+            Isolation::Task
+        }
+    }
+}
+
+fn values(raw: toml::Table) -> BTreeMap<String, String> {
+    raw.into_iter()
+        .map(|(key, value)| match value {
+            toml::Value::String(text) => (key, text),
+            other => (key, other.to_string()),
+        })
+        .collect()
+}

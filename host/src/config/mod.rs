@@ -1,0 +1,41 @@
+//! The configuration: one file, overridden by the environment, checked as a
+//! whole before anything starts.
+//!
+//! Steps, each in its own module: `origins` parses the file, `env` lays
+//! `SWEEPD_…` over it, `check` compares names and types with `schema`, the one
+//! list of keys, `raw` holds what was written, and `resolved` checks every value
+//! and gives each its default. Unknown names are refused with the nearest known
+//! one. All problems of a configuration are reported together.
+//!
+//! The invariant: in a [`Config`] nothing is optional that must be there, every
+//! path is absolute, and no mount lets a plugin reach the plugins, the state or
+//! the configuration. This module starts nothing and writes nothing.
+
+mod check;
+mod env;
+mod error;
+mod jobs;
+mod mounts;
+mod origins;
+mod paths;
+mod raw;
+mod resolved;
+mod schema;
+mod units;
+
+pub use error::{ConfigError, Place, Problem};
+pub use resolved::{Backend, Config, DatabaseConfig, ServerConfig};
+
+/// The known name nearest to a mistyped one; `None` where none is near.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= 0.5)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests;

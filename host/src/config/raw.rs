@@ -1,0 +1,94 @@
+//! The file as it was written, in the types of serde: nothing has a default
+//! here, and nothing but names and types was checked.
+
+use serde::Deserialize;
+use toml::Table;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    pub(super) node: Option<String>,
+    pub(super) state: Option<String>,
+    pub(super) cache: Option<String>,
+    pub(super) shutdown_grace: Option<String>,
+    pub(super) lease: Option<String>,
+    pub(super) server: RawServer,
+    pub(super) database: RawDatabase,
+    pub(super) job: Vec<RawJob>,
+}
+
+/// `[server]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawServer {
+    pub(super) listen: Option<String>,
+    pub(super) hosts: Option<Vec<String>>,
+    pub(super) video_delete_record: Option<String>,
+    pub(super) max_body: Option<String>,
+    pub(super) header_timeout: Option<String>,
+    pub(super) request_timeout: Option<String>,
+    pub(super) max_requests: Option<i64>,
+    pub(super) max_connections: Option<i64>,
+}
+
+/// `[database]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDatabase {
+    pub(super) url: Option<String>,
+}
+
+/// `[[job]]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawJob {
+    pub(super) name: Option<String>,
+    pub(super) plugin: Option<String>,
+    pub(super) mounts: Option<RawMounts>,
+    pub(super) interval: Option<String>,
+    pub(super) capacity: Option<i64>,
+    pub(super) concurrency: Option<i64>,
+    pub(super) max_sweep: Option<String>,
+    pub(super) max_postponed: Option<String>,
+    pub(super) isolation: Option<String>,
+    pub(super) limits: RawLimits,
+    pub(super) retry: RawRetry,
+    pub(super) config: Table,
+}
+
+/// `[job.limits]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    pub(super) memory: Option<String>,
+    pub(super) dispatch_deadline: Option<String>,
+    pub(super) task_deadline: Option<String>,
+    pub(super) output: Option<String>,
+    pub(super) tasks_per_instance: Option<i64>,
+}
+
+/// `[job.retry]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRetry {
+    pub(super) max_attempts: Option<i64>,
+    pub(super) backoff: Option<String>,
+    pub(super) max_backoff: Option<String>,
+}
+
+/// `mounts`: a list, or its only element.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawMounts {
+    One(RawMount),
+    Many(Vec<RawMount>),
+}
+
+/// One mount: its path, or a table.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawMount {
+    Path(String),
+    Full { path: String, at: Option<String>, rights: Option<String> },
+}

@@ -1,0 +1,301 @@
+//! The checked configuration, and how it is made from the written one.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::domain::job::{JobName, JobSpec};
+
+use super::error::{ConfigError, Place, Problem};
+use super::mounts::Protected;
+use super::origins::{self, Origins};
+use super::paths::absolute;
+use super::raw::{Raw, RawServer};
+use super::{check, env, jobs, nearest, schema, units};
+
+/// No duration is longer: ten years.
+pub(super) const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// A host's configuration: complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file that it was read from, absolute.
+    pub file: PathBuf,
+    /// The node's name, by which it finds its own earlier lives.
+    pub node: String,
+    /// The HTTP server.
+    pub server: ServerConfig,
+    /// The queue's database.
+    pub database: DatabaseConfig,
+    /// The host's own folder: the database, accepted plugins.
+    pub state: PathBuf,
+    /// Compiled plugins; may be deleted at any time.
+    pub cache: PathBuf,
+    /// How long running tasks may go on after a signal to stop.
+    pub shutdown_grace: Duration,
+    /// After this time without a heartbeat a node is taken for dead.
+    pub lease: Duration,
+    /// The jobs, in the order of the file; at least one.
+    pub jobs: Vec<JobSpec>,
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Names by which it may be called, beside addresses and `localhost`;
+    /// empty allows all where it listens beyond this machine.
+    pub hosts: Vec<String>,
+    /// The job that `/video-delete-record/{id}` queues for.
+    pub video_delete_record: Option<JobName>,
+    /// Longest body of a request, in bytes.
+    pub max_body: usize,
+    /// How long the head of a request may take, and how long a connection may
+    /// idle.
+    pub header_timeout: Duration,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// Requests at a time.
+    pub max_requests: usize,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// How long running requests may go on after a signal to stop: the host's
+    /// `shutdown_grace`.
+    pub grace: Duration,
+}
+
+/// The queue's database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    /// As it was written.
+    pub url: String,
+    /// What it names.
+    pub backend: Backend,
+}
+
+/// A kind of database, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// This file.
+    Sqlite(PathBuf),
+}
+
+impl Config {
+    /// Reads the file at `path`, lays the `SWEEPD_…` among `env` over it and
+    /// checks everything. Relative paths count from the file's folder.
+    pub fn load(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+        let file = std::path::absolute(path).map_err(unreadable)?;
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let (mut table, mut origins) =
+            origins::parse(path, &text).map_err(|problems| ConfigError::Invalid { problems })?;
+        let mut problems = env::overlay(&mut table, &mut origins, env);
+        problems.extend(check::check(&mut table, &origins));
+        let raw = toml::Value::Table(table).try_into::<Raw>().unwrap_or_else(|error| {
+            let place = Place::File { path: path.to_owned(), line: None, column: None };
+            problems.push(Problem { place, key: String::new(), message: error.message().to_owned(), help: None });
+            Raw::default()
+        });
+        let mut resolver = Resolver { folder: parent(&file), origins, job: None, problems };
+        let config = resolver.resolve(file, raw);
+        if resolver.problems.is_empty() {
+            return Ok(config);
+        }
+        resolver.problems.sort_by_key(|problem| match &problem.place {
+            Place::File { line, .. } => (false, line.unwrap_or(usize::MAX)),
+            Place::Env(_) => (true, 0),
+        });
+        Err(ConfigError::Invalid { problems: resolver.problems })
+    }
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Turns what was written into what counts, and collects what is wrong.
+pub(super) struct Resolver {
+    folder: PathBuf,
+    origins: Origins,
+    job: Option<String>,
+    problems: Vec<Problem>,
+}
+
+impl Resolver {
+    fn resolve(&mut self, file: PathBuf, raw: Raw) -> Config {
+        let state = self.path("state", raw.state.as_deref());
+        let cache = raw.cache.map_or_else(|| state.join("cache"), |cache| absolute(&self.folder, &cache));
+        let database = self.database(&state, raw.database.url.as_deref());
+        let mut protected = Protected::file("the configuration", &file);
+        protected.extend(Protected::folder("the state folder", &state));
+        protected.extend(Protected::folder("the cache", &cache));
+        let Backend::Sqlite(path) = &database.backend;
+        protected.extend(Protected::file("the database", path));
+        let names: Vec<_> = raw.job.iter().filter_map(|job| job.name.clone()).collect();
+        let jobs = jobs::resolve(self, raw.job, protected);
+        let grace = self.duration("shutdown_grace", raw.shutdown_grace.as_deref(), Duration::ZERO..=LONGEST);
+        Config {
+            node: self.node(raw.node),
+            server: self.server(&raw.server, grace, &names),
+            shutdown_grace: grace,
+            lease: self.duration("lease", raw.lease.as_deref(), Duration::from_secs(1)..=Duration::from_hours(1)),
+            file,
+            database,
+            state,
+            cache,
+            jobs,
+        }
+    }
+
+    fn server(&mut self, raw: &RawServer, grace: Duration, jobs: &[String]) -> ServerConfig {
+        let shortest = Duration::from_millis(100);
+        ServerConfig {
+            listen: self.listen(raw.listen.as_deref()),
+            hosts: raw.hosts.iter().flatten().map(|host| host.to_ascii_lowercase()).collect(),
+            video_delete_record: self.legacy_job(raw.video_delete_record.as_deref(), jobs),
+            max_body: usize::try_from(self.size("server.max_body", raw.max_body.as_deref(), 1 << 10..=1 << 30))
+                .unwrap_or(usize::MAX),
+            header_timeout: self.duration("server.header_timeout", raw.header_timeout.as_deref(), shortest..=LONGEST),
+            request_timeout: self.duration(
+                "server.request_timeout",
+                raw.request_timeout.as_deref(),
+                shortest..=LONGEST,
+            ),
+            max_requests: self.integer("server.max_requests", raw.max_requests, 1..=1_000_000) as usize,
+            max_connections: self.integer("server.max_connections", raw.max_connections, 1..=1_000_000) as usize,
+            grace,
+        }
+    }
+
+    fn listen(&mut self, raw: Option<&str>) -> SocketAddr {
+        let text = text("server.listen", raw);
+        text.parse().unwrap_or_else(|_| {
+            let help = "write an address and a port, such as \"127.0.0.1:25601\", or \"0.0.0.0:25601\" for all of IPv4";
+            self.refuse("server.listen", format!("`{text}` is no address to listen at"), Some(help.to_owned()));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    fn legacy_job(&mut self, raw: Option<&str>, jobs: &[String]) -> Option<JobName> {
+        let raw = raw?;
+        if !jobs.iter().any(|job| job == raw) {
+            let help = match nearest(raw, jobs.iter().map(String::as_str)) {
+                Some(hint) => format!("did you mean `{hint}`?"),
+                None => "name a [[job]] of this file".to_owned(),
+            };
+            self.refuse("server.video_delete_record", format!("there is no job `{raw}`"), Some(help));
+        }
+        JobName::new(raw).ok()
+    }
+
+    fn database(&mut self, state: &Path, raw: Option<&str>) -> DatabaseConfig {
+        let url = text("database.url", raw).to_owned();
+        let help = "this version supports SQLite: \"sqlite://sweepd.db\" (in the state folder) or \"sqlite:///var/lib/sweepd/queue.db\"";
+        let file = match url.split_once("://") {
+            Some(("sqlite", file)) if !file.is_empty() && !file.ends_with('/') && !file.contains(['?', '#', '\0']) => {
+                file
+            }
+            Some(("sqlite", _)) => {
+                self.refuse("database.url", format!("`{url}` names no file"), Some(help.to_owned()));
+                ""
+            }
+            _ => {
+                // The rest of an address may hold a password.
+                let scheme = url.split(':').next().unwrap_or_default();
+                self.refuse(
+                    "database.url",
+                    format!("`{scheme}` is no database that can be used"),
+                    Some(help.to_owned()),
+                );
+                ""
+            }
+        };
+        DatabaseConfig { backend: Backend::Sqlite(absolute(state, file)), url }
+    }
+
+    fn node(&mut self, raw: Option<String>) -> String {
+        let node = raw.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        if node.is_empty() || node.len() > 255 || node.contains(char::is_control) {
+            let message = "must have 1 to 255 bytes and no control characters".to_owned();
+            self.refuse("node", message, Some("name it as other people know this machine".to_owned()));
+        }
+        node
+    }
+
+    fn path(&mut self, path: &str, raw: Option<&str>) -> PathBuf {
+        let text = text(path, raw);
+        if text.is_empty() || text.contains('\0') {
+            self.refuse(path, "is no path".to_owned(), None);
+        }
+        absolute(&self.folder, text)
+    }
+
+    /// The folder from which relative paths count.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Problems that follow are this job's.
+    pub(super) fn enter_job(&mut self, name: Option<String>) {
+        self.job = name;
+    }
+
+    /// A duration within bounds, or its default.
+    pub(super) fn duration(&mut self, path: &str, raw: Option<&str>, bounds: RangeInclusive<Duration>) -> Duration {
+        self.measured(path, raw, &bounds, units::duration, units::show_duration)
+    }
+
+    /// A size within bounds, or its default.
+    pub(super) fn size(&mut self, path: &str, raw: Option<&str>, bounds: RangeInclusive<u64>) -> u64 {
+        self.measured(path, raw, &bounds, units::size, units::show_size)
+    }
+
+    /// A number within bounds, or its default.
+    pub(super) fn integer(&mut self, path: &str, raw: Option<i64>, bounds: RangeInclusive<u32>) -> u32 {
+        let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number from 0 to {}", u32::MAX));
+        self.measured(path, raw.map(|number| number.to_string()).as_deref(), &bounds, number, |number| {
+            number.to_string()
+        })
+    }
+
+    fn measured<T: PartialOrd + Copy>(
+        &mut self,
+        path: &str,
+        raw: Option<&str>,
+        bounds: &RangeInclusive<T>,
+        read: impl Fn(&str) -> Result<T, String>,
+        show: impl Fn(T) -> String,
+    ) -> T {
+        let text = text(path, raw).to_owned();
+        let problem = match read(&text) {
+            Ok(value) if bounds.contains(&value) => return value,
+            Ok(_) => format!("`{text}` is out of bounds: from {} to {}", show(*bounds.start()), show(*bounds.end())),
+            Err(message) => message,
+        };
+        self.refuse(path, problem, None);
+        *bounds.start()
+    }
+
+    /// A key that must be there is not.
+    pub(super) fn missing(&mut self, table: &str, key: &str, example: &str) {
+        self.refuse(&format!("{table}.{key}"), "is missing".to_owned(), Some(format!("write {example}")));
+    }
+
+    /// Notes a problem with the value at `path`, unless one is known already.
+    pub(super) fn refuse(&mut self, path: &str, message: String, help: Option<String>) {
+        let place = self.origins.place(path);
+        let key = format!("`{}`", check::bare(path));
+        if self.problems.iter().any(|known| known.place == place && known.key.starts_with(&key)) {
+            return;
+        }
+        let job = self.job.as_deref().map_or_else(String::new, |job| format!(" of job `{job}`"));
+        self.problems.push(Problem { place, key: key + &job, message, help });
+    }
+}
+
+/// What was written at `path`, or its default.
+pub(super) fn text<'a>(path: &str, raw: Option<&'a str>) -> &'a str {
+    raw.unwrap_or_else(|| schema::default(&check::bare(path)))
+}

@@ -1,0 +1,138 @@
+//! A job as it was configured: checked, complete, nothing optional that must
+//! be there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::retry::RetryPolicy;
+
+/// The store's number for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub i64);
+
+/// A job's name: 1 to 64 of `a-z`, `0-9` and `-`, beginning with a letter. It
+/// stands in routes, tables, metrics and environment variables.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct JobName(String);
+
+/// The text is no job name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no job name: use 1 to 64 of a-z, 0-9 and `-`, beginning with a letter")]
+pub struct BadJobName(pub String);
+
+impl JobName {
+    /// Checks and takes `text`.
+    pub fn new(text: impl Into<String>) -> Result<Self, BadJobName> {
+        let text = text.into();
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let good = text.len() <= 64 && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(allowed);
+        if good { Ok(Self(text)) } else { Err(BadJobName(text)) }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What a role may do in a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rights {
+    /// List, stat and read.
+    Ro,
+    /// Also create, write, rename and delete; only for an executor.
+    Rw,
+}
+
+/// A directory granted to a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The directory on this machine, links resolved.
+    pub host: PathBuf,
+    /// Where the guest sees it: absolute, `/` for the only mount of a job.
+    pub guest: String,
+    /// What the executor may do there; the dispatcher never has more than
+    /// [`Rights::Ro`].
+    pub rights: Rights,
+}
+
+/// How much one guest may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// All linear memories and tables of one instance together, in bytes.
+    pub memory: u64,
+    /// One call of `dispatch`, and instantiating for it.
+    pub dispatch_deadline: Duration,
+    /// One call of `execute`, and instantiating for it.
+    pub task_deadline: Duration,
+    /// Output that one call may write into the log, in bytes; more is cut.
+    pub output: u64,
+    /// Tasks after which an executor instance is made anew.
+    pub tasks_per_instance: u32,
+}
+
+/// How much of an instance the next task may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// An executor thread keeps its instance from task to task.
+    Thread,
+    /// Every task gets a fresh instance.
+    Task,
+}
+
+/// A named, configured piece of work: a plugin, a schedule, mounts, limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSpec {
+    /// Its name, unique in a host.
+    pub name: JobName,
+    /// The plugin's file; it may be missing, wrong or a link at any time.
+    pub plugin: PathBuf,
+    /// From the end of a sweep to the next one.
+    pub interval: Duration,
+    /// Most tasks that one batch claims.
+    pub capacity: u32,
+    /// Executor threads.
+    pub concurrency: usize,
+    /// After this time a sweep yields; what is left waits for the next.
+    pub max_sweep: Duration,
+    /// The longest chain of postponements.
+    pub max_postponed: Duration,
+    /// What the guest sees of the file system.
+    pub mounts: Vec<Mount>,
+    /// What the guest may use.
+    pub limits: Limits,
+    /// What happens after a failure.
+    pub retry: RetryPolicy,
+    /// How instances are shared.
+    pub isolation: Isolation,
+    /// `[job.config]`, each value as text (numbers and booleans as TOML
+    /// writes them).
+    pub config: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["video-clear", "a", "x1"] {
+            assert!(JobName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "1a", "-a", "Video", "a b", "a/b", &"a".repeat(65)] {
+            assert!(JobName::new(bad).is_err(), "{bad}");
+        }
+    }
+}

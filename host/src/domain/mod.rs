@@ -1,0 +1,14 @@
+//! The words of sweepd as types, and its decisions as pure functions.
+//!
+//! Nothing here knows a database, a thread, a network or WebAssembly: what can
+//! be decided from values alone is decided here, and tested with tables and
+//! properties.
+
+pub mod digest;
+pub mod job;
+pub mod outcome;
+pub mod plan;
+pub mod retry;
+pub mod status;
+pub mod task;
+pub mod time;

@@ -1,0 +1,192 @@
+//! How one attempt of a task ended, and what the host makes of it.
+//!
+//! An answer of the guest (an [`Outcome`] or a [`Failure`]) and a crash of the
+//! plugin (a [`Crash`]) are different types all the way; [`dispose`] is the one
+//! place where they meet.
+
+use std::time::Duration;
+
+use super::digest::Digest;
+use super::job::JobSpec;
+use super::task::{ClaimedTask, Fence, TaskId};
+use super::time::Timestamp;
+
+/// Longest note, reason or message that is kept, in bytes; more is cut.
+pub const MAX_NOTE: usize = 4096;
+
+/// How a task ended without failing, in the executor's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; with a note for the operator.
+    Done(Option<String>),
+    /// On a second look nothing was to be done, and why.
+    Skipped(String),
+    /// Not now.
+    Postpone(Postponement),
+}
+
+/// Ask again later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postponement {
+    /// How long from now; less than a second counts as a second.
+    pub delay: Duration,
+    /// For the operator.
+    pub reason: Option<String>,
+}
+
+/// Why a guest's call did not succeed, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// May succeed later.
+    Transient(String),
+    /// Never will.
+    Permanent(String),
+}
+
+/// A failure of the plugin itself: it gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Crash {
+    /// A WebAssembly trap: a panic, an out-of-bounds access, memory refused.
+    #[error("the plugin trapped: {0}")]
+    Trap(String),
+    /// Interrupted at its deadline.
+    #[error("interrupted at its deadline of {0:?}")]
+    Deadline(Duration),
+    /// It could not be instantiated.
+    #[error("the plugin could not be started: {0}")]
+    Start(String),
+}
+
+/// How one attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest answered.
+    Answered(Result<Outcome, Failure>),
+    /// The plugin crashed.
+    Crashed(Crash),
+    /// The host interrupted it to stop or to pause; it costs no attempt.
+    Stopped,
+    /// The plugin's code could not be started, so that no attempt was made.
+    NotStarted(Crash),
+}
+
+/// What becomes of a task: the store's side of an ending or a verdict. Delays
+/// count from the store's clock at the time of writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Ends as done, with a note.
+    Done(Option<String>),
+    /// Ends as done without anything to do, and why.
+    Skipped(String),
+    /// Waits for its next attempt.
+    Retry {
+        /// How long.
+        after: Duration,
+        /// What failed.
+        error: String,
+    },
+    /// Waits because somebody asked it to; no attempt is counted.
+    Postpone {
+        /// How long.
+        after: Duration,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Ends as dead.
+    Bury(String),
+    /// Ends as cancelled.
+    Cancel(String),
+    /// Back into the queue as if never claimed.
+    Release {
+        /// Due again after this time; `None` leaves its due time.
+        after: Option<Duration>,
+    },
+}
+
+/// The record of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub number: u32,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// The component that ran it; `None` where none did (a plan's discard).
+    pub digest: Option<Digest>,
+}
+
+/// One write-back: applied only while the fence is unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// The task.
+    pub id: TaskId,
+    /// Under which claim.
+    pub fence: Fence,
+    /// What becomes of it.
+    pub disposition: Disposition,
+    /// The attempt that led to it.
+    pub attempt: Attempt,
+}
+
+/// Whether a write-back was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// It is applied, now or by an earlier try of the same write-back.
+    Applied,
+    /// The task is another's by now; nothing was written.
+    Fenced,
+}
+
+/// What the host makes of an ending. `jitter` is a number in `0.0..1.0`.
+#[must_use]
+pub fn dispose(ending: Ending, task: &ClaimedTask, job: &JobSpec, now: Timestamp, jitter: f64) -> Disposition {
+    match ending {
+        Ending::Answered(Ok(Outcome::Done(note))) => Disposition::Done(note.map(cut)),
+        Ending::Answered(Ok(Outcome::Skipped(why))) => Disposition::Skipped(cut(why)),
+        Ending::Answered(Ok(Outcome::Postpone(ask))) => postpone(ask, task, job, now),
+        Ending::Answered(Err(Failure::Permanent(error))) => Disposition::Bury(cut(error)),
+        Ending::Answered(Err(Failure::Transient(error))) => retry(error, task, job, jitter),
+        Ending::Crashed(crash) => retry(crash.to_string(), task, job, jitter),
+        Ending::Stopped => Disposition::Release { after: None },
+        Ending::NotStarted(_) => Disposition::Release { after: Some(job.interval) },
+    }
+}
+
+/// A postponement, bounded: at least a second, and no chain of them longer
+/// than the job's `max_postponed`.
+#[must_use]
+pub fn postpone(ask: Postponement, task: &ClaimedTask, job: &JobSpec, now: Timestamp) -> Disposition {
+    let waited = task.postponed_since.map_or(Duration::ZERO, |since| now.since(since));
+    let left = job.max_postponed.saturating_sub(waited);
+    if left.is_zero() {
+        let why = ask.reason.map_or_else(String::new, |reason| format!("; last reason: {reason}"));
+        return Disposition::Bury(cut(format!(
+            "postponed for longer than max_postponed ({:?}){why}",
+            job.max_postponed
+        )));
+    }
+    let after = ask.delay.min(left).max(Duration::from_secs(1));
+    Disposition::Postpone { after, reason: ask.reason.map(cut) }
+}
+
+fn retry(error: String, task: &ClaimedTask, job: &JobSpec, jitter: f64) -> Disposition {
+    if task.attempt >= job.retry.max_attempts {
+        return Disposition::Bury(cut(error));
+    }
+    Disposition::Retry { after: job.retry.backoff_after(task.attempt, jitter), error: cut(error) }
+}
+
+/// At most [`MAX_NOTE`] bytes of `text`, without the NUL bytes that some
+/// databases cannot hold.
+#[must_use]
+pub fn cut(mut text: String) -> String {
+    if text.contains('\0') {
+        text = text.replace('\0', "\u{fffd}");
+    }
+    if text.len() > MAX_NOTE {
+        text.truncate(text.floor_char_boundary(MAX_NOTE - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,137 @@
+//! What sweepd says of itself: plain data, made by the runner, shown by HTTP
+//! and the command line.
+
+use serde::Serialize;
+
+use super::digest::Digest;
+use super::time::Timestamp;
+
+/// One host and its jobs.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostStatus {
+    /// The version of sweepd.
+    pub version: &'static str,
+    /// The node's name.
+    pub node: String,
+    /// When this incarnation began.
+    pub started_at: Timestamp,
+    /// Its jobs, in the order of the configuration.
+    pub jobs: Vec<JobStatus>,
+}
+
+/// One job.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobStatus {
+    /// Its name.
+    pub name: String,
+    /// Why it is paused; absent while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// What waits.
+    pub backlog: Backlog,
+    /// What serves.
+    pub slot: SlotStatus,
+    /// The last sweep that did something or failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_sweep: Option<SweepReport>,
+    /// The last failure of a sweep, a task or the store, as the job saw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<Event>,
+}
+
+/// Something that was said, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub message: String,
+}
+
+/// How many tasks of a job are live. Counts stop at [`Backlog::COUNTED`], so
+/// that a page of status costs the same at any size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// Waiting, due or not.
+    pub pending: u64,
+    /// Claimed by a node.
+    pub running: u64,
+    /// Buried and still in history.
+    pub dead: u64,
+    /// Whether a count stopped at [`Backlog::COUNTED`].
+    pub more: bool,
+    /// The due time of the task that has been due longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_due: Option<Timestamp>,
+}
+
+impl Backlog {
+    /// Where counting stops.
+    pub const COUNTED: u64 = 1_000_000;
+}
+
+/// The seat of a job that holds its current generation.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SlotStatus {
+    /// The plugin file.
+    pub file: String,
+    /// What serves; absent while nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<GenerationStatus>,
+    /// Why the file's present content does not serve; absent while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Event>,
+    /// Swaps since the host began, the first load included.
+    pub swaps: u64,
+}
+
+/// One loaded version of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GenerationStatus {
+    /// Counts up with each swap of the slot.
+    pub number: u64,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// When it took the slot.
+    pub loaded_at: Timestamp,
+    /// Its size in bytes.
+    pub size: u64,
+    /// `job` or `executor-only`.
+    pub world: &'static str,
+    /// Whether it came from the state folder because the file was unusable.
+    pub kept: bool,
+}
+
+/// What one sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SweepReport {
+    /// When it began, by the store's clock.
+    pub started_at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Batches.
+    pub batches: u64,
+    /// Tasks that were claimed.
+    pub claimed: u64,
+    /// Ended as done, skipped ones included.
+    pub done: u64,
+    /// Of them, without anything to do.
+    pub skipped: u64,
+    /// To be tried again.
+    pub retried: u64,
+    /// Buried.
+    pub dead: u64,
+    /// Postponed by the dispatcher or the executor.
+    pub postponed: u64,
+    /// Discarded by the dispatcher.
+    pub discarded: u64,
+    /// Put back unrun: not named by the plan, stopped, or never started.
+    pub released: u64,
+    /// New tasks that the plan's discoveries made.
+    pub discovered: u64,
+    /// Write-backs refused because the task was another's by then.
+    pub fenced: u64,
+    /// Why the sweep ended early; absent where it went to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -1,0 +1,226 @@
+//! What went wrong, as `application/problem+json` (RFC 9457).
+//!
+//! This type alone turns errors into responses. What a client may know is in
+//! the response; what only the operator may know (words of the database, paths)
+//! goes into the log.
+
+use std::time::Duration;
+
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::runner::HostError;
+use crate::store::StoreError;
+
+/// Most entries in `errors`; the detail says how many there are.
+const MAX_ERRORS: usize = 100;
+
+/// One thing that is wrong with a body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct FieldError {
+    /// The place in the array, from 0; none where a single object was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) index: Option<usize>,
+    /// The field; none where the element as a whole is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) field: Option<String>,
+    /// What is wrong with it.
+    pub(super) detail: String,
+}
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    extra: Extra,
+}
+
+/// A header beside the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extra {
+    None,
+    /// `Retry-After`.
+    Retry,
+    /// `Connection: close`: the rest of the request will not be read.
+    Close,
+    /// `Allow`, where the router does not set it.
+    AllowLegacy,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, kind, title, detail: detail.into(), errors: Vec::new(), extra: Extra::None }
+    }
+
+    fn with(self, extra: Extra) -> Self {
+        Self { extra, ..self }
+    }
+
+    fn try_later(kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail).with(Extra::Retry)
+    }
+
+    pub(super) fn no_legacy_job() -> Self {
+        let detail = "no job is configured for this route: set server.video_delete_record";
+        Self::new(StatusCode::NOT_FOUND, "no-such-route", "No such route", detail)
+    }
+
+    pub(super) fn legacy_method(method: &Method) -> Self {
+        Self::method(method).with(Extra::AllowLegacy)
+    }
+
+    fn method(method: &Method) -> Self {
+        let detail = format!("{method} is not allowed here; see the Allow header");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
+    }
+
+    pub(super) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
+    }
+
+    pub(super) fn invalid(detail: impl Into<String>, mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(MAX_ERRORS);
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid content", detail) }
+    }
+
+    pub(super) fn not_json() -> Self {
+        let detail = "send the body with content-type: application/json";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type", detail)
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        let detail = format!("the body is longer than server.max_body ({limit} bytes); send it in parts");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Body too large", detail).with(Extra::Close)
+    }
+
+    pub(super) fn slow_body() -> Self {
+        let detail = "the body did not arrive in time; nothing was done";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "Request timeout", detail).with(Extra::Close)
+    }
+
+    pub(super) fn cut_body() -> Self {
+        Self::malformed("the body ended before it was complete").with(Extra::Close)
+    }
+
+    pub(super) fn unknown_host(host: &str) -> Self {
+        let detail =
+            format!("this server is not called `{host}`: call it by its address, or add the name to server.hosts");
+        Self::new(StatusCode::FORBIDDEN, "unknown-host", "Unknown host", detail)
+    }
+
+    pub(super) fn cross_origin() -> Self {
+        let detail = "a browser sent this for a page of another origin; such requests may change nothing here";
+        Self::new(StatusCode::FORBIDDEN, "cross-origin", "Cross-origin request", detail)
+    }
+
+    pub(super) fn busy(detail: &str) -> Self {
+        Self::try_later("busy", "Too busy", format!("{detail}; nothing was done, try again"))
+    }
+
+    pub(super) fn not_ready(missing: impl Into<String>) -> Self {
+        Self::try_later("not-ready", "Not ready", missing)
+    }
+
+    pub(super) fn stopping() -> Self {
+        Self::try_later("stopping", "Shutting down", "the host is shutting down; nothing was done")
+    }
+
+    pub(super) fn too_slow(limit: Duration) -> Self {
+        let detail = format!("no answer within {limit:?}; it may have been carried out, and is safe to repeat");
+        Self::try_later("too-slow", "No answer in time", detail)
+    }
+
+    pub(super) fn internal() -> Self {
+        let detail = "the host could not do this; its log says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal server error", detail)
+    }
+
+    /// The answer of the one route whose failures are all the same plain text;
+    /// the log has the words.
+    pub(super) fn plain(error: HostError) -> Response {
+        drop(Self::from(error));
+        (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
+    }
+}
+
+impl From<HostError> for Problem {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::UnknownJob { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "unknown-job", "Unknown job", error.to_string())
+            }
+            HostError::UnknownTask(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown-task", "Unknown task", error.to_string())
+            }
+            HostError::Paused { .. } => Self::new(StatusCode::CONFLICT, "paused", "Job is paused", error.to_string()),
+            HostError::NoPlugin { .. } => Self::new(StatusCode::CONFLICT, "no-plugin", "No plugin", error.to_string()),
+            HostError::Stopping => Self::stopping(),
+            HostError::Store(error) => Self::from(error),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed a request");
+        match error {
+            StoreError::Unavailable(_) => {
+                let detail = "the queue cannot be used now; nothing was stored, try again";
+                Self::try_later("store-unavailable", "Queue unavailable", detail)
+            }
+            StoreError::Unknown(_) => {
+                let detail = "the queue did not confirm: this may be stored, and is safe to repeat";
+                Self::try_later("unconfirmed", "Not confirmed", detail)
+            }
+            StoreError::Rejected(_) | StoreError::Incompatible(_) => Self::internal(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let document = Document {
+            r#type: format!("urn:problem-type:sweepd:{}", self.kind),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let content_type = HeaderValue::from_static("application/problem+json");
+        let mut response = (self.status, [(CONTENT_TYPE, content_type)], body).into_response();
+        let (name, value) = match self.extra {
+            Extra::None => return response,
+            Extra::Retry => (RETRY_AFTER, "1"),
+            Extra::Close => (CONNECTION, "close"),
+            Extra::AllowLegacy => (ALLOW, "GET, POST, DELETE"),
+        };
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+    }
+}
+
+pub(super) async fn no_such_route(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at {}", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "no-such-route", "No such route", detail)
+}
+
+pub(super) async fn method_not_allowed(method: Method) -> Problem {
+    Problem::method(&method)
+}

@@ -1,0 +1,77 @@
+//! What HTTP asks of a host: the seam at which tests put another one.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::domain::status::{HostStatus, JobStatus, SweepReport};
+use crate::domain::task::{Enqueued, NewTask, TaskId, TaskView};
+use crate::runner::{Host, HostError, TaskQuery};
+
+/// A host as HTTP sees it; [`Host`] documents each method.
+pub trait HostApi: Clone + Send + Sync + 'static {
+    /// Queues tasks for a job.
+    fn enqueue(&self, job: &str, tasks: Vec<NewTask>) -> impl Future<Output = Result<Vec<Enqueued>, HostError>> + Send;
+
+    /// The host and all its jobs.
+    fn status(&self) -> impl Future<Output = Result<HostStatus, HostError>> + Send;
+
+    /// One job.
+    fn job(&self, name: &str) -> impl Future<Output = Result<JobStatus, HostError>> + Send;
+
+    /// Tasks, ascending by id.
+    fn tasks(&self, query: TaskQuery) -> impl Future<Output = Result<Vec<TaskView>, HostError>> + Send;
+
+    /// One task.
+    fn task(&self, id: TaskId) -> impl Future<Output = Result<TaskView, HostError>> + Send;
+
+    /// Asks for a sweep now.
+    fn sweep(&self, job: &str) -> impl Future<Output = Result<oneshot::Receiver<SweepReport>, HostError>> + Send;
+
+    /// Pauses a job.
+    fn pause(&self, job: &str, reason: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// Resumes a job.
+    fn resume(&self, job: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// Whether requests would be served, and else what is missing.
+    fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+impl HostApi for Arc<Host> {
+    async fn enqueue(&self, job: &str, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>, HostError> {
+        Host::enqueue(self, job, tasks).await
+    }
+
+    async fn status(&self) -> Result<HostStatus, HostError> {
+        Host::status(self).await
+    }
+
+    async fn job(&self, name: &str) -> Result<JobStatus, HostError> {
+        Host::job(self, name).await
+    }
+
+    async fn tasks(&self, query: TaskQuery) -> Result<Vec<TaskView>, HostError> {
+        Host::tasks(self, query).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<TaskView, HostError> {
+        Host::task(self, id).await
+    }
+
+    async fn sweep(&self, job: &str) -> Result<oneshot::Receiver<SweepReport>, HostError> {
+        Host::sweep(self, job).await
+    }
+
+    async fn pause(&self, job: &str, reason: &str) -> Result<(), HostError> {
+        Host::pause(self, job, reason).await
+    }
+
+    async fn resume(&self, job: &str) -> Result<(), HostError> {
+        Host::resume(self, job).await
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        Host::ready(self).await
+    }
+}

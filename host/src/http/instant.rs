@@ -1,0 +1,43 @@
+//! Points in time as people and programs write them.
+
+use crate::domain::time::Timestamp;
+
+/// The end of the year 9999, the last that every database and format can hold.
+const LAST: u64 = 253_402_300_799_999;
+
+/// A point in time: milliseconds since 1970, or RFC 3339 with any offset.
+pub fn parse(text: &str) -> Result<Timestamp, String> {
+    if let Ok(millis) = text.parse() {
+        return from_millis(millis);
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|_| {
+        format!("`{text}` is no time: write RFC 3339 (2026-01-31T12:00:00Z) or milliseconds since 1970")
+    })?;
+    let millis = u64::try_from(time.as_millisecond()).map_err(|_| format!("`{text}` is before 1970"))?;
+    from_millis(millis)
+}
+
+/// A point in time that every database can hold.
+pub fn from_millis(millis: u64) -> Result<Timestamp, String> {
+    if millis > LAST { Err(format!("{millis} is after the year 9999")) } else { Ok(Timestamp(millis)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings() {
+        for (text, millis) in [
+            ("0", 0),
+            ("1767225599999", 1_767_225_599_999),
+            ("2025-12-31T23:59:59.999Z", 1_767_225_599_999),
+            ("2026-01-01T07:59:59.999+08:00", 1_767_225_599_999),
+        ] {
+            assert_eq!(parse(text), Ok(Timestamp(millis)), "{text}");
+        }
+        for bad in ["", "soon", "2026-01-01", "2026-01-01T00:00:00", "1969-12-31T23:59:59Z", "999999999999999", "-1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Jobs: what they are, and the ways to steer them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::domain::outcome::cut;
+use crate::domain::status::{HostStatus, JobStatus};
+
+use super::error::Problem;
+use super::{App, HostApi, body};
+
+/// A job's name in a route.
+pub(super) type JobPath = Result<Path<String>, PathRejection>;
+
+/// `GET /v1/jobs`.
+pub(super) async fn list<H: HostApi>(State(app): State<Arc<App<H>>>) -> Result<Json<HostStatus>, Problem> {
+    Ok(Json(app.host.status().await?))
+}
+
+/// `GET /v1/jobs/{job}`.
+pub(super) async fn show<H: HostApi>(State(app): State<Arc<App<H>>>, job: JobPath) -> Result<Json<JobStatus>, Problem> {
+    Ok(Json(app.host.job(&named(job)?).await?))
+}
+
+/// How to ask for a sweep.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SweepQuery {
+    #[serde(default)]
+    wait: bool,
+}
+
+/// `POST /v1/jobs/{job}/sweep`: 202, or with `?wait=true` 200 and the report.
+/// A sweep that outlasts the request is 202 too: it goes on.
+pub(super) async fn sweep<H: HostApi>(
+    State(app): State<Arc<App<H>>>,
+    job: JobPath,
+    query: Result<Query<SweepQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let job = named(job)?;
+    let Query(SweepQuery { wait }) = query.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let report = app.host.sweep(&job).await?;
+    if wait && let Ok(report) = timeout(app.options.patience(), report).await {
+        return Ok(Json(report.map_err(|_| Problem::stopping())?).into_response());
+    }
+    Ok((StatusCode::ACCEPTED, Json(Asked { job })).into_response())
+}
+
+/// A sweep that was asked for.
+#[derive(Serialize)]
+struct Asked {
+    job: String,
+}
+
+/// Whether a job is paused, and why.
+#[derive(Serialize)]
+pub(super) struct Paused {
+    job: String,
+    paused: Option<String>,
+}
+
+/// Why a job is to be paused.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PauseBody {
+    reason: Option<String>,
+}
+
+/// `POST /v1/jobs/{job}/pause`, with `{"reason"}` or without a body.
+pub(super) async fn pause<H: HostApi>(
+    State(app): State<Arc<App<H>>>,
+    job: JobPath,
+    request: Request<Body>,
+) -> Result<Json<Paused>, Problem> {
+    let job = named(job)?;
+    let asked: PauseBody = match body::json(&app, request).await? {
+        None => PauseBody::default(),
+        Some(read) => serde_json::from_slice(&read.bytes).map_err(|error| Problem::malformed(error.to_string()))?,
+    };
+    let reason = cut(asked.reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| "by request".to_owned()));
+    app.host.pause(&job, &reason).await?;
+    Ok(Json(Paused { job, paused: Some(reason) }))
+}
+
+/// `POST /v1/jobs/{job}/resume`.
+pub(super) async fn resume<H: HostApi>(State(app): State<Arc<App<H>>>, job: JobPath) -> Result<Json<Paused>, Problem> {
+    let job = named(job)?;
+    app.host.resume(&job).await?;
+    Ok(Json(Paused { job, paused: None }))
+}
+
+/// The job's name, decoded.
+pub(super) fn named(job: JobPath) -> Result<String, Problem> {
+    let Path(job) = job.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    Ok(job)
+}

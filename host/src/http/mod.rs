@@ -1,0 +1,76 @@
+//! The HTTP side of a host: routes, one file a resource, and the server that
+//! bounds what a client may use.
+//!
+//! A request passes `server` (connections, heads), `admission` (who may ask,
+//! how many at a time, how long, panics) and the router; `error` alone turns
+//! what went wrong into a response, and says nothing of the inside. This module
+//! decides nothing about tasks: it asks a [`HostApi`].
+//!
+//! All points in time are numbers, in milliseconds since 1970 in UTC; a request
+//! may also give them in RFC 3339.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+use tokio::sync::Semaphore;
+
+mod admission;
+mod body;
+mod error;
+mod health;
+mod host;
+pub mod instant;
+mod jobs;
+mod legacy;
+mod new_tasks;
+mod options;
+mod server;
+mod tasks;
+
+pub use host::HostApi;
+pub use options::ServerOptions;
+pub use server::{bind, serve};
+
+/// Everything that a handler may use.
+struct App<H> {
+    host: H,
+    options: ServerOptions,
+    /// Whether only this machine can reach the server.
+    local: bool,
+    /// One permit a request; a request without one is refused at once.
+    requests: Semaphore,
+    /// One permit a KiB of request body; a body without is refused at once.
+    bodies: Semaphore,
+}
+
+impl<H: HostApi> App<H> {
+    fn new(host: H, options: ServerOptions, local: bool) -> Arc<Self> {
+        let requests = Semaphore::new(options.max_requests);
+        let bodies = Semaphore::new(body::BODIES * body::permits(options.max_body));
+        Arc::new(Self { host, options, local, requests, bodies })
+    }
+}
+
+fn router<H: HostApi>(app: &Arc<App<H>>) -> Router {
+    Router::new()
+        .route("/video-delete-record", any(legacy::delete_video::<H>))
+        .route("/video-delete-record/", any(legacy::delete_video::<H>))
+        .route("/video-delete-record/{*id}", any(legacy::delete_video::<H>))
+        .route("/v1/jobs", get(jobs::list::<H>))
+        .route("/v1/jobs/{job}", get(jobs::show::<H>))
+        .route("/v1/jobs/{job}/tasks", post(tasks::enqueue::<H>))
+        .route("/v1/jobs/{job}/sweep", post(jobs::sweep::<H>))
+        .route("/v1/jobs/{job}/pause", post(jobs::pause::<H>))
+        .route("/v1/jobs/{job}/resume", post(jobs::resume::<H>))
+        .route("/v1/tasks", get(tasks::list::<H>))
+        .route("/v1/tasks/{id}", get(tasks::show::<H>))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready::<H>))
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .with_state(Arc::clone(app))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! A host that is made up, and a server without connections over it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, Response};
+use serde_json::Value;
+use tokio::sync::{Mutex, oneshot};
+
+use crate::domain::job::JobName;
+use crate::domain::status::{Backlog, HostStatus, JobStatus, SlotStatus, SweepReport};
+use crate::domain::task::{Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
+use crate::domain::time::Timestamp;
+use crate::runner::{HostError, TaskQuery};
+use crate::store::StoreError;
+
+use super::*;
+
+mod connections;
+mod routes;
+
+/// A host that knows one job, `videos`, and remembers what it was given.
+#[derive(Clone, Default)]
+struct Fake(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    queued: Mutex<Vec<NewTask>>,
+    paused: Mutex<Option<String>>,
+    next: AtomicU64,
+}
+
+impl Fake {
+    fn known(job: &str) -> Result<(), HostError> {
+        let unknown = || HostError::UnknownJob { name: job.to_owned(), nearest: Some("videos".to_owned()) };
+        JobName::new(job).ok().filter(|name| name.as_str() == "videos").map(drop).ok_or_else(unknown)
+    }
+
+    fn view(id: u64, payload: Option<&str>) -> TaskView {
+        TaskView {
+            id: TaskId(id),
+            job: "videos".to_owned(),
+            key: format!("k{id}"),
+            payload: payload.map(str::to_owned),
+            state: TaskState::Pending,
+            priority: Priority::Normal,
+            enqueued_at: Timestamp(1),
+            run_at: Timestamp(1),
+            attempts: 0,
+            losses: 0,
+            note: None,
+            outcome: None,
+            digest: None,
+            finished_at: None,
+            successor: false,
+        }
+    }
+}
+
+impl HostApi for Fake {
+    async fn enqueue(&self, job: &str, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>, HostError> {
+        Self::known(job)?;
+        match tasks[0].key.as_str() {
+            "unavailable" => return Err(StoreError::Unavailable("/secret/path".to_owned()).into()),
+            "unknown" => return Err(StoreError::Unknown("INSERT INTO secret".to_owned()).into()),
+            "rejected" => return Err(StoreError::Rejected("INSERT INTO secret".to_owned()).into()),
+            "stopping" => return Err(HostError::Stopping),
+            "panic" => panic!("a made-up panic"),
+            "slow" => tokio::time::sleep(Duration::from_hours(1)).await,
+            _ => {}
+        }
+        let mut queued = self.0.queued.lock().await;
+        let answer = |task: &NewTask| {
+            if task.key.as_str() == "running" {
+                return Enqueued::Successor(TaskId(7));
+            }
+            let known = queued.iter().position(|known| known.key == task.key);
+            let id = TaskId(known.map_or_else(|| self.0.next.fetch_add(1, Ordering::SeqCst) + 1, |at| at as u64 + 1));
+            if known.is_some() { Enqueued::Pending(id) } else { Enqueued::New(id) }
+        };
+        let answers = tasks.iter().map(answer).collect();
+        queued.extend(tasks);
+        Ok(answers)
+    }
+
+    async fn status(&self) -> Result<HostStatus, HostError> {
+        let jobs = vec![self.job("videos").await?];
+        Ok(HostStatus { version: "0", node: "n".to_owned(), started_at: Timestamp(5), jobs })
+    }
+
+    async fn job(&self, name: &str) -> Result<JobStatus, HostError> {
+        Self::known(name)?;
+        Ok(JobStatus {
+            name: name.to_owned(),
+            paused: self.0.paused.lock().await.clone(),
+            backlog: Backlog::default(),
+            slot: SlotStatus::default(),
+            last_sweep: None,
+            last_error: None,
+        })
+    }
+
+    async fn tasks(&self, query: TaskQuery) -> Result<Vec<TaskView>, HostError> {
+        let first = query.after.map_or(1, |after| after.0 + 1);
+        Ok((first..=10).take(query.limit as usize).map(|id| Self::view(id, Some("p"))).collect())
+    }
+
+    async fn task(&self, id: TaskId) -> Result<TaskView, HostError> {
+        if id.0 == 1 { Ok(Self::view(1, Some("p"))) } else { Err(HostError::UnknownTask(id)) }
+    }
+
+    async fn sweep(&self, job: &str) -> Result<oneshot::Receiver<SweepReport>, HostError> {
+        Self::known(job)?;
+        let (send, receive) = oneshot::channel();
+        let _ = send.send(SweepReport { claimed: 3, ..SweepReport::default() });
+        Ok(receive)
+    }
+
+    async fn pause(&self, job: &str, reason: &str) -> Result<(), HostError> {
+        Self::known(job)?;
+        *self.0.paused.lock().await = Some(reason.to_owned());
+        Ok(())
+    }
+
+    async fn resume(&self, job: &str) -> Result<(), HostError> {
+        Self::known(job)?;
+        *self.0.paused.lock().await = None;
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        match &*self.0.paused.lock().await {
+            None => Ok(()),
+            Some(_) => Err("something is missing".to_owned()),
+        }
+    }
+}
+
+fn options() -> ServerOptions {
+    ServerOptions {
+        video_delete_record: Some("videos".to_owned()),
+        hosts: Vec::new(),
+        max_body: 4096,
+        header_timeout: Duration::from_millis(300),
+        request_timeout: Duration::from_secs(2),
+        max_requests: 8,
+        max_connections: 8,
+        grace: Duration::from_secs(2),
+    }
+}
+
+/// A server without connections.
+struct Server {
+    app: Arc<App<Fake>>,
+    router: Router,
+}
+
+impl Server {
+    fn new(options: ServerOptions) -> Self {
+        let app = App::new(Fake::default(), options, true);
+        Self { router: router(&app), app }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response<Body> {
+        admission::admit(&self.app, self.router.clone(), request).await
+    }
+
+    /// Method, path, body; the status and the body of the answer.
+    async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut request = Request::builder().method(method).uri(path);
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json; charset=utf-8");
+        }
+        let answer = self.send(request.body(Body::from(body.to_owned())).expect("a request")).await;
+        let status = answer.status().as_u16();
+        let type_is_problem =
+            answer.headers().get("content-type").is_some_and(|kind| kind == "application/problem+json");
+        let legacy = path.starts_with(legacy::PREFIX);
+        assert!(status < 400 || legacy || type_is_problem, "{method} {path}: {status} is no problem document");
+        let bytes = to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
+        (status, String::from_utf8(bytes.to_vec()).expect("text"))
+    }
+
+    async fn ask_json(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let (status, body) = self.ask(method, path, body).await;
+        (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+    }
+}

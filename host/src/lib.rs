@@ -1,0 +1,15 @@
+//! sweepd: a job host whose jobs are WebAssembly components.
+//!
+//! The modules and who may use whom are described in ARCHITECTURE.md:
+//! `domain ← store`, `domain ← sandbox ← plugin`,
+//! `{store, plugin} ← runner ← http ← cli ← main`.
+
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod plugin;
+pub mod runner;
+pub mod sandbox;
+mod stop;
+pub mod store;

@@ -1,0 +1,149 @@
+//! A component, compiled, checked against the contract and ready to be
+//! instantiated.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::component::{Component, InstancePre};
+
+use crate::domain::digest::Digest;
+use crate::domain::status::GenerationStatus;
+use crate::domain::time::Timestamp;
+use crate::sandbox::GuestState;
+
+use super::bindings::{DispatcherIndices, ExecutorIndices};
+use super::engine::Engine;
+
+/// The interfaces of the contract, as exports are named.
+pub(super) const DISPATCHER: &str = "sweepd:job/dispatcher@0.1.0";
+pub(super) const EXECUTOR: &str = "sweepd:job/executor@0.1.0";
+
+/// Why the host does not take a component.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The bytes are no component.
+    #[error("not a WebAssembly component: {0}")]
+    NotAComponent(String),
+    /// It lacks an export, or has one of another shape.
+    #[error("it does not fit the contract sweepd:job@0.1.0: {0}")]
+    Contract(String),
+    /// It imports what no plugin gets.
+    #[error("it asks for something that plugins are not given: {0}")]
+    Import(String),
+}
+
+/// Which world a component implements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// Decides and acts.
+    Job,
+    /// Only acts; the host dispatches first in, first out.
+    ExecutorOnly,
+}
+
+impl World {
+    /// Its name in the contract.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::ExecutorOnly => "executor-only",
+        }
+    }
+}
+
+/// A component that fits the contract.
+#[derive(Clone)]
+pub struct Plugin {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    pub(super) engine: Engine,
+    pub(super) pre: InstancePre<GuestState>,
+    pub(super) dispatcher: Option<Arc<DispatcherIndices>>,
+    pub(super) executor: Arc<ExecutorIndices>,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plugin({})", self.digest.short())
+    }
+}
+
+impl Plugin {
+    /// Compiles `bytes`, or finds them in the cache, and checks them against
+    /// the contract. Takes long where nothing is cached: see [`super::Compiler`].
+    pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
+        let component = Component::from_binary(&engine.wasmtime, bytes)
+            .map_err(|error| LoadError::NotAComponent(in_one_line(&error)))?;
+        Self::check(engine, &component, Digest::of(bytes), bytes.len() as u64)
+    }
+
+    fn check(engine: &Engine, component: &Component, digest: Digest, size: u64) -> Result<Self, LoadError> {
+        let missing = |name| component.get_export_index(None, name).is_none();
+        if missing(EXECUTOR) {
+            let found = super::inspect::export_names(engine, component).join(", ");
+            let found = if found.is_empty() { "nothing".to_owned() } else { found };
+            return Err(LoadError::Contract(format!("it does not export {EXECUTOR}; it exports {found}")));
+        }
+        let pre = engine.linker.instantiate_pre(component).map_err(|error| LoadError::Import(in_one_line(&error)))?;
+        let shape = |error: wasmtime::Error| LoadError::Contract(in_one_line(&error));
+        let executor = ExecutorIndices::new(&pre).map_err(shape)?;
+        let dispatcher = if missing(DISPATCHER) { None } else { Some(DispatcherIndices::new(&pre).map_err(shape)?) };
+        Ok(Self {
+            digest,
+            size,
+            engine: engine.clone(),
+            pre,
+            dispatcher: dispatcher.map(Arc::new),
+            executor: Arc::new(executor),
+        })
+    }
+
+    /// The world that it implements.
+    #[must_use]
+    pub fn world(&self) -> World {
+        if self.dispatcher.is_some() { World::Job } else { World::ExecutorOnly }
+    }
+}
+
+/// One loaded version of a plugin in a slot.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counts up with each swap of the slot.
+    pub number: u64,
+    /// What it runs.
+    pub plugin: Plugin,
+    /// When it took the slot.
+    pub loaded_at: Timestamp,
+    /// Whether it came from the state folder because the file was unusable.
+    pub kept: bool,
+}
+
+impl Generation {
+    /// What status shows of it.
+    #[must_use]
+    pub fn status(&self) -> GenerationStatus {
+        GenerationStatus {
+            number: self.number,
+            digest: self.plugin.digest,
+            loaded_at: self.loaded_at,
+            size: self.plugin.size,
+            world: self.plugin.world().name(),
+            kept: self.kept,
+        }
+    }
+}
+
+/// The chain of causes, without line breaks and without repetition.
+pub(super) fn in_one_line(error: &wasmtime::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if parts.last().is_none_or(|last| !last.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}

@@ -1,0 +1,229 @@
+//! Calling a guest: one instance, one store, one call at a time, on the thread
+//! that holds it.
+//!
+//! After a guest's own error the instance stays; after a trap it is dead and
+//! must be dropped.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+use crate::domain::job::JobSpec;
+use crate::domain::outcome::{Crash, Failure, Outcome};
+use crate::domain::plan::{Plan, SweepCall};
+use crate::domain::task::ClaimedTask;
+use crate::domain::time::Clock;
+use crate::sandbox::{Gate, GuestState, Interrupt, MountError, Mounts, Role};
+
+use super::bindings::{self, Dispatcher, Executor};
+use super::generation::{Generation, Plugin, in_one_line};
+
+/// An instance could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFailed {
+    /// A mount cannot be used now.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The plugin failed while it started.
+    #[error(transparent)]
+    Plugin(Crash),
+    /// The host stopped it.
+    #[error("stopped by the host")]
+    Stopped,
+}
+
+/// A call that gave no answer; the instance is dead.
+#[derive(Debug, thiserror::Error)]
+pub enum CallFailed {
+    /// The plugin failed.
+    #[error(transparent)]
+    Crash(Crash),
+    /// The host stopped it; nobody is to blame.
+    #[error("stopped by the host")]
+    Stopped,
+}
+
+/// What both roles share: the store, and what the instance was made for.
+struct Seat {
+    store: Store<GuestState>,
+    generation: Arc<Generation>,
+    mounts: Mounts,
+}
+
+impl Seat {
+    /// Instantiates, with the mounts that stand there now.
+    fn start(
+        job: &Arc<JobSpec>,
+        role: Role,
+        generation: &Arc<Generation>,
+        gate: &Arc<Gate>,
+        clock: &Clock,
+    ) -> Result<(Self, wasmtime::component::Instance), StartFailed> {
+        let mounts = Mounts::look(&job.mounts)?;
+        let plugin = &generation.plugin;
+        let state = GuestState::new(Arc::clone(job), role, generation.number, Arc::clone(gate), clock.clone())?;
+        let mut store = state.into_store(&plugin.engine.wasmtime);
+        let running = plugin.engine.guest_runs();
+        let started = plugin.pre.instantiate(&mut store);
+        drop(running);
+        let interrupt = store.data_mut().end_call();
+        match started.map_err(|error| (interrupt.or_else(|| interrupt_in(&error)), error)) {
+            Ok(instance) => Ok((Self { store, generation: Arc::clone(generation), mounts }, instance)),
+            Err((interrupt, error)) => Err(match interrupt {
+                Some(Interrupt::Stopped) => StartFailed::Stopped,
+                Some(Interrupt::Deadline(limit)) => StartFailed::Plugin(Crash::Deadline(limit)),
+                None => StartFailed::Plugin(Crash::Start(in_one_line(&error))),
+            }),
+        }
+    }
+
+    fn serves(&self, generation: &Arc<Generation>, gate: &Arc<Gate>) -> bool {
+        Arc::ptr_eq(&self.generation, generation)
+            && Arc::ptr_eq(self.store.data().gate(), gate)
+            && Mounts::look(&self.store.data().job().mounts).is_ok_and(|now| now == self.mounts)
+    }
+
+    /// Makes one call and sorts how it ended.
+    fn call<T, E: Into<Failure>>(
+        &mut self,
+        task: Option<&ClaimedTask>,
+        call: impl FnOnce(&mut Store<GuestState>) -> wasmtime::Result<Result<T, E>>,
+    ) -> Result<Result<T, Failure>, CallFailed> {
+        self.store.data_mut().begin_call(task.map(|task| task.id));
+        self.store.set_epoch_deadline(1);
+        let running = self.generation.plugin.engine.guest_runs();
+        let answer = call(&mut self.store);
+        drop(running);
+        let interrupt = self.store.data_mut().end_call();
+        match answer {
+            Ok(answer) => Ok(answer.map_err(Into::into)),
+            Err(error) => Err(match interrupt.or_else(|| interrupt_in(&error)) {
+                Some(Interrupt::Stopped) => CallFailed::Stopped,
+                Some(Interrupt::Deadline(limit)) => CallFailed::Crash(Crash::Deadline(limit)),
+                None => CallFailed::Crash(Crash::Trap(self.describe(&error))),
+            }),
+        }
+    }
+
+    fn describe(&self, error: &wasmtime::Error) -> String {
+        let state = self.store.data();
+        if state.memory_refused() {
+            let limit = state.job().limits.memory;
+            return format!("it asked for more memory than its limit of {limit} bytes ({})", trap_of(error));
+        }
+        trap_of(error)
+    }
+}
+
+/// The interrupt that a file call met, where one did: it ends the call without
+/// a chance to note it.
+fn interrupt_in(error: &wasmtime::Error) -> Option<Interrupt> {
+    error.downcast_ref::<Interrupt>().copied()
+}
+
+/// The trap itself where there is one: the backtrace is of no use to the
+/// operator of somebody else's plugin.
+fn trap_of(error: &wasmtime::Error) -> String {
+    error.downcast_ref::<wasmtime::Trap>().map_or_else(|| in_one_line(error), ToString::to_string)
+}
+
+/// An instance that decides. It serves until it fails or the slot changes.
+pub struct DispatcherInstance {
+    seat: Seat,
+    exports: Dispatcher,
+}
+
+impl DispatcherInstance {
+    /// Makes one; `None` where the plugin has no dispatcher.
+    pub fn start(
+        job: &Arc<JobSpec>,
+        generation: &Arc<Generation>,
+        gate: &Arc<Gate>,
+        clock: &Clock,
+    ) -> Result<Option<Self>, StartFailed> {
+        let Some(indices) = &generation.plugin.dispatcher else { return Ok(None) };
+        let (mut seat, instance) = Seat::start(job, Role::Dispatcher, generation, gate, clock)?;
+        let exports = indices.load(&mut seat.store, &instance).map_err(|error| not_loaded(&error))?;
+        Ok(Some(Self { seat, exports }))
+    }
+
+    /// Whether it may be used for this generation, under this gate, with the
+    /// mounts that stand there now.
+    #[must_use]
+    pub fn serves(&self, generation: &Arc<Generation>, gate: &Arc<Gate>) -> bool {
+        self.seat.serves(generation, gate)
+    }
+
+    /// Asks what is to become of `due`.
+    pub fn dispatch(&mut self, call: &SweepCall, due: &[ClaimedTask]) -> Result<Result<Plan, Failure>, CallFailed> {
+        let Self { seat, exports } = self;
+        let max_attempts = seat.store.data().job().retry.max_attempts;
+        let due: Vec<_> = due.iter().map(|task| bindings::task(task, max_attempts)).collect();
+        let sweep = bindings::sweep(call);
+        let plan = seat.call(None, |store| exports.call_dispatch(store, &sweep, &due))?;
+        Ok(plan.map(Into::into))
+    }
+}
+
+/// An instance that acts. It serves one thread's tasks until it fails, the slot
+/// changes, or it has served enough.
+pub struct ExecutorInstance {
+    seat: Seat,
+    exports: Executor,
+    served: u32,
+}
+
+impl ExecutorInstance {
+    /// Makes one.
+    pub fn start(
+        job: &Arc<JobSpec>,
+        generation: &Arc<Generation>,
+        gate: &Arc<Gate>,
+        clock: &Clock,
+    ) -> Result<Self, StartFailed> {
+        let (mut seat, instance) = Seat::start(job, Role::Executor, generation, gate, clock)?;
+        let exports =
+            generation.plugin.executor.load(&mut seat.store, &instance).map_err(|error| not_loaded(&error))?;
+        Ok(Self { seat, exports, served: 0 })
+    }
+
+    /// Whether it may be used for this generation, under this gate, with the
+    /// mounts that stand there now. Looks at the mounts: ask once a batch.
+    #[must_use]
+    pub fn serves(&self, generation: &Arc<Generation>, gate: &Arc<Gate>) -> bool {
+        self.seat.serves(generation, gate)
+    }
+
+    /// Whether it has served so much, or holds so much memory, that the next
+    /// task should get a fresh one.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        let state = self.seat.store.data();
+        let limits = &state.job().limits;
+        self.served >= limits.tasks_per_instance || state.memory_used() as u64 > limits.memory / 2
+    }
+
+    /// Makes one attempt of `task`.
+    pub fn execute(&mut self, task: &ClaimedTask) -> Result<Result<Outcome, Failure>, CallFailed> {
+        let Self { seat, exports, served } = self;
+        *served += 1;
+        let max_attempts = seat.store.data().job().retry.max_attempts;
+        let given = bindings::task(task, max_attempts);
+        let outcome = seat.call(Some(task), |store| exports.call_execute(store, &given))?;
+        Ok(outcome.map(Into::into))
+    }
+}
+
+fn not_loaded(error: &wasmtime::Error) -> StartFailed {
+    StartFailed::Plugin(Crash::Start(in_one_line(error)))
+}
+
+impl Plugin {
+    /// Instantiates once without mounts and with the dispatcher's deadline:
+    /// what cannot start is not taken.
+    pub fn try_start(&self, job: &JobSpec, gate: &Arc<Gate>, clock: &Clock) -> Result<(), StartFailed> {
+        let job = Arc::new(JobSpec { mounts: Vec::new(), ..job.clone() });
+        let trial = Arc::new(Generation { number: 0, plugin: self.clone(), loaded_at: clock.now(), kept: false });
+        Seat::start(&job, Role::Dispatcher, &trial, gate, clock).map(drop)
+    }
+}

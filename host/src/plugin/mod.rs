@@ -1,0 +1,26 @@
+//! Everything wasmtime: compiling components, checking them against the
+//! contract, swapping generations, calling guests.
+//!
+//! A [`Slot`] is the seat in a job that holds its current [`Generation`]; a
+//! [`Reloader`] keeps it up to date with the plugin's file. This module knows
+//! nothing of queues and HTTP. Its invariant: whoever holds a generation keeps
+//! calling that code, whatever happens to the slot or the file.
+
+mod bindings;
+mod compile;
+mod engine;
+mod generation;
+pub mod inspect;
+mod instance;
+mod kept;
+mod reload;
+mod slot;
+mod watch;
+
+pub use compile::{CompileError, Compiler, child};
+pub use engine::{Engine, EngineError};
+pub use generation::{Generation, LoadError, Plugin, World};
+pub use instance::{CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};
+pub use kept::Kept;
+pub use reload::Reloader;
+pub use slot::Slot;

@@ -1,0 +1,145 @@
+//! The thread on which a job's dispatcher runs, one call at a time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc as std_mpsc};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::domain::job::JobSpec;
+use crate::domain::outcome::{Crash, Failure};
+use crate::domain::plan::{Decided, PlanRefused, SweepCall};
+use crate::domain::task::ClaimedTask;
+use crate::domain::time::Clock;
+use crate::plugin::{CallFailed, DispatcherInstance, Generation, StartFailed, World};
+use crate::sandbox::Gate;
+
+/// Why there is no plan. The batch comes back: no task is charged.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DispatchError {
+    /// The plugin asks to be paused.
+    #[error("the dispatcher failed for good: {0}")]
+    Permanent(String),
+    /// The dispatcher says that it cannot now.
+    #[error("the dispatcher failed: {0}")]
+    Transient(String),
+    /// The plugin crashed.
+    #[error("dispatch: {0}")]
+    Crash(Crash),
+    /// The plan breaks the contract.
+    #[error("the plan was refused: {0}")]
+    Refused(PlanRefused),
+    /// A mount cannot be used.
+    #[error("{0}")]
+    Mount(String),
+    /// The host stopped it.
+    #[error("stopped by the host")]
+    Stopped,
+}
+
+/// A refusal with the tasks that were offered.
+pub(super) type Undecided = (DispatchError, Vec<ClaimedTask>);
+
+struct Question {
+    generation: Arc<Generation>,
+    gate: Arc<Gate>,
+    call: SweepCall,
+    due: Vec<ClaimedTask>,
+    answer: oneshot::Sender<Result<Decided, Undecided>>,
+}
+
+/// Asks the dispatcher's thread, which ends when this is dropped.
+pub(super) struct Dispatcher {
+    /// Holds one question: a sweep waits for the answer before the next.
+    questions: std_mpsc::SyncSender<Question>,
+}
+
+impl Dispatcher {
+    /// Starts the thread.
+    pub(super) fn start(job: &Arc<JobSpec>, clock: &Clock) -> std::io::Result<Self> {
+        let (questions, receiver) = std_mpsc::sync_channel::<Question>(1);
+        let (job, clock, runtime) = (Arc::clone(job), clock.clone(), Handle::current());
+        std::thread::Builder::new().name(format!("plan-{}", job.name)).spawn(move || {
+            let _entered = runtime.enter();
+            let mut thread = DispatcherThread { job, clock, instance: None };
+            while let Ok(question) = receiver.recv() {
+                let Question { generation, gate, call, due, answer } = question;
+                let decided = thread.decide(&generation, &gate, &call, due);
+                // Whoever asked may be gone; its lease brings the tasks back.
+                let _ = answer.send(decided);
+            }
+        })?;
+        Ok(Self { questions })
+    }
+
+    /// What is to become of `due`. A plugin that only acts is not asked: first
+    /// in, first out.
+    pub(super) async fn decide(
+        &self,
+        generation: &Arc<Generation>,
+        gate: &Arc<Gate>,
+        call: SweepCall,
+        due: Vec<ClaimedTask>,
+    ) -> Result<Decided, Undecided> {
+        if generation.plugin.world() == World::ExecutorOnly {
+            return Ok(Decided::run_all(due));
+        }
+        let (answer, answered) = oneshot::channel();
+        let (generation, gate) = (Arc::clone(generation), Arc::clone(gate));
+        let question = Question { generation, gate, call, due, answer };
+        if let Err(unsent) = self.questions.try_send(question) {
+            let (std_mpsc::TrySendError::Full(question) | std_mpsc::TrySendError::Disconnected(question)) = unsent;
+            return Err((DispatchError::Transient("its thread is busy or gone".to_owned()), question.due));
+        }
+        answered.await.unwrap_or_else(|_| {
+            let gone = Crash::Start("its thread panicked".to_owned());
+            Err((DispatchError::Crash(gone), Vec::new()))
+        })
+    }
+}
+
+struct DispatcherThread {
+    job: Arc<JobSpec>,
+    clock: Clock,
+    instance: Option<DispatcherInstance>,
+}
+
+impl DispatcherThread {
+    fn decide(
+        &mut self,
+        generation: &Arc<Generation>,
+        gate: &Arc<Gate>,
+        call: &SweepCall,
+        due: Vec<ClaimedTask>,
+    ) -> Result<Decided, Undecided> {
+        let kept = self.instance.take().filter(|instance| instance.serves(generation, gate));
+        let started = match kept {
+            Some(instance) => Ok(Some(instance)),
+            None => DispatcherInstance::start(&self.job, generation, gate, &self.clock),
+        };
+        let mut instance = match started {
+            Ok(Some(instance)) => instance,
+            Ok(None) => return Ok(Decided::run_all(due)),
+            Err(StartFailed::Stopped) => return Err((DispatchError::Stopped, due)),
+            Err(StartFailed::Plugin(crash)) => return Err((DispatchError::Crash(crash), due)),
+            Err(StartFailed::Mount(error)) => return Err((DispatchError::Mount(error.to_string()), due)),
+        };
+        // A panic of the host's own code must neither end the thread nor lose the batch.
+        let answer = catch_unwind(AssertUnwindSafe(|| instance.dispatch(call, &due)));
+        let Ok(answer) = answer else {
+            let why = "the host panicked while it ran the dispatcher; this is a bug in sweepd".to_owned();
+            return Err((DispatchError::Crash(Crash::Trap(why)), due));
+        };
+        let plan = match answer {
+            Ok(plan) => plan,
+            Err(CallFailed::Stopped) => return Err((DispatchError::Stopped, due)),
+            Err(CallFailed::Crash(crash)) => return Err((DispatchError::Crash(crash), due)),
+        };
+        self.instance = Some(instance);
+        match plan {
+            Ok(plan) => plan.decide(call, due).map_err(|(refused, due)| (DispatchError::Refused(refused), due)),
+            Err(Failure::Transient(why)) => Err((DispatchError::Transient(why), due)),
+            Err(Failure::Permanent(why)) => Err((DispatchError::Permanent(why), due)),
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! One running host, as HTTP and the command line see it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::nearest;
+use crate::domain::job::JobSpec;
+use crate::domain::status::{HostStatus, JobStatus, SweepReport};
+use crate::domain::task::{Enqueued, NewTask, TaskId, TaskState, TaskView};
+use crate::domain::time::{Clock, Timestamp};
+use crate::plugin::{Compiler, Kept, Reloader, Slot};
+use crate::store::{At, SharedStore, StoreError, TaskFilter};
+
+use super::job::{Control, Job, JobRunner, Phase, drain};
+use super::lease::Node;
+
+/// After the grace, what still runs is interrupted and gets this long to end.
+const AFTER_HALT: Duration = Duration::from_secs(5);
+
+/// What a host is started with.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// The node's name.
+    pub node: String,
+    /// How long the node's tasks stay its own without a heartbeat.
+    pub lease: Duration,
+    /// Where accepted components are kept.
+    pub state: PathBuf,
+    /// The jobs.
+    pub jobs: Vec<JobSpec>,
+}
+
+/// Why the host did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// No such job is configured.
+    #[error("there is no job `{name}`{}", did_you_mean(nearest.as_deref()))]
+    UnknownJob {
+        /// What was asked for.
+        name: String,
+        /// The configured name nearest to it.
+        nearest: Option<String>,
+    },
+    /// No such task is stored (any more).
+    #[error("there is no task {0}")]
+    UnknownTask(TaskId),
+    /// A paused job is not swept.
+    #[error("the job `{job}` is paused: {reason}")]
+    Paused {
+        /// The job.
+        job: String,
+        /// Why it is.
+        reason: String,
+    },
+    /// No plugin is loaded.
+    #[error("the job `{job}` has no plugin to run: {why}")]
+    NoPlugin {
+        /// The job.
+        job: String,
+        /// What is wrong with its file.
+        why: String,
+    },
+    /// The host is shutting down.
+    #[error("the host is shutting down")]
+    Stopping,
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskQuery {
+    /// Only of this job.
+    pub job: Option<String>,
+    /// Only in this state.
+    pub state: Option<TaskState>,
+    /// Only after this one, in ascending order of ids.
+    pub after: Option<TaskId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A running host: the jobs, the store, and the way to stop them.
+pub struct Host {
+    node_name: String,
+    started_at: Timestamp,
+    store: SharedStore,
+    node: Arc<Node>,
+    phase: Phase,
+    jobs: Vec<Seat>,
+    stop: watch::Sender<bool>,
+    stop_node: watch::Sender<bool>,
+    running: Mutex<Option<Running>>,
+}
+
+/// A job and the way to its loop.
+struct Seat {
+    job: Arc<Job>,
+    /// Holds sixteen requests; whoever asks waits while it is full.
+    control: mpsc::Sender<Control>,
+}
+
+/// What shutting down waits for.
+struct Running {
+    runners: JoinSet<()>,
+    /// Reloaders and the heartbeat: they end by themselves.
+    helpers: JoinSet<()>,
+}
+
+impl Host {
+    /// Begins an incarnation, and starts every job. Plugins are loaded beside:
+    /// a job sweeps as soon as it has one.
+    pub async fn start(
+        spec: HostSpec,
+        store: SharedStore,
+        compiler: Arc<Compiler>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, StoreError> {
+        let node = Node::begin(spec.node.clone(), spec.lease, Arc::clone(&store)).await?;
+        let (stop, stopped) = watch::channel(false);
+        let (stop_node, node_stopped) = watch::channel(false);
+        let phase = Phase::default();
+        let mut jobs = Vec::new();
+        let mut running = Running { runners: JoinSet::new(), helpers: JoinSet::new() };
+        for job in spec.jobs {
+            let row = store.register_job(&job.name).await?;
+            let slot = Arc::new(Slot::new(job.plugin.clone(), clock.clone()));
+            let job = Job::new(
+                Arc::new(job),
+                row,
+                Arc::clone(&slot),
+                Arc::clone(&node),
+                Arc::clone(&store),
+                clock.clone(),
+                phase.clone(),
+            );
+            let (control, requests) = mpsc::channel(16);
+            let runner = JobRunner::new(Arc::clone(&job), requests)
+                .map_err(|error| StoreError::Unavailable(format!("starting a thread: {error}")))?;
+            running.runners.spawn(runner.run(stopped.clone()));
+            let kept = Kept::of(&spec.state, job.spec.name.as_str());
+            let reloader = Reloader::new(Arc::clone(&job.spec), slot, Arc::clone(&compiler), kept, clock.clone());
+            let stopped = stopped.clone();
+            running.helpers.spawn(reloader.follow(stopped));
+            jobs.push(Seat { job, control });
+        }
+        let lost_jobs: Vec<_> = jobs.iter().map(|seat| Arc::clone(&seat.job)).collect();
+        running.helpers.spawn(Arc::clone(&node).keep(node_stopped, move || {
+            for job in &lost_jobs {
+                job.close_gate();
+            }
+        }));
+        Ok(Arc::new(Self {
+            node_name: spec.node,
+            started_at: clock.now(),
+            store,
+            node,
+            phase,
+            jobs,
+            stop,
+            stop_node,
+            running: Mutex::new(Some(running)),
+        }))
+    }
+
+    /// Queues tasks for `job`; durable when it answers, one answer a task, in
+    /// order. Dropped, it may have queued them.
+    pub async fn enqueue(&self, job: &str, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>, HostError> {
+        if self.phase.is_stopping() {
+            return Err(HostError::Stopping);
+        }
+        let job = &self.seat(job)?.job;
+        let waits_for_time = tasks.iter().all(|task| task.run_at.is_some_and(|at| at > job.clock.now()));
+        let queued = job.store.enqueue(job.id, tasks, At::Server).await?;
+        if !waits_for_time {
+            job.wake();
+        }
+        Ok(queued)
+    }
+
+    /// The host and all its jobs.
+    pub async fn status(&self) -> Result<HostStatus, HostError> {
+        let mut jobs = Vec::with_capacity(self.jobs.len());
+        for seat in &self.jobs {
+            jobs.push(status_of(&seat.job).await?);
+        }
+        Ok(HostStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            node: self.node_name.clone(),
+            started_at: self.started_at,
+            jobs,
+        })
+    }
+
+    /// One job.
+    pub async fn job(&self, name: &str) -> Result<JobStatus, HostError> {
+        status_of(&self.seat(name)?.job).await
+    }
+
+    /// Tasks, ascending by id.
+    pub async fn tasks(&self, query: TaskQuery) -> Result<Vec<TaskView>, HostError> {
+        let job = query.job.map(|name| self.seat(&name).map(|seat| seat.job.id)).transpose()?;
+        let TaskQuery { state, after, limit, .. } = query;
+        Ok(self.store.tasks(TaskFilter { job, state, after, limit }).await?)
+    }
+
+    /// One task, live or ended.
+    pub async fn task(&self, id: TaskId) -> Result<TaskView, HostError> {
+        self.store.task(id).await?.ok_or(HostError::UnknownTask(id))
+    }
+
+    /// Asks for a sweep now, a scan included; the receiver gets its report when
+    /// it has ended.
+    pub async fn sweep(&self, job: &str) -> Result<oneshot::Receiver<SweepReport>, HostError> {
+        let seat = self.seat(job)?;
+        if let Some(reason) = seat.job.view().paused {
+            return Err(HostError::Paused { job: job.to_owned(), reason });
+        }
+        if seat.job.slot.current().is_none() {
+            let error = seat.job.slot.status().error;
+            let why = error.map_or_else(|| "it is being loaded".to_owned(), |error| error.message);
+            return Err(HostError::NoPlugin { job: job.to_owned(), why });
+        }
+        let (answer, report) = oneshot::channel();
+        self.ask(seat, Control::Sweep(answer)).await?;
+        Ok(report)
+    }
+
+    /// Pauses a job: when it answers, nothing of it runs any more, and what did
+    /// is queued again. It stays so through restarts.
+    pub async fn pause(&self, job: &str, reason: &str) -> Result<(), HostError> {
+        let (answer, done) = oneshot::channel();
+        self.ask(self.seat(job)?, Control::Pause(reason.to_owned(), answer)).await?;
+        Ok(done.await.map_err(|_| HostError::Stopping)??)
+    }
+
+    /// Resumes a job.
+    pub async fn resume(&self, job: &str) -> Result<(), HostError> {
+        let (answer, done) = oneshot::channel();
+        self.ask(self.seat(job)?, Control::Resume(answer)).await?;
+        Ok(done.await.map_err(|_| HostError::Stopping)??)
+    }
+
+    /// `Ok` where requests would be served: the store answers and every job has
+    /// a plugin. The text says what is missing.
+    pub async fn ready(&self) -> Result<(), String> {
+        if self.phase.is_stopping() {
+            return Err(HostError::Stopping.to_string());
+        }
+        if let Err(error) = self.store.check().await {
+            // The text may name files: it is for the log, not for whoever asks.
+            tracing::warn!("not ready: {error}");
+            return Err("the queue cannot be used now".to_owned());
+        }
+        let without: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|seat| seat.job.slot.current().is_none())
+            .map(|seat| seat.job.spec.name.to_string())
+            .collect();
+        if without.is_empty() { Ok(()) } else { Err(format!("no plugin is loaded for: {}", without.join(", "))) }
+    }
+
+    /// Stops: intake ends, running tasks may end within `grace`, the rest is
+    /// interrupted and queued again, the store is closed.
+    pub async fn shut_down(&self, grace: Duration) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Running { mut runners, mut helpers }) = running else { return };
+        self.phase.stop();
+        self.stop.send_replace(true);
+        if timeout(grace, all(&mut runners)).await.is_err() {
+            tracing::warn!("interrupting what still runs after {grace:?}");
+            self.phase.halt();
+            // All at once: none goes on while another hangs in the kernel.
+            let gates: Vec<_> = self.jobs.iter().map(|seat| seat.job.close_gate()).collect();
+            let ended = async {
+                all(&mut runners).await;
+                for gate in gates {
+                    drain(gate).await;
+                }
+            };
+            if timeout(AFTER_HALT, ended).await.is_err() {
+                tracing::error!("tasks hang: they are queued again at the next start");
+            }
+        }
+        self.stop_node.send_replace(true);
+        if timeout(AFTER_HALT, all(&mut helpers)).await.is_err() {
+            tracing::warn!("a plugin is still being compiled: it is dropped");
+        }
+        if let Err(error) = self.node.end().await {
+            tracing::error!("the node could not be signed off: {error}");
+        }
+        self.store.close().await;
+    }
+
+    async fn ask(&self, seat: &Seat, control: Control) -> Result<(), HostError> {
+        seat.control.send(control).await.map_err(|_| HostError::Stopping)
+    }
+
+    fn seat(&self, name: &str) -> Result<&Seat, HostError> {
+        self.jobs.iter().find(|seat| seat.job.spec.name.as_str() == name).ok_or_else(|| {
+            let nearest = nearest(name, self.jobs.iter().map(|seat| seat.job.spec.name.as_str()));
+            HostError::UnknownJob { name: name.to_owned(), nearest: nearest.map(str::to_owned) }
+        })
+    }
+}
+
+async fn all(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!("a part of the host ended badly: {error}");
+        }
+    }
+}
+
+async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
+    let backlog = job.store.backlog(job.id, At::Server).await?;
+    let view = job.view();
+    Ok(JobStatus {
+        name: job.spec.name.to_string(),
+        paused: view.paused,
+        backlog,
+        slot: job.slot.status(),
+        last_sweep: view.last_sweep,
+        last_error: view.last_error,
+    })
+}

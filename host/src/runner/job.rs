@@ -1,0 +1,310 @@
+//! One job's loop: when to sweep, and what happens between sweeps.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
+
+use crate::domain::job::{JobId, JobSpec};
+use crate::domain::status::{Event, SweepReport};
+use crate::domain::time::Clock;
+use crate::plugin::Slot;
+use crate::sandbox::Gate;
+use crate::stop::told;
+use crate::store::{JobRow, SharedStore, StoreError};
+
+use super::dispatcher::Dispatcher;
+use super::executors::Executors;
+use super::lease::Node;
+use super::sweep::{Pace, SweepEnd, Threads, sweep_once};
+
+/// After a failed sweep the next one waits for the interval, then twice that,
+/// up to this.
+const BACKOFF_AT_MOST: Duration = Duration::from_mins(1);
+
+/// How far the host is on its way out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Phase(Arc<AtomicU8>);
+
+impl Phase {
+    const STOPPING: u8 = 1;
+    const HALTED: u8 = 2;
+
+    /// No task is begun any more; those that run may end.
+    pub(super) fn stop(&self) {
+        self.0.fetch_max(Self::STOPPING, Ordering::SeqCst);
+    }
+
+    /// What still runs is interrupted, and nothing is waited for.
+    pub(super) fn halt(&self) {
+        self.0.fetch_max(Self::HALTED, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.load(Ordering::SeqCst) >= Self::STOPPING
+    }
+
+    pub(super) fn is_halted(&self) -> bool {
+        self.0.load(Ordering::SeqCst) >= Self::HALTED
+    }
+}
+
+/// A job, as its loop, its sweeps and the host share it.
+pub(super) struct Job {
+    pub(super) spec: Arc<JobSpec>,
+    pub(super) id: JobId,
+    pub(super) slot: Arc<Slot>,
+    pub(super) store: SharedStore,
+    pub(super) node: Arc<Node>,
+    pub(super) clock: Clock,
+    pub(super) phase: Phase,
+    pub(super) pace: Pace,
+    pub(super) wake: Notify,
+    gate: ArcSwap<Gate>,
+    view: Mutex<View>,
+}
+
+/// What status shows of a job besides slot and backlog.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    pub(super) paused: Option<String>,
+    pub(super) last_sweep: Option<SweepReport>,
+    pub(super) last_error: Option<Event>,
+}
+
+/// What a person asks of a job.
+pub(super) enum Control {
+    /// A sweep now, which may scan.
+    Sweep(oneshot::Sender<SweepReport>),
+    /// Stop, and stay so.
+    Pause(String, oneshot::Sender<Result<(), StoreError>>),
+    /// Go on.
+    Resume(oneshot::Sender<Result<(), StoreError>>),
+}
+
+impl Job {
+    pub(super) fn new(
+        spec: Arc<JobSpec>,
+        row: JobRow,
+        slot: Arc<Slot>,
+        node: Arc<Node>,
+        store: SharedStore,
+        clock: Clock,
+        phase: Phase,
+    ) -> Arc<Self> {
+        let gate = ArcSwap::new(Gate::new(Arc::clone(node.lease())));
+        let view = Mutex::new(View { paused: row.paused, ..View::default() });
+        Arc::new(Self {
+            spec,
+            id: row.id,
+            slot,
+            store,
+            node,
+            clock,
+            phase,
+            pace: Pace::default(),
+            wake: Notify::new(),
+            gate,
+            view,
+        })
+    }
+
+    /// Asks for a sweep soon: something may be due.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// The gate under which work may begin now.
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        self.gate.load_full()
+    }
+
+    /// Stops what runs: from this instant no file is changed. Later work gets a
+    /// new gate.
+    pub(super) fn close_gate(&self) -> Arc<Gate> {
+        let closed = self.gate.swap(Gate::new(Arc::clone(self.node.lease())));
+        closed.close();
+        closed
+    }
+
+    pub(super) fn view(&self) -> View {
+        self.locked().clone()
+    }
+
+    /// Shown as the job's last error.
+    pub(super) fn say_error(&self, message: String) {
+        self.locked().last_error = Some(Event { at: self.clock.now(), message });
+    }
+
+    fn locked(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The loop of one job.
+pub(super) struct JobRunner {
+    job: Arc<Job>,
+    threads: Threads,
+    /// Holds sixteen requests; whoever asks waits while it is full.
+    control: mpsc::Receiver<Control>,
+    /// When the next sweep by the clock is due.
+    next_tick: Instant,
+    /// Sweeps that failed one after the other.
+    failures: u32,
+    /// Who waits for a sweep by hand.
+    asked: Vec<oneshot::Sender<SweepReport>>,
+}
+
+impl JobRunner {
+    /// Starts the job's threads.
+    pub(super) fn new(job: Arc<Job>, control: mpsc::Receiver<Control>) -> std::io::Result<Self> {
+        let room = 2 * job.spec.capacity.max(u32::try_from(job.spec.concurrency).unwrap_or(u32::MAX)) as usize;
+        let threads = Threads {
+            dispatcher: Dispatcher::start(&job.spec, &job.clock)?,
+            executors: Executors::start(&job.spec, &job.clock, room)?,
+        };
+        Ok(Self { job, threads, control, next_tick: Instant::now(), failures: 0, asked: Vec::new() })
+    }
+
+    /// Runs until `stop` becomes true and the last sweep has ended.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut swaps = self.job.slot.swaps();
+        loop {
+            let ready = self.job.locked().paused.is_none() && self.job.slot.current().is_some();
+            let may_wake = ready && self.failures == 0;
+            tokio::select! {
+                biased;
+                () = told(&mut stop) => return,
+                Some(control) = self.control.recv() => self.obey(control).await,
+                Ok(()) = swaps.changed() => self.forget_failures(),
+                () = sleep_until(self.next_tick), if ready => self.sweep(true).await,
+                () = self.job.wake.notified(), if may_wake => self.sweep(false).await,
+            }
+            // A pause may have come between the request and now.
+            if self.job.locked().paused.is_some() {
+                self.asked.clear();
+            }
+            if !self.asked.is_empty() {
+                self.sweep(true).await;
+            }
+        }
+    }
+
+    async fn obey(&mut self, control: Control) {
+        match control {
+            Control::Sweep(answer) => self.asked.push(answer),
+            Control::Pause(reason, answer) => {
+                let paused = self.pause(reason).await;
+                let _ = answer.send(paused);
+            }
+            Control::Resume(answer) => {
+                let resumed = self.job.store.set_paused(self.job.id, None).await;
+                if resumed.is_ok() {
+                    tracing::info!(job = %self.job.spec.name, "resumed");
+                    self.job.locked().paused = None;
+                    (self.failures, self.next_tick) = (0, Instant::now());
+                }
+                let _ = answer.send(resumed);
+            }
+        }
+    }
+
+    /// Another plugin is another chance: what failed is not waited for.
+    fn forget_failures(&mut self) {
+        if std::mem::take(&mut self.failures) > 0 {
+            self.next_tick = Instant::now();
+        }
+    }
+
+    /// Between sweeps: nothing runs.
+    async fn pause(&mut self, reason: String) -> Result<(), StoreError> {
+        self.job.store.set_paused(self.job.id, Some(&reason)).await?;
+        tracing::warn!(job = %self.job.spec.name, "paused: {reason}");
+        self.job.locked().paused = Some(reason);
+        Ok(())
+    }
+
+    /// Sweeps once, and answers requests meanwhile: a pause stops it.
+    async fn sweep(&mut self, scan: bool) {
+        let job = Arc::clone(&self.job);
+        // Before any request is heard: a pause closes the gate of this sweep.
+        let gate = job.gate();
+        let asked = std::mem::take(&mut self.asked);
+        let mut waiting = Vec::new();
+        let swept = {
+            let mut sweep = pin!(sweep_once(&job, &self.threads, gate, scan));
+            loop {
+                tokio::select! {
+                    swept = &mut sweep => break swept,
+                    Some(control) = self.control.recv() => {
+                        if matches!(control, Control::Pause(..)) {
+                            job.close_gate();
+                        }
+                        waiting.push(control);
+                    }
+                }
+            }
+        };
+        let (report, end) = swept;
+        if scan {
+            self.next_tick = Instant::now() + job.spec.interval;
+        }
+        self.conclude(&report, end).await;
+        for answer in asked {
+            let _ = answer.send(report.clone());
+        }
+        for control in waiting {
+            self.obey(control).await;
+        }
+    }
+
+    async fn conclude(&mut self, report: &SweepReport, end: SweepEnd) {
+        let job = &self.job;
+        if report.claimed > 0 || report.discovered > 0 || report.error.is_some() {
+            tracing::info!(
+                job = %job.spec.name, claimed = report.claimed, done = report.done, skipped = report.skipped,
+                retried = report.retried, dead = report.dead, postponed = report.postponed,
+                discarded = report.discarded, released = report.released, discovered = report.discovered,
+                took_ms = report.took_ms, "swept",
+            );
+            job.locked().last_sweep = Some(report.clone());
+        }
+        match end {
+            SweepEnd::Exhausted => self.failures = 0,
+            // More is due: go on as soon as requests were heard.
+            SweepEnd::Yielded => {
+                self.failures = 0;
+                job.wake();
+            }
+            SweepEnd::Stopped => {}
+            SweepEnd::Failed(error) => self.back_off(&error),
+            SweepEnd::FailedForGood(error) => {
+                job.say_error(error.clone());
+                if let Err(error) = self.pause(error).await {
+                    self.back_off(&error.to_string());
+                }
+            }
+        }
+    }
+
+    fn back_off(&mut self, error: &str) {
+        let job = &self.job;
+        let wait =
+            job.spec.interval.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_AT_MOST.max(job.spec.interval));
+        self.failures += 1;
+        self.next_tick = Instant::now() + wait;
+        tracing::error!(job = %job.spec.name, "the sweep failed, the next one is in {wait:?}: {error}");
+        job.say_error(error.to_owned());
+    }
+}
+
+/// Waits until no mutation is under way. A system call that hangs must not hang
+/// the runtime.
+pub(super) async fn drain(gate: Arc<Gate>) {
+    let _ = spawn_blocking(move || gate.drain()).await;
+}

@@ -1,0 +1,21 @@
+//! Runs the jobs: when to sweep, what to claim, who executes, what is written
+//! back, and how it all stops.
+//!
+//! ```text
+//!  Host ─ one JobRunner a job: select! { stop, control, tick, wake, swapped }
+//!            └─ Sweep: feed ─▶ executor threads ─▶ write back
+//! ```
+//! Guests run on threads of their own, never on one of the runtime's workers.
+//! The runner knows neither HTTP nor SQL. Its invariant: a task is given to an
+//! executor only between its claim and its write-back, under one generation.
+
+mod batch;
+mod dispatcher;
+mod executors;
+mod host;
+mod job;
+mod lease;
+mod sweep;
+mod write_back;
+
+pub use host::{Host, HostError, HostSpec, TaskQuery};

@@ -1,0 +1,395 @@
+//! One pass over a job: claim, dispatch, execute, again, until what was due at
+//! its start has been offered.
+//!
+//! ```text
+//!  feed:  room? ─▶ claim ─▶ decide ─▶ apply the plan ─▶ executor threads
+//!  write:                              finish ◀─ completions ◀┘
+//! ```
+//! Both run side by side: while a batch executes, the next is claimed.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::domain::outcome::{self, Attempt, Disposition, Finish};
+use crate::domain::plan::{Decided, SweepCall};
+use crate::domain::status::SweepReport;
+use crate::domain::task::{ClaimedTask, Enqueued, Fence};
+use crate::domain::time::Timestamp;
+use crate::plugin::{Generation, World};
+use crate::sandbox::Gate;
+use crate::store::{ApplyPlan, At, Claim, ClaimDue, CursorUpdate, StoreError, WriteBack};
+
+use super::batch::{Batch, Completions, Work};
+use super::dispatcher::{DispatchError, Dispatcher};
+use super::executors::Executors;
+use super::job::Job;
+use super::write_back::{Flow, stored, write_back};
+
+/// One claim in so many goes lowest priority first.
+const LOWEST_FIRST_EVERY: u64 = 10;
+
+/// Why a sweep ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SweepEnd {
+    /// All that was due has been offered.
+    Exhausted,
+    /// Its time was up; more is due.
+    Yielded,
+    /// The job was paused, the host stops, or nothing is in the slot.
+    Stopped,
+    /// The store, a mount or the plugin failed.
+    Failed(String),
+    /// The dispatcher asks for a pause.
+    FailedForGood(String),
+}
+
+/// The threads of a job.
+pub(super) struct Threads {
+    pub(super) dispatcher: Dispatcher,
+    pub(super) executors: Executors,
+}
+
+/// Sweeps once. With `scan` the dispatcher is called even where nothing is due,
+/// and may look for work of its own.
+/// Runs under `gate`, which whoever calls took before it could be closed.
+pub(super) async fn sweep_once(job: &Job, threads: &Threads, gate: Arc<Gate>, scan: bool) -> (SweepReport, SweepEnd) {
+    let began = Instant::now();
+    let now = match job.store.now(At::Server).await {
+        Ok(now) => now,
+        Err(error) => return failed(&error),
+    };
+    let flow = Flow::new(SweepReport { started_at: now, ..SweepReport::default() });
+    // Each message carries at least one task in flight, so that a thread never waits here.
+    let (completions, completed) = mpsc::channel(2 * job.spec.capacity as usize + 1);
+    let sweep = Sweep { job, threads, flow: &flow, gate, horizon: now, began };
+    let flowing = async { tokio::join!(sweep.feed(scan, completions), write_back(job, &flow, completed)).0 };
+    let end = tokio::select! {
+        end = flowing => end,
+        // What a thread finished must not wait for the slow task after it.
+        () = threads.executors.hand_over_late() => unreachable!("it goes on for ever"),
+    };
+    let mut report = flow.into_report();
+    report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let end = match (end, report.error.clone()) {
+        (SweepEnd::Exhausted | SweepEnd::Yielded, Some(error)) => SweepEnd::Failed(error),
+        (end, _) => end,
+    };
+    if let SweepEnd::Failed(error) | SweepEnd::FailedForGood(error) = &end {
+        report.error = Some(error.clone());
+    }
+    (report, end)
+}
+
+fn failed(error: &StoreError) -> (SweepReport, SweepEnd) {
+    let error = error.to_string();
+    (SweepReport { error: Some(error.clone()), ..SweepReport::default() }, SweepEnd::Failed(error))
+}
+
+struct Sweep<'a> {
+    job: &'a Job,
+    threads: &'a Threads,
+    flow: &'a Flow,
+    gate: Arc<Gate>,
+    horizon: Timestamp,
+    began: Instant,
+}
+
+/// Where this sweep's scan stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scan {
+    /// The next call may scan, from this cursor.
+    From(Option<String>),
+    /// It has ended, or this sweep has none.
+    Over,
+}
+
+impl Sweep<'_> {
+    async fn feed(&self, scan: bool, completions: mpsc::Sender<Completions>) -> SweepEnd {
+        match self.feed_until_end(scan, &completions).await {
+            Ok(end) => end,
+            Err(error) => SweepEnd::Failed(error.to_string()),
+        }
+    }
+
+    async fn feed_until_end(
+        &self,
+        scan: bool,
+        completions: &mpsc::Sender<Completions>,
+    ) -> Result<SweepEnd, StoreError> {
+        let Some(mut generation) = self.job.slot.current() else { return Ok(SweepEnd::Stopped) };
+        let mut scan = self.begin_scan(scan, &generation).await?;
+        for number in 0_u64.. {
+            let limit = self.job.pace.batch(&self.job.spec);
+            self.flow.room_for(limit).await;
+            if let Some(end) = self.must_end() {
+                return Ok(end);
+            }
+            // The batch begins: from here to its last finish it keeps this generation.
+            let Some(current) = self.job.slot.current() else { return Ok(SweepEnd::Stopped) };
+            if current.plugin.digest != generation.plugin.digest && scan != Scan::Over {
+                scan = self.begin_scan(true, &current).await?;
+            }
+            generation = current;
+            let lowest_first = number % LOWEST_FIRST_EVERY == LOWEST_FIRST_EVERY - 1;
+            let suspects = self.flow.is_idle();
+            let claim = self.claim(limit, lowest_first, suspects).await?;
+            if claim.is_none() && scan == Scan::Over {
+                if suspects {
+                    return Ok(SweepEnd::Exhausted);
+                }
+                // What is left, if anything, must run alone.
+                self.flow.room_for(0).await;
+                continue;
+            }
+            let alone = claim.as_ref().is_some_and(|claim| claim.tasks.iter().any(|task| task.losses > 0));
+            scan = match self.batch(&generation, claim, scan, completions).await? {
+                Ok(scan) => scan,
+                Err(end) => return Ok(end),
+            };
+            if alone {
+                self.flow.room_for(0).await;
+            }
+        }
+        Ok(SweepEnd::Yielded)
+    }
+
+    fn must_end(&self) -> Option<SweepEnd> {
+        if self.job.phase.is_stopping() || !self.gate.is_open() {
+            return Some(SweepEnd::Stopped);
+        }
+        // A batch that could not start its plugin has said why.
+        if self.flow.has_failed() {
+            return Some(SweepEnd::Exhausted);
+        }
+        (self.began.elapsed() >= self.job.spec.max_sweep).then_some(SweepEnd::Yielded)
+    }
+
+    async fn begin_scan(&self, scan: bool, generation: &Generation) -> Result<Scan, StoreError> {
+        if !scan || generation.plugin.world() == World::ExecutorOnly {
+            return Ok(Scan::Over);
+        }
+        Ok(Scan::From(self.job.store.cursor(self.job.id, generation.plugin.digest).await?))
+    }
+
+    async fn claim(&self, limit: u32, lowest_first: bool, suspects: bool) -> Result<Option<Claim>, StoreError> {
+        let claim = ClaimDue {
+            job: self.job.id,
+            node: self.job.node.id(),
+            horizon: self.horizon,
+            limit,
+            lowest_first,
+            suspects,
+        };
+        let mut claim = self.job.store.claim_due(claim).await?;
+        if let Some(Claim { fence, tasks }) = &mut claim {
+            self.flow.report(|report| {
+                report.batches += 1;
+                report.claimed += tasks.len() as u64;
+            });
+            if bury_the_spent(self.job, self.flow, *fence, tasks).await {
+                claim = Some(Claim { fence: *fence, tasks: Vec::new() });
+            }
+        }
+        Ok(claim)
+    }
+
+    /// Decides about one claim and hands on what is to run. Answers where the
+    /// scan stands, or why the sweep ends here.
+    async fn batch(
+        &self,
+        generation: &Arc<Generation>,
+        claim: Option<Claim>,
+        scan: Scan,
+        completions: &mpsc::Sender<Completions>,
+    ) -> Result<Result<Scan, SweepEnd>, StoreError> {
+        let (fence, due) = claim.map_or((None, Vec::new()), |claim| (Some(claim.fence), claim.tasks));
+        let call = SweepCall {
+            now: self.horizon,
+            capacity: self.job.spec.capacity,
+            scan: scan != Scan::Over,
+            cursor: match &scan {
+                Scan::From(cursor) => cursor.clone(),
+                Scan::Over => None,
+            },
+        };
+        let given = call.cursor.clone();
+        let decided = match self.threads.dispatcher.decide(generation, &self.gate, call, due).await {
+            Ok(decided) => decided,
+            Err((error, due)) => {
+                self.release(fence, due).await;
+                return Ok(Err(match error {
+                    DispatchError::Stopped => SweepEnd::Stopped,
+                    DispatchError::Permanent(_) => SweepEnd::FailedForGood(error.to_string()),
+                    _ => SweepEnd::Failed(error.to_string()),
+                }));
+            }
+        };
+        let next = match (&scan, &decided.cursor) {
+            (Scan::From(_), Some(cursor)) if Some(cursor) != given.as_ref() => Scan::From(Some(cursor.clone())),
+            _ => Scan::Over,
+        };
+        let cursor_changed = scan != Scan::Over && decided.cursor != given;
+        let run = self.apply(generation, fence, decided, cursor_changed).await?;
+        if let Some(fence) = fence.filter(|_| !run.is_empty()) {
+            self.execute(generation, fence, run, completions);
+        }
+        Ok(Ok(next))
+    }
+
+    /// Writes what the plan asks for, and answers what is to run. A plan of
+    /// nothing but `run` writes nothing.
+    async fn apply(
+        &self,
+        generation: &Generation,
+        fence: Option<Fence>,
+        decided: Decided,
+        cursor_changed: bool,
+    ) -> Result<Vec<ClaimedTask>, StoreError> {
+        let job = self.job;
+        let now = job.clock.now();
+        let Decided { run, postpone, discard, unnamed, discoveries, cursor } = decided;
+        if !unnamed.is_empty() {
+            tracing::warn!(job = %job.spec.name, tasks = unnamed.len(), "the plan does not name them: held back until the next sweep");
+        }
+        self.flow.report(|report| {
+            report.postponed += postpone.len() as u64;
+            report.discarded += discard.len() as u64;
+            report.released += unnamed.len() as u64;
+        });
+        let finish = |task: &ClaimedTask, disposition| {
+            // A verdict is no attempt: nothing of the plugin acted.
+            let attempt = Attempt { number: task.attempt, started: now, ended: now, digest: None };
+            Finish { id: task.id, fence: task.fence, disposition, attempt }
+        };
+        let mut finishes = Vec::with_capacity(postpone.len() + discard.len() + unnamed.len());
+        let waiting: Vec<ClaimedTask> = (postpone.iter().map(|(task, _)| task))
+            .chain(discard.iter().map(|(task, _)| task))
+            .chain(&unnamed)
+            .filter(|_| !discoveries.is_empty() || cursor_changed)
+            .cloned()
+            .collect();
+        for (task, ask) in postpone {
+            finishes.push(finish(&task, outcome::postpone(ask, &task, &job.spec, now)));
+        }
+        for (task, why) in discard {
+            finishes.push(finish(&task, Disposition::Cancel(outcome::cut(why))));
+        }
+        for task in unnamed {
+            finishes.push(finish(&task, Disposition::Release { after: Some(job.spec.interval) }));
+        }
+        if !discoveries.is_empty() || cursor_changed {
+            let cursor = cursor_changed.then_some(CursorUpdate { digest: generation.plugin.digest, cursor });
+            let plan = ApplyPlan { job: job.id, finishes: std::mem::take(&mut finishes), discoveries, cursor };
+            let applied = match job.store.apply_plan(plan, At::Server).await {
+                Ok(applied) => applied,
+                Err(error) => {
+                    // Nothing of the plan is applied, so nothing of the batch is run.
+                    self.release(fence, [waiting, run].concat()).await;
+                    return Err(error);
+                }
+            };
+            let new = applied.enqueued.iter().filter(|queued| matches!(queued, Enqueued::New(_))).count();
+            self.flow.report(|report| report.discovered += new as u64);
+            if new > 0 {
+                job.wake();
+            }
+        }
+        let closed: Vec<_> = fence.filter(|_| run.is_empty()).into_iter().collect();
+        if !finishes.is_empty() || !closed.is_empty() {
+            stored(job, self.flow, WriteBack { finishes, closed }).await;
+        }
+        Ok(run)
+    }
+
+    fn execute(
+        &self,
+        generation: &Arc<Generation>,
+        fence: Fence,
+        run: Vec<ClaimedTask>,
+        completions: &mpsc::Sender<Completions>,
+    ) {
+        self.flow.begin(fence, run.len());
+        let batch = Arc::new(Batch {
+            fence,
+            generation: Arc::clone(generation),
+            gate: Arc::clone(&self.gate),
+            phase: self.job.phase.clone(),
+            not_started: OnceLock::new(),
+            completions: completions.clone(),
+        });
+        for task in run {
+            self.threads.executors.send(Work { task, batch: Arc::clone(&batch) });
+        }
+    }
+
+    /// Puts a batch back. It is tried until it is stored: nobody else would.
+    async fn release(&self, fence: Option<Fence>, due: Vec<ClaimedTask>) {
+        let now = self.job.clock.now();
+        self.flow.report(|report| report.released += due.len() as u64);
+        let finishes = due
+            .into_iter()
+            .map(|task| Finish {
+                id: task.id,
+                fence: task.fence,
+                disposition: Disposition::Release { after: None },
+                attempt: Attempt { number: task.attempt, started: now, ended: now, digest: None },
+            })
+            .collect();
+        let closed = fence.into_iter().collect();
+        stored(self.job, self.flow, WriteBack { finishes, closed }).await;
+    }
+}
+
+/// A task whose last attempts ended with a lost node comes back with more
+/// attempts than it has: it is buried unrun, alone as it was claimed. Answers
+/// whether that closed the batch.
+async fn bury_the_spent(job: &Job, flow: &Flow, fence: Fence, tasks: &[ClaimedTask]) -> bool {
+    let [task] = tasks else { return false };
+    if task.losses == 0 || task.attempt <= job.spec.retry.max_attempts {
+        return false;
+    }
+    let now = job.clock.now();
+    let why = format!("the host was lost {} times while it held this task", task.losses);
+    tracing::error!(job = %job.spec.name, task = task.id.0, key = %task.key, "buried: {why}");
+    let finish = Finish {
+        id: task.id,
+        fence,
+        disposition: Disposition::Bury(why),
+        attempt: Attempt { number: task.attempt - 1, started: now, ended: now, digest: None },
+    };
+    stored(job, flow, WriteBack { finishes: vec![finish], closed: vec![fence] }).await;
+    true
+}
+
+/// How much to claim: as much as was measured to take a quarter of a second, so
+/// that slow tasks are not hoarded; at least one a thread, at most the capacity.
+#[derive(Debug, Default)]
+pub(super) struct Pace(std::sync::Mutex<Option<Duration>>);
+
+/// How much work a batch should be.
+const BATCH: Duration = Duration::from_millis(250);
+
+impl Pace {
+    /// Takes in that `tasks` took a thread so long.
+    pub(super) fn measured(&self, tasks: usize, busy: Duration) {
+        let Ok(tasks) = u32::try_from(tasks) else { return };
+        if tasks == 0 {
+            return;
+        }
+        let each = busy / tasks;
+        let mut mean = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *mean = Some(mean.map_or(each, |mean| (mean * 3 + each) / 4));
+    }
+
+    /// Tasks for the next batch.
+    pub(super) fn batch(&self, job: &crate::domain::job::JobSpec) -> u32 {
+        let threads = u32::try_from(job.concurrency).unwrap_or(u32::MAX);
+        let mean = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // The first batch of a job is a guess: a few tasks each.
+        let fitting = mean.map_or(4, |mean| (BATCH.as_nanos() / mean.as_nanos().max(1)).max(1));
+        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX).saturating_mul(threads);
+        fitting.clamp(threads, job.capacity.max(threads))
+    }
+}

@@ -1,0 +1,194 @@
+//! The end of the flow: what became of executed tasks goes back to the store,
+//! many in one transaction.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::domain::outcome::{Attempt, Crash, Disposition, Ending, Finish, Finished, dispose};
+use crate::domain::status::SweepReport;
+use crate::domain::task::Fence;
+use crate::store::{At, WriteBack};
+
+use super::batch::{Completion, Completions};
+use super::job::Job;
+
+/// A write-back that failed is tried again after this time, then after twice.
+const RETRY: Duration = Duration::from_millis(100);
+const RETRY_AT_MOST: Duration = Duration::from_secs(2);
+
+/// The tasks in flight of one sweep, and its report.
+pub(super) struct Flow {
+    in_flight: AtomicUsize,
+    freed: Notify,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// How many of each batch have not been written back.
+    open: HashMap<Fence, usize>,
+    report: SweepReport,
+}
+
+impl Flow {
+    pub(super) fn new(report: SweepReport) -> Self {
+        let state = Mutex::new(State { open: HashMap::new(), report });
+        Self { in_flight: AtomicUsize::new(0), freed: Notify::new(), state }
+    }
+
+    /// Waits until no more than `limit` tasks are in flight. Cancel safe.
+    pub(super) async fn room_for(&self, limit: u32) {
+        loop {
+            let freed = self.freed.notified();
+            if self.in_flight.load(Ordering::SeqCst) <= limit as usize {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Whether nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) == 0
+    }
+
+    /// So many tasks of a batch are handed to the executors.
+    pub(super) fn begin(&self, fence: Fence, tasks: usize) {
+        self.in_flight.fetch_add(tasks, Ordering::SeqCst);
+        self.state().open.insert(fence, tasks);
+    }
+
+    /// Counts into the report.
+    pub(super) fn report(&self, count: impl FnOnce(&mut SweepReport)) {
+        count(&mut self.state().report);
+    }
+
+    /// Whether the report has an error.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state().report.error.is_some()
+    }
+
+    pub(super) fn into_report(self) -> SweepReport {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).report
+    }
+
+    /// Answers which batches end with these tasks.
+    fn close(&self, completions: &[Completion]) -> Vec<Fence> {
+        let open = &mut self.state().open;
+        let mut closed = Vec::new();
+        for completion in completions {
+            if let Some(left) = open.get_mut(&completion.fence) {
+                *left -= 1;
+                if *left == 0 {
+                    open.remove(&completion.fence);
+                    closed.push(completion.fence);
+                }
+            }
+        }
+        closed
+    }
+
+    fn end(&self, tasks: usize) {
+        self.in_flight.fetch_sub(tasks, Ordering::SeqCst);
+        self.freed.notify_waiters();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes back what completes, until every sender is gone. What completes
+/// while one write is under way goes into the next.
+pub(super) async fn write_back(job: &Job, flow: &Flow, mut completed: mpsc::Receiver<Completions>) {
+    while let Some(Completions { mut tasks, mut busy }) = completed.recv().await {
+        while let Ok(more) = completed.try_recv() {
+            tasks.extend(more.tasks);
+            busy += more.busy;
+        }
+        job.pace.measured(tasks.len(), busy);
+        let count = tasks.len();
+        let closed = flow.close(&tasks);
+        let finishes = tasks.into_iter().map(|completion| finish_of(job, flow, completion)).collect();
+        stored(job, flow, WriteBack { finishes, closed }).await;
+        flow.end(count);
+    }
+}
+
+fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
+    let Completion { task, generation, ending, started, ended, .. } = completion;
+    let digest = Some(generation.plugin.digest);
+    if let Ending::NotStarted(crash) = &ending {
+        flow.report(|report| {
+            report.error.get_or_insert_with(|| crash.to_string());
+        });
+    }
+    if let Ending::Crashed(crash) = &ending {
+        say_crash(job, &task, generation.number, crash);
+    }
+    let disposition = dispose(ending, &task, &job.spec, job.clock.now(), fastrand::f64());
+    flow.report(|report| count(report, &disposition));
+    match &disposition {
+        Disposition::Bury(error) => {
+            tracing::warn!(job = %job.spec.name, task = task.id.0, key = %task.key, "buried: {error}");
+            job.say_error(format!("task {} ({}): {error}", task.id, task.key));
+        }
+        Disposition::Retry { after, error } => {
+            tracing::debug!(job = %job.spec.name, task = task.id.0, key = %task.key, ?after, "failed: {error}");
+            job.say_error(format!("task {} ({}): {error}", task.id, task.key));
+        }
+        _ => {}
+    }
+    let attempt = Attempt { number: task.attempt, started, ended, digest };
+    Finish { id: task.id, fence: task.fence, disposition, attempt }
+}
+
+fn say_crash(job: &Job, task: &crate::domain::task::ClaimedTask, generation: u64, crash: &Crash) {
+    tracing::warn!(job = %job.spec.name, task = task.id.0, key = %task.key, generation, attempt = task.attempt, "{crash}");
+}
+
+fn count(report: &mut SweepReport, disposition: &Disposition) {
+    match disposition {
+        Disposition::Done(_) => report.done += 1,
+        Disposition::Skipped(_) => {
+            report.done += 1;
+            report.skipped += 1;
+        }
+        Disposition::Retry { .. } => report.retried += 1,
+        Disposition::Postpone { .. } => report.postponed += 1,
+        Disposition::Bury(_) => report.dead += 1,
+        Disposition::Cancel(_) => report.discarded += 1,
+        Disposition::Release { .. } => report.released += 1,
+    }
+}
+
+/// Tries until it is stored: the files are gone, the records must follow. Only
+/// a host that is told to end at once gives up; then the lease brings the tasks
+/// back, and they find their work done.
+pub(super) async fn stored(job: &Job, flow: &Flow, write_back: WriteBack) {
+    let mut wait = RETRY;
+    loop {
+        match job.store.finish(write_back.clone(), At::Server).await {
+            Ok(finished) => {
+                let fenced = finished.iter().filter(|finished| **finished == Finished::Fenced).count();
+                if fenced > 0 {
+                    tracing::warn!(job = %job.spec.name, tasks = fenced, "results came too late: the tasks were another's by then");
+                }
+                flow.report(|report| report.fenced += fenced as u64);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(job = %job.spec.name, tasks = write_back.finishes.len(), "results could not be stored, trying again: {error}");
+                job.say_error(error.to_string());
+                if job.phase.is_halted() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_AT_MOST);
+    }
+}

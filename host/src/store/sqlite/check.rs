@@ -1,0 +1,23 @@
+//! Whether the store can be read and written.
+
+use super::fault::Fault;
+use super::writing::{Command, Writing};
+
+/// [`Store::check`](crate::store::Store::check): takes the write lock and
+/// reads. After a failed write it also writes, or a full disk would pass.
+pub(super) struct Check;
+
+impl Command for Check {
+    type Answer = ();
+
+    fn apply(&self, writing: &mut Writing<'_>) -> Result<(), Fault> {
+        let mut read = writing.statement("SELECT value FROM sequences")?;
+        let mut rows = read.query([])?;
+        while rows.next()?.is_some() {}
+        if writing.in_doubt() {
+            // A gap in the fences hurts nobody.
+            writing.fresh_fence()?;
+        }
+        Ok(())
+    }
+}

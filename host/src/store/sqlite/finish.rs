@@ -1,0 +1,185 @@
+//! Writing back: a task ends, or waits again, if its fence is still the one of
+//! the claim.
+//!
+//! Where it is not, a record of the same write-back tells that it was applied
+//! before: the row of the ended task in `history`, the row that still bears
+//! the fence and is pending again, or the failed attempt.
+
+use rusqlite::{CachedStatement, params};
+
+use super::fault::Fault;
+use super::sql;
+use super::successor;
+use super::writing::{Command, Writing};
+use crate::domain::outcome::{Disposition, Finish, Finished};
+use crate::domain::task::{Fence, TaskId};
+use crate::domain::time::Timestamp;
+use crate::store::{At, WriteBack};
+
+/// [`Store::finish`](crate::store::Store::finish).
+pub(super) struct FinishAll {
+    pub(super) write_back: WriteBack,
+    pub(super) at: At,
+}
+
+impl Command for FinishAll {
+    type Answer = Vec<Finished>;
+
+    fn rows(&self) -> usize {
+        self.write_back.finishes.len()
+    }
+
+    fn apply(&self, writing: &mut Writing<'_>) -> Result<Vec<Finished>, Fault> {
+        let now = writing.now(self.at);
+        let finished = finish(writing, &self.write_back.finishes, now)?;
+        close_batches(writing, &self.write_back.closed)?;
+        Ok(finished)
+    }
+}
+
+/// Applies `finishes`, one answer each.
+pub(super) fn finish(writing: &mut Writing<'_>, finishes: &[Finish], now: Timestamp) -> Result<Vec<Finished>, Fault> {
+    if finishes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut statements = Statements::prepare(writing)?;
+    finishes.iter().map(|finish| statements.finish(writing, finish, now)).collect()
+}
+
+/// Forgets batches of which nothing runs any more. A batch that still has a
+/// running task stays, or a crash would leave that task running for ever.
+fn close_batches(writing: &Writing<'_>, closed: &[Fence]) -> Result<(), Fault> {
+    let mut close = writing.statement(
+        "DELETE FROM batches
+         WHERE fence = ?1 AND NOT EXISTS (
+             SELECT 1 FROM json_each(batches.ids) CROSS JOIN tasks ON tasks.id = value
+             WHERE tasks.fence = ?1 AND tasks.state = 1)",
+    )?;
+    for fence in closed {
+        close.execute([sql::fence(*fence)])?;
+    }
+    Ok(())
+}
+
+struct Statements<'c> {
+    record: CachedStatement<'c>,
+    delete: CachedStatement<'c>,
+    retry: CachedStatement<'c>,
+    record_attempt: CachedStatement<'c>,
+    postpone: CachedStatement<'c>,
+    release: CachedStatement<'c>,
+    merge: CachedStatement<'c>,
+    applied: CachedStatement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn prepare(writing: &Writing<'c>) -> Result<Self, Fault> {
+        Ok(Self {
+            // OR FAIL: an error rolls back the transaction anyway, and SQLite
+            // need not keep copies of pages to undo this statement alone.
+            record: writing.statement(
+                "INSERT OR FAIL INTO history
+                     (id, job, key, state, priority, run_at, attempt, losses, fence, enqueued_at,
+                      started_at, ended_at, finished_at, outcome, digest, note, payload)
+                 SELECT id, job, key, ?3, priority, run_at, attempt + ?4, losses, fence, enqueued_at,
+                        ?5, ?6, ?7, ?8, ?9, ?10, payload
+                 FROM tasks WHERE id = ?1 AND fence = ?2 AND state = 1",
+            )?,
+            delete: writing.statement("DELETE FROM tasks WHERE id = ?1 AND next_enqueued_at IS NULL")?,
+            retry: writing.statement(
+                "UPDATE tasks
+                 SET state = 0, run_at = ?3, attempt = attempt + 1, solo = 0, backoff = 1,
+                     postponed_since = NULL, note = ?4
+                 WHERE id = ?1 AND fence = ?2 AND state = 1",
+            )?,
+            record_attempt: writing.statement(
+                "INSERT INTO attempts (task, number, fence, started_at, ended_at, digest, error)
+                 SELECT id, attempt, fence, ?2, ?3, ?4, ?5 FROM tasks WHERE id = ?1",
+            )?,
+            postpone: writing.statement(
+                "UPDATE tasks
+                 SET state = 0, run_at = ?3, solo = 0, backoff = 0,
+                     postponed_since = coalesce(postponed_since, ?4), note = ?5
+                 WHERE id = ?1 AND fence = ?2 AND state = 1",
+            )?,
+            release: writing.statement(
+                "UPDATE tasks SET state = 0, run_at = coalesce(?3, run_at), solo = 0, backoff = 0
+                 WHERE id = ?1 AND fence = ?2 AND state = 1",
+            )?,
+            merge: successor::merge(writing)?,
+            applied: writing.statement(
+                "SELECT 1 FROM history WHERE id = ?1 AND fence = ?2
+                 UNION ALL SELECT 1 FROM tasks WHERE id = ?1 AND fence = ?2 AND fence > 0 AND state = 0
+                 UNION ALL SELECT 1 FROM attempts WHERE task = ?1 AND fence = ?2",
+            )?,
+        })
+    }
+
+    fn finish(&mut self, writing: &mut Writing<'_>, finish: &Finish, now: Timestamp) -> Result<Finished, Fault> {
+        let (id, fence) = (sql::id(finish.id), sql::fence(finish.fence));
+        let due = |after| sql::millis(now.after(after));
+        let (state, outcome, note) = match &finish.disposition {
+            Disposition::Done(note) => (sql::DONE, "done", note.as_deref()),
+            Disposition::Skipped(why) => (sql::DONE, "skipped", Some(why.as_str())),
+            Disposition::Bury(error) => (sql::DEAD, "failed", Some(error.as_str())),
+            Disposition::Cancel(why) => (sql::CANCELLED, "cancelled", Some(why.as_str())),
+            Disposition::Retry { after, error } => {
+                let retried = self.retry.execute(params![id, fence, due(*after), error])?;
+                if retried == 1 {
+                    self.record_attempt(finish, error)?;
+                }
+                return self.waits_again(finish, retried);
+            }
+            Disposition::Postpone { after, reason } => {
+                let since = sql::millis(now);
+                let row = params![id, fence, due(*after), since, reason];
+                let postponed = self.postpone.execute(row)?;
+                return self.waits_again(finish, postponed);
+            }
+            Disposition::Release { after } => {
+                let released = self.release.execute(params![id, fence, after.map(due)])?;
+                return self.waits_again(finish, released);
+            }
+        };
+        let attempt = &finish.attempt;
+        let digest = attempt.digest.as_ref().map(|digest| digest.as_bytes().as_slice());
+        // Without a component there was no attempt: a plan's discard.
+        let attempted = state == sql::DONE || digest.is_some();
+        let (started, ended) = (sql::millis(attempt.started), sql::millis(attempt.ended));
+        let now = sql::millis(now);
+        let row = params![id, fence, state, attempted, started, ended, now, outcome, digest, note];
+        if self.record.execute(row)? == 0 {
+            return self.applied_before(finish.id, finish.fence);
+        }
+        if self.delete.execute([id])? == 0 {
+            successor::promote(writing, finish.id)?;
+        }
+        Ok(Finished::Applied)
+    }
+
+    fn record_attempt(&mut self, finish: &Finish, error: &str) -> Result<(), Fault> {
+        let attempt = &finish.attempt;
+        self.record_attempt.execute(params![
+            sql::id(finish.id),
+            sql::millis(attempt.started),
+            sql::millis(attempt.ended),
+            attempt.digest.as_ref().map(|digest| digest.as_bytes().as_slice()),
+            error
+        ])?;
+        Ok(())
+    }
+
+    /// After an update that made the task pending again, if it did.
+    fn waits_again(&mut self, finish: &Finish, updated: usize) -> Result<Finished, Fault> {
+        if updated == 0 {
+            return self.applied_before(finish.id, finish.fence);
+        }
+        self.merge.execute([sql::id(finish.id)])?;
+        Ok(Finished::Applied)
+    }
+
+    fn applied_before(&mut self, id: TaskId, fence: Fence) -> Result<Finished, Fault> {
+        let known = self.applied.exists([sql::id(id), sql::fence(fence)])?;
+        Ok(if known { Finished::Applied } else { Finished::Fenced })
+    }
+}

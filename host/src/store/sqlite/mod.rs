@@ -1,0 +1,189 @@
+//! The embedded store: SQLite in this process, one file, one host.
+//!
+//! One thread writes, in groups: what arrives while a commit is under way goes
+//! into the next, so that many callers share the wait for the disk. A few
+//! connections read beside it. `synchronous=FULL`: what is answered is on the
+//! disk. The SQL knows one more rule than the trait: a claim changes no
+//! indexed column.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `place`, `lock`, `connection`, `migrate` | the file: where, whose, how it is opened, its schema |
+//! | `writer`, `group`, `writing`, `heal` | the writing thread, its transactions, a file removed below it |
+//! | `enqueue`, `claim`, `finish`, `successor`, `nodes`, `plan`, `jobs` | one command each |
+//! | `readers`, `list`, `backlog` | reading |
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::place::Place;
+use self::readers::Readers;
+use self::writer::{Commands, Writer};
+use super::{
+    ApplyPlan, At, Claim, ClaimDue, Heartbeat, Incarnation, JobRow, NodeId, PlanApplied, Store, StoreError, TaskFilter,
+    WriteBack,
+};
+use crate::domain::digest::Digest;
+use crate::domain::job::{JobId, JobName};
+use crate::domain::outcome::Finished;
+use crate::domain::status::Backlog;
+use crate::domain::task::{Enqueued, NewTask, TaskId, TaskView};
+use crate::domain::time::{Clock, Timestamp};
+
+mod backlog;
+mod check;
+mod claim;
+mod connection;
+mod enqueue;
+mod fault;
+mod finish;
+mod group;
+mod heal;
+mod jobs;
+mod list;
+mod lock;
+mod migrate;
+mod nodes;
+mod place;
+mod plan;
+mod readers;
+mod sql;
+mod successor;
+mod writer;
+mod writing;
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// As its host, with the lock that admits only one. Without it: as a tool
+    /// that reads and queues beside a running host.
+    pub exclusive: bool,
+    /// What [`At::Server`] reads.
+    pub clock: Clock,
+    /// The most pages of 4 KiB that the file may grow to; beyond them it is as
+    /// if the disk were full. `None` leaves that to the disk.
+    pub max_pages: Option<u32>,
+}
+
+impl SqliteOptions {
+    /// For the host: exclusive, by the machine's clock.
+    #[must_use]
+    pub fn host() -> Self {
+        Self { exclusive: true, clock: Clock::system(), max_pages: None }
+    }
+
+    /// For a tool that works beside the host.
+    #[must_use]
+    pub fn beside() -> Self {
+        Self { exclusive: false, ..Self::host() }
+    }
+}
+
+/// A queue in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // Dropped first: the writer closes the readers at its end.
+    commands: Commands,
+    readers: Arc<Readers>,
+    clock: Clock,
+    exclusive: bool,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, making it and its folder where there are
+    /// none, and brings its schema up to date. Blocks on the disk.
+    ///
+    /// [`StoreError::Unavailable`] when the file cannot be used now, also
+    /// because another host has it; [`StoreError::Incompatible`] when it is
+    /// not sweepd's, or a newer version's.
+    pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
+        let place = Place::prepare(path)?;
+        let (clock, exclusive) = (options.clock.clone(), options.exclusive);
+        let readers = Arc::new(Readers::new(place.clone()));
+        let commands = Writer::open(place, Arc::clone(&readers), options)?.start()?;
+        Ok(Self { commands, readers, clock, exclusive })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn now(&self, at: At) -> Result<Timestamp, StoreError> {
+        Ok(match at {
+            At::Server => self.clock.now(),
+            At::Fixed(time) => time,
+        })
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.commands.ask(check::Check).await
+    }
+
+    async fn begin_incarnation(&self, name: &str, _: Duration, at: At) -> Result<Incarnation, StoreError> {
+        if !self.exclusive {
+            let why = "only the host that has the file's lock may begin a life".to_owned();
+            return Err(StoreError::Rejected(why));
+        }
+        let name = name.to_owned();
+        self.commands.ask(nodes::Begin { name, at }).await
+    }
+
+    async fn heartbeat(&self, node: NodeId, _: Duration, _: At) -> Result<Heartbeat, StoreError> {
+        self.commands.ask(nodes::Beat(node)).await
+    }
+
+    async fn end_incarnation(&self, node: NodeId, _: At) -> Result<(), StoreError> {
+        self.commands.ask(nodes::End(node)).await
+    }
+
+    async fn register_job(&self, name: &JobName) -> Result<JobRow, StoreError> {
+        self.commands.ask(jobs::RegisterJob(name.clone())).await
+    }
+
+    async fn set_paused(&self, job: JobId, reason: Option<&str>) -> Result<(), StoreError> {
+        self.commands.ask(jobs::SetPaused { job, reason: reason.map(str::to_owned) }).await
+    }
+
+    async fn enqueue(&self, job: JobId, tasks: Vec<NewTask>, at: At) -> Result<Vec<Enqueued>, StoreError> {
+        self.commands.ask(enqueue::Enqueue { job, tasks, at }).await
+    }
+
+    async fn claim_due(&self, claim: ClaimDue) -> Result<Option<Claim>, StoreError> {
+        self.commands.ask(claim).await
+    }
+
+    async fn finish(&self, write_back: WriteBack, at: At) -> Result<Vec<Finished>, StoreError> {
+        self.commands.ask(finish::FinishAll { write_back, at }).await
+    }
+
+    async fn apply_plan(&self, plan: ApplyPlan, at: At) -> Result<PlanApplied, StoreError> {
+        self.commands.ask(plan::Apply { plan, at }).await
+    }
+
+    async fn cursor(&self, job: JobId, digest: Digest) -> Result<Option<String>, StoreError> {
+        self.readers.read(move |conn| jobs::cursor(conn, job, digest)).await
+    }
+
+    async fn backlog(&self, job: JobId, at: At) -> Result<Backlog, StoreError> {
+        let now = self.now(at).await?;
+        self.readers.read(move |conn| backlog::backlog(conn, job, now)).await
+    }
+
+    async fn tasks(&self, filter: TaskFilter) -> Result<Vec<TaskView>, StoreError> {
+        self.readers.read(move |conn| list::tasks(conn, &filter)).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<TaskView>, StoreError> {
+        self.readers.read(move |conn| list::task(conn, id)).await
+    }
+
+    async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.read(move |conn| backlog::next_due(conn, job)).await
+    }
+
+    async fn close(&self) {
+        self.commands.close().await;
+    }
+}

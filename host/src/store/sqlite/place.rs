@@ -1,0 +1,156 @@
+//! Where the database stands, and whether what stands there is still the file
+//! that was opened: somebody may remove it or put another in its place, and
+//! SQLite would go on writing into a file without a name.
+
+use std::fs::{DirBuilder, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::store::StoreError;
+
+/// A file, whatever it is called.
+type Identity = (u64, u64);
+
+/// What stands at the database's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The file that was opened, and its log.
+    Ours,
+    /// The file that was opened, but its log was removed or replaced.
+    LogGone,
+    /// Nothing.
+    Gone,
+    /// Some other file.
+    Another,
+}
+
+/// The database's paths, with all links resolved.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    database: PathBuf,
+    log: PathBuf,
+    index: PathBuf,
+}
+
+/// The files as they were when the writer opened them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opened {
+    database: Identity,
+    log: Identity,
+}
+
+impl Place {
+    /// Resolves `path` and makes its folder and an empty file where there are
+    /// none, for this user alone.
+    pub(super) fn prepare(path: &Path) -> Result<Self, StoreError> {
+        prepare(path).map_err(|error| {
+            StoreError::Unavailable(format!("{}: {error}; check the path and its rights", path.display()))
+        })
+    }
+
+    /// The database itself.
+    pub(super) fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Where a copy is written before it takes the database's place.
+    pub(super) fn healing(&self) -> PathBuf {
+        with_suffix(&self.database, ".healing")
+    }
+
+    /// Remembers which files stand there now.
+    pub(super) fn opened(&self) -> io::Result<Opened> {
+        Ok(Opened {
+            database: identity(&std::fs::metadata(&self.database)?),
+            log: identity(&std::fs::metadata(&self.log)?),
+        })
+    }
+
+    /// Compares what stands there with what was opened. An error other than
+    /// "not found" is none of ours to judge: the next system call tells.
+    pub(super) fn standing(&self, opened: &Opened) -> Standing {
+        match is_there(&self.database, opened.database) {
+            Some(true) => match is_there(&self.log, opened.log) {
+                Some(true) => Standing::Ours,
+                Some(false) | None => Standing::LogGone,
+            },
+            Some(false) => Standing::Another,
+            None => Standing::Gone,
+        }
+    }
+
+    /// Removes the log and its index, which nobody uses any more: beside
+    /// another database file they would be taken for its own.
+    pub(super) fn remove_log(&self) -> io::Result<()> {
+        for path in [&self.log, &self.index] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the folder again if it is gone.
+    pub(super) fn make_folder(&self) -> io::Result<()> {
+        make_folder(self.folder())
+    }
+
+    /// Makes names in the folder durable.
+    pub(super) fn sync_folder(&self) -> io::Result<()> {
+        std::fs::File::open(self.folder())?.sync_all()
+    }
+
+    fn folder(&self) -> &Path {
+        self.database.parent().unwrap_or(Path::new("/"))
+    }
+}
+
+fn prepare(path: &Path) -> io::Result<Place> {
+    let absolute = std::path::absolute(path)?;
+    let database = match std::fs::canonicalize(&absolute) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = absolute.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+            let folder = absolute.parent().unwrap_or(Path::new("/"));
+            make_folder(folder)?;
+            std::fs::canonicalize(folder)?.join(name)
+        }
+        found => found?,
+    };
+    let place = Place { log: with_suffix(&database, "-wal"), index: with_suffix(&database, "-shm"), database };
+    if std::fs::metadata(&place.database).is_ok_and(|there| !there.is_file()) {
+        return Err(io::Error::other("it is no file"));
+    }
+    // Only ever created here, never opened: closing a descriptor of a database
+    // lets go of all locks that this process has on it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place.database) {
+        Ok(_) => place.sync_folder()?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    Ok(place)
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+fn identity(file: &Metadata) -> Identity {
+    (file.dev(), file.ino())
+}
+
+/// Whether `path` is that file; `None` where nothing is.
+fn is_there(path: &Path, file: Identity) -> Option<bool> {
+    match std::fs::metadata(path) {
+        Ok(there) => Some(identity(&there) == file),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+        Err(_) => Some(true),
+    }
+}

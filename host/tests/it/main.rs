@@ -1,0 +1,19 @@
+//! sweepd from outside: the real binary, real components, real files.
+//!
+//! One module a behaviour. `stores` runs the conformance suite over every store
+//! in this process; everything else starts the binary.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod cli;
+mod crash;
+mod examples;
+mod guests;
+mod http;
+mod jobs;
+mod regressions;
+mod shutdown;
+mod store_failures;
+mod stores;
+mod support;
+mod swap;
+mod videos;

@@ -1,0 +1,99 @@
+//! One host a file, and tools beside it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use sweepd::store::sqlite::{SqliteOptions, SqliteStore};
+use sweepd::store::{Heartbeat, Store as _, StoreError};
+use tempfile::TempDir;
+
+use super::{assert_sound, desk, message, with};
+use crate::stores::{LEASE, StoreHarness as _, keys, task};
+
+#[tokio::test]
+async fn a_second_host_is_told_who_has_the_file() {
+    let desk = desk().await;
+    let told = message(SqliteStore::open(&desk.harness.file(), SqliteOptions::host()));
+    let process = format!("process {}", std::process::id());
+    for part in ["sweepd.db", "another sweepd", &process] {
+        assert!(told.contains(part), "{told}");
+    }
+    // By a link to it, too.
+    let link = desk.harness.0.path().join("link.db");
+    std::os::unix::fs::symlink(desk.harness.file(), &link).expect("a link");
+    message(SqliteStore::open(&link, SqliteOptions::host()));
+    desk.store.close().await;
+    SqliteStore::open(&link, SqliteOptions::host()).expect("closed, the file is free");
+}
+
+#[tokio::test]
+async fn a_dropped_store_frees_the_file() {
+    let mut desk = desk().await;
+    let id = desk.new_task("a").await;
+    let closed =
+        Arc::new(SqliteStore::open(&with(&desk.harness.file(), ".other"), SqliteOptions::host()).expect("it opens"));
+    drop(std::mem::replace(&mut desk.store, closed));
+    desk.store = desk.harness.open().await;
+    assert_eq!(desk.view(id).await.key, "a");
+}
+
+#[tokio::test]
+async fn many_hosts_race_for_a_new_file() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("sweepd.db");
+    let open = || {
+        let file = file.clone();
+        std::thread::spawn(move || SqliteStore::open(&file, SqliteOptions::host()))
+    };
+    let racing: Vec<_> = (0..8).map(|_| open()).collect();
+    let opened: Vec<_> = racing.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    assert_eq!(opened.iter().filter(|store| store.is_ok()).count(), 1);
+
+    drop(opened);
+    let tools: Vec<_> = (0..8)
+        .map(|_| {
+            let file = file.clone();
+            std::thread::spawn(move || SqliteStore::open(&file, SqliteOptions::beside()))
+        })
+        .collect();
+    for tool in tools {
+        tool.join().expect("no panic").expect("tools have room beside each other");
+    }
+}
+
+#[tokio::test]
+async fn tools_work_beside_the_host() {
+    let desk = desk().await;
+    let tool = SqliteStore::open(&desk.harness.file(), SqliteOptions::beside()).expect("it opens");
+    let answers = tool.enqueue(desk.job, vec![task("from a tool")], desk.at()).await.expect("it is queued");
+    assert_eq!(keys(&desk.claim(10).await.expect("it is due").tasks), ["from a tool"]);
+    desk.new_task("from the host").await;
+    assert!(tool.task(answers[0].id()).await.expect("it answers").is_some());
+    tool.close().await;
+    desk.new_task("after the tool").await;
+    assert_sound(&desk.harness.file());
+}
+
+#[tokio::test]
+async fn a_tool_and_the_host_never_give_one_number_twice() {
+    let desk = desk().await;
+    let tool = SqliteStore::open(&desk.harness.file(), SqliteOptions::beside()).expect("it opens");
+    let mut ids = HashSet::new();
+    for number in 0..20 {
+        let ours = desk.new_task(&format!("host-{number}")).await;
+        let theirs = tool.enqueue(desk.job, vec![task(&format!("tool-{number}"))], desk.at()).await;
+        assert!(ids.insert(ours) && ids.insert(theirs.expect("it is queued")[0].id()));
+    }
+}
+
+#[tokio::test]
+async fn a_tool_is_no_host() {
+    let desk = desk().await;
+    desk.new_task("a").await;
+    desk.claim_one().await;
+    let tool = SqliteStore::open(&desk.harness.file(), SqliteOptions::beside()).expect("it opens");
+    let answer = tool.begin_incarnation("tool", LEASE, desk.at()).await;
+    assert!(matches!(answer, Err(StoreError::Rejected(_))), "{answer:?}");
+    let beat = desk.store.heartbeat(desk.node, LEASE, desk.at()).await;
+    assert_eq!(beat, Ok(Heartbeat::Held));
+}

@@ -1,0 +1,19 @@
+//! Its dispatcher always fails in a way that will not pass.
+
+use sweepd_sdk::{Dispatcher, Executor, Failure, Outcome, Plan, Sweep, Task};
+
+struct Guest;
+
+impl Dispatcher for Guest {
+    fn dispatch(_: &Sweep, _: &[Task]) -> Result<Plan, Failure> {
+        Err(Failure::permanent("cannot decide ever"))
+    }
+}
+
+impl Executor for Guest {
+    fn execute(_: &Task) -> Result<Outcome, Failure> {
+        Ok(Outcome::done())
+    }
+}
+
+sweepd_sdk::job!(Guest);

@@ -1,0 +1,13 @@
+//! Does nothing, and says that it is done. World `executor-only`.
+
+use sweepd_sdk::{Executor, Failure, Outcome, Task};
+
+struct Guest;
+
+impl Executor for Guest {
+    fn execute(_: &Task) -> Result<Outcome, Failure> {
+        Ok(Outcome::done())
+    }
+}
+
+sweepd_sdk::executor!(Guest);

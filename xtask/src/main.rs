@@ -1,0 +1,51 @@
+//! The project's own tasks, one command a module: `cargo xtask --help`.
+//!
+//! Never depends on the host: it has to work where the host does not compile.
+
+mod bench;
+mod files;
+mod plugins;
+mod process;
+mod repo;
+mod run;
+mod test;
+mod tidy;
+mod wasm;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Builds everything and runs the example that clears videos.
+    Run(run::Args),
+    /// Runs the tests of all packages, with the plugins built.
+    Test(test::Args),
+    /// Builds the plugins and the tests' guests into `target/plugins`.
+    Plugins,
+    /// Runs a benchmark of the host, with the plugins built.
+    Bench(bench::Args),
+    /// Checks format, lints, docs, dependencies and the project's own rules.
+    Tidy(tidy::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Run(args) => run::run(&args),
+        Task::Test(args) => test::test(&args),
+        Task::Plugins => plugins::build(),
+        Task::Bench(args) => bench::bench(&args),
+        Task::Tidy(args) => tidy::tidy(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What failed and why, in one breath; a backtrace of ours helps nobody.
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
