@@ -110,6 +110,7 @@ impl Executor {
             let completion = Completion {
                 task,
                 fence: batch.fence,
+                node: batch.node,
                 generation: Arc::clone(&batch.generation),
                 ending,
                 started,
@@ -153,6 +154,9 @@ impl Executor {
         if batch.phase.is_stopping() || !batch.gate.is_open() {
             return Ending::Stopped;
         }
+        if batch.gate.is_out(task.id) {
+            return Ending::Interrupted;
+        }
         let mut seated = match self.seat(batch) {
             Ok(seated) => seated,
             Err(StartFailed::Stopped) => return Ending::Stopped,
@@ -169,6 +173,7 @@ impl Executor {
             }
             Err(CallFailed::Crash(crash)) => Ending::Crashed(crash),
             Err(CallFailed::Stopped) => Ending::Stopped,
+            Err(CallFailed::Asked) => Ending::Interrupted,
         }
     }
 
