@@ -8,6 +8,7 @@ pub mod digest;
 pub mod intervention;
 pub mod job;
 pub mod live;
+pub mod nearest;
 pub mod node;
 pub mod outcome;
 pub mod plan;

@@ -8,9 +8,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::nearest;
 use crate::domain::intervention::Intervened;
 use crate::domain::job::JobSpec;
+use crate::domain::nearest::nearest;
 use crate::domain::node::{NewNode, NodeView};
 use crate::domain::status::{HostStatus, JobStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, TaskView};

@@ -24,9 +24,7 @@ pub(super) struct Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beat {
     /// The lease is extended; so often was asked for a running task to end.
-    Held {
-        asked: u64,
-    },
+    Held { asked: u64 },
     /// The lease was lost, and a new life has begun: what ran under the old one
     /// is another's.
     Anew,

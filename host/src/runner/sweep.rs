@@ -216,7 +216,9 @@ impl Sweep<'_> {
                 Ok(tasks) => {
                     return tracing::warn!(job = %job.spec.name, tasks, "put back what a claim without an answer had taken");
                 }
-                Err(error) => tracing::warn!(job = %job.spec.name, "what a claim may have taken could not be put back, trying again: {error}"),
+                Err(error) => {
+                    tracing::warn!(job = %job.spec.name, "what a claim may have taken could not be put back, trying again: {error}")
+                }
             }
             tokio::time::sleep(AGAIN).await;
         }

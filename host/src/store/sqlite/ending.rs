@@ -52,12 +52,22 @@ impl<'c> Endings<'c> {
     }
 
     /// Ends a running task; whether there was one under that fence.
-    pub(super) fn end_running(&mut self, writing: &mut Writing<'_>, end: &End<'_>, now: Timestamp) -> Result<bool, Fault> {
+    pub(super) fn end_running(
+        &mut self,
+        writing: &mut Writing<'_>,
+        end: &End<'_>,
+        now: Timestamp,
+    ) -> Result<bool, Fault> {
         self.end(writing, end, sql::RUNNING, now)
     }
 
     /// Ends a pending task; whether there was one.
-    pub(super) fn end_pending(&mut self, writing: &mut Writing<'_>, end: &End<'_>, now: Timestamp) -> Result<bool, Fault> {
+    pub(super) fn end_pending(
+        &mut self,
+        writing: &mut Writing<'_>,
+        end: &End<'_>,
+        now: Timestamp,
+    ) -> Result<bool, Fault> {
         self.end(writing, end, sql::PENDING, now)
     }
 

@@ -32,13 +32,7 @@ impl Command for InterveneAt {
     }
 }
 
-fn one(
-    writing: &mut Writing<'_>,
-    action: Action,
-    id: TaskId,
-    why: &str,
-    now: Timestamp,
-) -> Result<Intervened, Fault> {
+fn one(writing: &mut Writing<'_>, action: Action, id: TaskId, why: &str, now: Timestamp) -> Result<Intervened, Fault> {
     let Some((state, fence)) = find(writing, id)? else { return Ok(Intervened::Unknown) };
     match action.on(state) {
         Effect::Refused => return Ok(Intervened::Refused { state }),
@@ -72,13 +66,10 @@ fn one(
 }
 
 fn find(writing: &Writing<'_>, id: TaskId) -> Result<Option<(TaskState, Fence)>, Fault> {
-    let row = |row: &rusqlite::Row<'_>| {
-        Ok((sql::task_state(row.get(0)?)?, Fence(row.get::<_, i64>(1)?.unsigned_abs())))
-    };
-    let live = writing
-        .statement("SELECT state, fence FROM tasks WHERE id = ?1")?
-        .query_row([sql::id(id)], row)
-        .optional()?;
+    let row =
+        |row: &rusqlite::Row<'_>| Ok((sql::task_state(row.get(0)?)?, Fence(row.get::<_, i64>(1)?.unsigned_abs())));
+    let live =
+        writing.statement("SELECT state, fence FROM tasks WHERE id = ?1")?.query_row([sql::id(id)], row).optional()?;
     if live.is_some() {
         return Ok(live);
     }
@@ -105,9 +96,11 @@ fn anew(writing: &mut Writing<'_>, id: TaskId, now: Timestamp) -> Result<Interve
 
 /// Marks a running task, and lets its node know that there is news.
 fn ask(writing: &Writing<'_>, id: TaskId, end: TaskState, why: &str) -> Result<(), Fault> {
-    writing
-        .statement("UPDATE tasks SET asked = ?2, asked_why = ?3 WHERE id = ?1 AND state = 1")?
-        .execute(params![sql::id(id), sql::state(end), why])?;
+    writing.statement("UPDATE tasks SET asked = ?2, asked_why = ?3 WHERE id = ?1 AND state = 1")?.execute(params![
+        sql::id(id),
+        sql::state(end),
+        why
+    ])?;
     writing
         .statement(
             "UPDATE nodes SET asked = asked + 1

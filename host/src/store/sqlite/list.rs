@@ -198,9 +198,8 @@ pub(super) fn cancellations(conn: &Connection, node: NodeId) -> Result<Vec<Cance
 
 /// Lives that have not ended, with what they hold.
 pub(super) fn nodes(conn: &Connection) -> Result<Vec<NodeView>, Fault> {
-    let mut select = conn.prepare_cached(
-        "SELECT id, name, labels, version, started_at FROM nodes WHERE ended_at IS NULL ORDER BY id",
-    )?;
+    let mut select = conn
+        .prepare_cached("SELECT id, name, labels, version, started_at FROM nodes WHERE ended_at IS NULL ORDER BY id")?;
     let node = |row: &Row<'_>| {
         Ok(NodeView {
             id: NodeId(row.get(0)?),
@@ -225,9 +224,7 @@ fn holds(conn: &Connection, node: NodeId) -> Result<Vec<Holding>, Fault> {
          FROM batches CROSS JOIN json_each(ids) CROSS JOIN tasks ON tasks.id = value JOIN jobs ON jobs.id = tasks.job
          WHERE node = ?1 AND tasks.fence = batches.fence AND state = 1 GROUP BY name ORDER BY name",
     )?;
-    let holding = |row: &Row<'_>| {
-        Ok(Holding { job: row.get(0)?, tasks: row.get::<_, i64>(1)?.unsigned_abs() })
-    };
+    let holding = |row: &Row<'_>| Ok(Holding { job: row.get(0)?, tasks: row.get::<_, i64>(1)?.unsigned_abs() });
     let rows = select.query_map([node.0], holding)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

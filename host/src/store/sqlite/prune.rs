@@ -40,7 +40,9 @@ impl Command for PruneAt {
             )?
             .execute(params![before, limit])?;
         writing
-            .statement("DELETE FROM requests WHERE (job, key) IN (SELECT job, key FROM requests WHERE at <= ?1 LIMIT ?2)")?
+            .statement(
+                "DELETE FROM requests WHERE (job, key) IN (SELECT job, key FROM requests WHERE at <= ?1 LIMIT ?2)",
+            )?
             .execute(params![sql::millis(requests::forgotten(now)), limit])?;
         if tasks < limit as usize {
             // No history is left that names them.
