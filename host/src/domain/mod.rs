@@ -6,6 +6,7 @@
 
 pub mod digest;
 pub mod job;
+pub mod nearest;
 pub mod outcome;
 pub mod plan;
 pub mod retry;

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::nearest;
 use crate::domain::job::JobSpec;
+use crate::domain::nearest::nearest;
 use crate::domain::status::{HostStatus, JobStatus, SweepReport};
 use crate::domain::task::{Enqueued, NewTask, TaskId, TaskState, TaskView};
 use crate::domain::time::{Clock, Timestamp};

@@ -32,7 +32,7 @@ const MODULES: &[Module] = &[
     Module { name: "plugin", uses: &["config", "domain", "sandbox", "stop"], without: &["axum", SQL[0], SQL[1]] },
     Module {
         name: "runner",
-        uses: &["config", "domain", "plugin", "sandbox", "stop", "store"],
+        uses: &["domain", "plugin", "sandbox", "stop", "store"],
         without: &["axum", SQL[0], SQL[1]],
     },
     Module {
