@@ -10,6 +10,7 @@ pub mod nearest;
 pub mod outcome;
 pub mod plan;
 pub mod retry;
+pub mod schedule;
 pub mod status;
 pub mod task;
 pub mod time;
