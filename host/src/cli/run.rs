@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::{Backend, Config};
+use crate::config::Config;
 use crate::domain::time::Clock;
 use crate::http;
 use crate::plugin::{Compiler, Engine};
@@ -56,7 +56,7 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, RunError> {
     let listening = listener.local_addr().map_err(system("reading the listening address"))?;
     let mut signals = Signals::new().map_err(system("installing signal handlers"))?;
 
-    let Backend::Sqlite(file) = &config.database.backend;
+    let file = super::store::file(&config)?;
     let store: SharedStore = Arc::new(SqliteStore::open(file, SqliteOptions::host())?);
     let host = start(&config, Arc::clone(&store)).await?;
     announce(&config, listening);
