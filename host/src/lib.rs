@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod legacy;
 pub mod plugin;
 pub mod runner;
 pub mod sandbox;

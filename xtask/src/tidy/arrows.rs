@@ -28,6 +28,7 @@ const MODULES: &[Module] = &[
     Module { name: "stop", uses: &[], without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module { name: "config", uses: &["domain"], without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module { name: "store", uses: &["domain", "stop"], without: &["axum", WASM[0], WASM[1], WASM[2]] },
+    Module { name: "legacy", uses: &["domain"], without: &["axum", SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module { name: "sandbox", uses: &["domain"], without: &["axum", SQL[0], SQL[1]] },
     Module { name: "plugin", uses: &["config", "domain", "sandbox", "stop"], without: &["axum", SQL[0], SQL[1]] },
     Module {
@@ -42,7 +43,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "cli",
-        uses: &["config", "domain", "http", "plugin", "runner", "stop", "store"],
+        uses: &["config", "domain", "http", "legacy", "plugin", "runner", "stop", "store"],
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
 ];
