@@ -35,6 +35,8 @@ mod shared;
 mod sqlite;
 mod successor;
 
+pub(crate) use postgres::PostgresHarness;
+
 /// A database of its own for one check; it goes when this is dropped.
 pub(crate) trait StoreHarness: Send + Sync + Sized + 'static {
     /// Whether the database's server is there; where it is not, that was said.
@@ -53,6 +55,9 @@ pub(crate) trait StoreHarness: Send + Sync + Sized + 'static {
 pub(crate) trait SharedHarness: StoreHarness {
     /// Whether a node hears at once what another one queued.
     const TELLS: bool;
+
+    /// Where the database is, as a configuration names it.
+    fn url(&self) -> String;
 }
 
 /// The lease of every incarnation here.
