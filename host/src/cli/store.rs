@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Backend, Config};
+use crate::store::mysql::{MySqlOptions, MySqlStore};
 use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{SharedStore, StoreError};
@@ -33,7 +34,10 @@ async fn connect(config: &Config, sqlite: SqliteOptions, max_connections: u32) -
             let options = PostgresOptions { max_connections, migrate: true };
             Arc::new(PostgresStore::open(url.expose(), options).await?)
         }
-        Backend::MySql(_) => unreachable!("merged next"),
+        Backend::MySql(url) => {
+            let options = MySqlOptions { max_connections, migrate: true };
+            Arc::new(MySqlStore::open(url.expose(), options).await?)
+        }
     })
 }
 
@@ -61,7 +65,7 @@ pub(super) async fn pending_migrations(config: &Config) -> Result<Vec<String>, S
     match &config.database.backend {
         Backend::Sqlite(file) => SqliteStore::pending_migrations(file),
         Backend::Postgres(url) => PostgresStore::pending_migrations(url.expose()).await,
-        Backend::MySql(_) => unreachable!("merged next"),
+        Backend::MySql(url) => MySqlStore::pending_migrations(url.expose()).await,
     }
 }
 

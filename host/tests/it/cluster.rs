@@ -190,3 +190,4 @@ macro_rules! cluster {
 }
 
 cluster!(on_postgres, crate::stores::PostgresHarness);
+cluster!(on_mysql, crate::stores::MySqlHarness);

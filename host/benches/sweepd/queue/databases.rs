@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use sweepd::store::SharedStore;
+use sweepd::store::mysql::{MySqlOptions, MySqlStore};
 use sweepd::store::postgres::{PostgresOptions, PostgresStore};
 
 use crate::support::Site;
@@ -128,5 +129,5 @@ pub(super) async fn open_server(url: &str) -> SharedStore {
     if url.starts_with("postgres") {
         return Arc::new(PostgresStore::open(url, PostgresOptions::default()).await.expect("it opens"));
     }
-    todo!()
+    Arc::new(MySqlStore::open(url, MySqlOptions::default()).await.expect("it opens"))
 }

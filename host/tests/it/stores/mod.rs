@@ -24,6 +24,7 @@ mod housekeeping;
 mod interventions;
 mod keys;
 mod listing;
+mod mysql;
 mod nodes;
 mod plan;
 mod postgres;
@@ -35,6 +36,7 @@ mod shared;
 mod sqlite;
 mod successor;
 
+pub(crate) use mysql::MySqlHarness;
 pub(crate) use postgres::PostgresHarness;
 
 /// A database of its own for one check; it goes when this is dropped.
@@ -335,4 +337,9 @@ mod on_sqlite {
 mod on_postgres {
     conformance!(super::super::postgres::PostgresHarness);
     conformance_of_shared!(super::super::postgres::PostgresHarness);
+}
+
+mod on_mysql {
+    conformance!(super::super::mysql::MySqlHarness);
+    conformance_of_shared!(super::super::mysql::MySqlHarness);
 }
