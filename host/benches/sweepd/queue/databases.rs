@@ -66,7 +66,9 @@ impl Database {
     pub(super) fn url(&self) -> Option<String> {
         let server = self.kind.server()?;
         let (server, _) = server.rsplit_once('/')?;
-        Some(format!("{server}/{}", self.name))
+        // Servers may offer encryption; peers are measured without it.
+        let plain = if self.kind == Kind::Postgres { "sslmode=disable" } else { "ssl-mode=disabled" };
+        Some(format!("{server}/{}?{plain}", self.name))
     }
 
     fn run(&self, sql: &str) -> bool {
