@@ -109,7 +109,7 @@ pub(super) async fn claim(shared: &Shared, claim: &ClaimDue) -> Result<Option<Cl
         nodes::must_live(&mut conn, claim.node).await.map_err(|fault| server.tell(fault))?;
         return Ok(None);
     }
-    in_order(&rows, &order).map_err(|fault| server.tell(fault))
+    in_order(&rows, order).map_err(|fault| server.tell(fault))
 }
 
 fn order(claim: &ClaimDue) -> [Priority; 4] {
@@ -185,7 +185,7 @@ impl Command for Void {
     }
 }
 
-fn in_order(rows: &[PgRow], order: &[Priority; 4]) -> Result<Option<Claim>, Fault> {
+fn in_order(rows: &[PgRow], order: [Priority; 4]) -> Result<Option<Claim>, Fault> {
     let mut placed = Vec::with_capacity(rows.len());
     for row in rows {
         let priority = sql::task_priority(row.try_get(7)?)?;

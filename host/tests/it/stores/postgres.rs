@@ -10,9 +10,11 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use sweepd::domain::outcome::{Disposition, Finished};
 use sweepd::domain::task::{Enqueued, TaskState};
 use sweepd::store::postgres::{PostgresOptions, PostgresStore};
-use sweepd::store::{ClaimDue, SharedStore, Store as _, StoreError, WriteBack};
+use sweepd::store::{SharedStore, Store as _, StoreError, WriteBack};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::servers::{address, reachable};
 use super::{Desk, LEASE, SharedHarness, StoreHarness, node, retry_in, task, with_payload};
@@ -82,9 +84,8 @@ impl Drop for PostgresHarness {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(tell(&server(), sql));
         });
-        if dropped.join().is_err() && !std::thread::panicking() {
-            panic!("the database {} stays behind", self.database);
-        }
+        let dropped = dropped.join().is_ok();
+        assert!(dropped || std::thread::panicking(), "the database {} stays behind", self.database);
     }
 }
 
@@ -100,8 +101,13 @@ struct Cuts {
     after_commit: AtomicU32,
     /// The same, except that the server does not see the commit either.
     before_commit: AtomicU32,
-    /// How many claims' answers are lost yet.
+    /// How many claims are cut off yet: each is held up on its way to the
+    /// server, and its answer is lost.
     on_claim: AtomicU32,
+    /// Lets a claim that is held up go on.
+    go_on: Notify,
+    /// The server is done with one.
+    arrived: Notify,
 }
 
 impl Cuts {
@@ -152,12 +158,18 @@ async fn pass(client: TcpStream, server: TcpStream, cuts: Arc<Cuts>) {
                 if asked.is_empty() || commits && Cuts::take(&cuts.before_commit) {
                     return;
                 }
-                to_server.write_all(asked).await.expect("the server is there");
                 // The claim is the only statement that runs (is bound) at that time.
-                let claims = asked[0] == b'B' && Cuts::take(&cuts.on_claim);
-                if claims || commits && Cuts::take(&cuts.after_commit) {
-                    break;
+                if asked[0] == b'B' && Cuts::take(&cuts.on_claim) {
+                    drop((from_client, to_client));
+                    cuts.go_on.notified().await;
+                    send_last(asked, from_server, to_server).await;
+                    return cuts.arrived.notify_one();
                 }
+                if commits && Cuts::take(&cuts.after_commit) {
+                    drop((from_client, to_client));
+                    return send_last(asked, from_server, to_server).await;
+                }
+                to_server.write_all(asked).await.expect("the server is there");
             }
             read = from_server.read(&mut answered) => {
                 let answered = &answered[..read.unwrap_or(0)];
@@ -167,9 +179,13 @@ async fn pass(client: TcpStream, server: TcpStream, cuts: Arc<Cuts>) {
             }
         }
     }
-    // The server does as asked, and nobody learns of it.
-    drop((from_client, to_client));
+}
+
+/// The server does as asked, and nobody learns of it.
+async fn send_last(asked: &[u8], mut from_server: OwnedReadHalf, mut to_server: OwnedWriteHalf) {
+    to_server.write_all(asked).await.expect("the server is there");
     to_server.shutdown().await.expect("the server is there");
+    let mut answered = [0; 1024];
     while from_server.read(&mut answered).await.is_ok_and(|read| read > 0) {}
 }
 
@@ -230,21 +246,34 @@ async fn a_cut_write_back_is_applied_once() {
 }
 
 #[tokio::test]
-async fn a_cut_claim_can_be_released() {
+async fn a_cut_claim_holds_nothing() {
     if !PostgresHarness::ready().await {
         return;
     }
     let desk = desk().await;
     let proxy = Proxy::start().await;
-    desk.new_task("a").await;
     let store = desk.harness.store(&proxy.url(&desk.harness), 4).await;
-    store.claim_due(ClaimDue { limit: 0, ..desk.ask(0) }).await.expect("it is answered");
-    // The claim is one statement, and its own commit.
-    proxy.cuts.on_claim.store(1, Ordering::SeqCst);
-    let answer = store.claim_due(desk.ask(10)).await;
-    assert!(matches!(answer, Err(StoreError::Unknown(_))), "{answer:?}");
-    assert_eq!(store.release_unheld(desk.node, desk.job, &[], desk.at()).await, Ok(1));
-    assert_eq!(desk.claim_keys(10).await, ["a"]);
+    for arrives_first in [true, false] {
+        let id = desk.new_task("a").await;
+        proxy.cuts.on_claim.store(1, Ordering::SeqCst);
+        let answer = store.claim_due(desk.ask(10)).await;
+        assert!(matches!(answer, Err(StoreError::Unknown(_))), "{answer:?}");
+        let release = || store.release_unheld(desk.node, desk.job, &[], desk.at());
+        if arrives_first {
+            proxy.cuts.go_on.notify_one();
+            proxy.cuts.arrived.notified().await;
+            assert_eq!(desk.view(id).await.state, TaskState::Running);
+            assert_eq!(release().await, Ok(1));
+        } else {
+            assert_eq!(release().await, Ok(0), "it is not there yet");
+            proxy.cuts.go_on.notify_one();
+            proxy.cuts.arrived.notified().await;
+            assert_eq!(desk.view(id).await.state, TaskState::Pending, "it comes too late");
+        }
+        let claimed = desk.claim_one().await;
+        assert_eq!((claimed.id, claimed.losses), (id, 0));
+        desk.finish(&claimed, Disposition::Done(None)).await;
+    }
     store.close().await;
 }
 
