@@ -12,6 +12,7 @@ use sweepd::store::mysql::{MySqlOptions, MySqlStore};
 use super::servers::{address, reachable};
 use super::{SharedHarness, StoreHarness};
 
+mod measure;
 mod server;
 
 /// The server of the tests, as a user who may make databases.
