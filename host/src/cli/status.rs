@@ -10,7 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::{Backend, Config};
+use crate::config::Config;
 use crate::domain::time::Timestamp;
 use crate::store::At;
 
@@ -50,7 +50,27 @@ pub(super) struct View {
     pub(super) version: Option<String>,
     pub(super) node: Option<String>,
     pub(super) started_at: Option<Timestamp>,
+    pub(super) nodes: Vec<NodeView>,
     pub(super) jobs: Vec<JobView>,
+}
+
+/// One node that shares the queue.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeView {
+    pub(super) name: String,
+    pub(super) labels: Vec<String>,
+    pub(super) version: String,
+    pub(super) started_at: Timestamp,
+    pub(super) holds: Vec<HoldingView>,
+}
+
+/// What it runs of a job.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct HoldingView {
+    pub(super) job: String,
+    pub(super) tasks: u64,
 }
 
 /// One job.
@@ -73,6 +93,7 @@ pub(super) struct BacklogView {
     pub(super) dead: u64,
     pub(super) more: bool,
     pub(super) oldest_due: Option<Timestamp>,
+    pub(super) age_ms: u64,
 }
 
 /// Its plugin.
@@ -193,9 +214,8 @@ async fn from_store(config: &Config) -> Result<Value, CliError> {
         backlog: crate::domain::status::Backlog,
     }
 
-    let Backend::Sqlite(queue) = &config.database.backend;
-    if !queue.exists() {
-        return Err(CliError::NothingThere { listen: config.server.listen, queue: queue.clone() });
+    if let Some(queue) = store::missing(config) {
+        return Err(CliError::NothingThere { listen: config.server.listen, queue: queue.to_owned() });
     }
     let store = store::open(config)?;
     let mut jobs = Vec::new();
@@ -204,8 +224,9 @@ async fn from_store(config: &Config) -> Result<Value, CliError> {
         let backlog = store.backlog(row.id, At::Server).await?;
         jobs.push(Job { name: spec.name.to_string(), paused: row.paused, backlog });
     }
+    let nodes = store.nodes(At::Server).await?;
     store.close().await;
-    Ok(json!({ "running": false, "jobs": jobs }))
+    Ok(json!({ "running": false, "nodes": nodes, "jobs": jobs }))
 }
 
 #[cfg(test)]
