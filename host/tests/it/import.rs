@@ -279,7 +279,12 @@ fn what_cannot_be_imported_is_said_without_the_password() {
         (url.clone(), &["--table", "pairs"], "not the table's key"),
         (url.clone(), &["--table", "binaries"], "no text"),
         (format!("mysql://nobody:s3cret@{host}"), &[], "Access denied"),
-        ("mysql://root:s3cret@127.0.0.1:1/videos".to_owned(), &[], "127.0.0.1:1/videos"),
+        (
+            "mysql://root:s3cret@127.0.0.1:1/videos".to_owned(),
+            &[],
+            "127.0.0.1:1/videos: the old database cannot be used now: ",
+        ),
+        ("mysql://root:s3cret@127.0.0.1:1/videos".to_owned(), &[], "refused"),
         ("mysql://root:s3#cret@127.0.0.1/videos".to_owned(), &[], "percent encoding"),
         ("s3cret".to_owned(), &[], "begins with mysql://"),
     ] {
