@@ -1,7 +1,7 @@
 //! sweepd's numbers: ratios of two things measured in one run, printed as a
 //! table and written to `target/bench.json`.
 //!
-//! `cargo xtask bench` builds the plugins and runs all; `cargo xtask bench -- tax
+//! `cargo xtask bench` builds the plugins and runs all; `cargo xtask bench tax
 //! http` runs some. The machines are shared and noisy: each measure is the
 //! median of interleaved rounds.
 
@@ -11,6 +11,7 @@ mod end_to_end;
 mod enqueue;
 mod idle;
 mod instances;
+mod queue;
 mod report;
 #[path = "../../tests/it/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
@@ -26,13 +27,14 @@ use report::Report;
 /// A group of measures.
 type Group = fn(&mut Report);
 
-const GROUPS: [(&str, Group); 6] = [
+const GROUPS: [(&str, Group); 7] = [
     ("tax", tax::measure),
     ("instances", instances::measure),
     ("swap", swap::measure),
     ("end-to-end", end_to_end::measure),
     ("http", enqueue::measure),
     ("idle", idle::measure),
+    ("queue", queue::measure),
 ];
 
 fn main() -> ExitCode {

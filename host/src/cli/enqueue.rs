@@ -76,7 +76,7 @@ pub(super) async fn enqueue(config: Config, args: EnqueueArgs) -> Result<ExitCod
         return Err(CliError::Usage(what.to_owned()));
     }
 
-    let store = store::open(&config)?;
+    let store = store::open(&config).await?;
     let id = store.register_job(&job.name).await?.id;
     let streams = args.keys.iter().any(|key| key == "-");
     let bar = if streams { progress::of_input() } else { ProgressBar::hidden() };
@@ -198,7 +198,7 @@ mod tests {
         let code = enqueue(config.clone(), args(&["a", "", "b", "a"])).await.expect("queued");
         assert_eq!(code, ExitCode::FAILURE);
         assert_eq!(enqueue(config.clone(), args(&["a"])).await.expect("queued"), ExitCode::SUCCESS);
-        let store = store::open(&config).expect("a store");
+        let store = store::open(&config).await.expect("a store");
         let id = store.register_job(&config.jobs[0].name).await.expect("a job").id;
         assert_eq!(store.backlog(id, At::Server).await.expect("a backlog").pending, 2);
         let unknown = EnqueueArgs { job: "video".to_owned(), ..args(&["a"]) };
@@ -209,7 +209,7 @@ mod tests {
     async fn a_stream_is_queued_in_chunks() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = config(folder.path());
-        let store = store::open(&config).expect("a store");
+        let store = store::open(&config).await.expect("a store");
         let id = store.register_job(&config.jobs[0].name).await.expect("a job").id;
         let mut queue = Queue::new(Arc::clone(&store), id, ProgressBar::hidden());
         let input = (0..2500).fold(String::new(), |text, number| text + "key-" + &number.to_string() + "\n\n");

@@ -80,7 +80,7 @@ pub(super) async fn import(config: Config, args: ImportArgs) -> Result<ExitCode,
     let table = LegacyTable::open(&LegacyUrl::parse(&args.url)?, &args.table).await?;
     let bar = progress::of(if args.follow { None } else { Some(table.rows().await?) });
 
-    let store = store::open(&config)?;
+    let store = store::open(&config).await?;
     let id = store.register_job(&job.name).await?.id;
     let queue = Queue::new(Arc::clone(&store), id, bar);
     let mut import = Import { table, queue, follow: args.follow, told: HashSet::new(), removed: 0 };

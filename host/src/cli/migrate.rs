@@ -27,7 +27,7 @@ pub(super) struct MigrateArgs {
 
 /// Migrates, and says what that was.
 pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCode, CliError> {
-    let pending = store::pending_migrations(&config)?;
+    let pending = store::pending_migrations(&config).await?;
     if !args.dry_run && !pending.is_empty() {
         store::migrate(&config).await?;
     }

@@ -217,7 +217,7 @@ async fn from_store(config: &Config) -> Result<Value, CliError> {
     if let Some(queue) = store::missing(config) {
         return Err(CliError::NothingThere { listen: config.server.listen, queue: queue.to_owned() });
     }
-    let store = store::open(config)?;
+    let store = store::open(config).await?;
     let mut jobs = Vec::new();
     for spec in &config.jobs {
         let row = store.register_job(&spec.name).await?;

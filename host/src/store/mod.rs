@@ -22,6 +22,9 @@ use crate::domain::time::Timestamp;
 
 mod asks;
 mod by_filter;
+mod group;
+pub mod mysql;
+pub mod postgres;
 pub mod sqlite;
 
 pub use asks::{

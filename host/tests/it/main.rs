@@ -6,13 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod by_hand;
 mod cli;
+mod cluster;
 mod crash;
 mod examples;
 mod guests;
 mod http;
 mod import;
 mod jobs;
+mod leases;
 mod regressions;
+mod schedules;
 mod shutdown;
 mod store_failures;
 mod stores;

@@ -59,7 +59,7 @@ pub(in crate::cli) struct ByHandArgs {
 
 /// Does it.
 pub(super) async fn by_hand(config: Config, action: Action, args: ByHandArgs) -> Result<ExitCode, CliError> {
-    let store = store::open_existing(&config)?;
+    let store = store::open_existing(&config).await?;
     let why = cut(args.why);
     let done = match &args.job {
         None => by_ids(&*store, action, &args.ids, &why).await.map(Some).map_err(CliError::Store),

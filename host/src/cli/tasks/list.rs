@@ -48,7 +48,7 @@ pub(in crate::cli) struct ListArgs {
 
 /// Lists.
 pub(super) async fn list(config: Config, args: ListArgs) -> Result<ExitCode, CliError> {
-    let store = store::open_existing(&config)?;
+    let store = store::open_existing(&config).await?;
     let job = match &args.job {
         Some(name) => Some(job(&config, &*store, name).await?),
         None => None,

@@ -30,7 +30,7 @@ pub(in crate::cli) struct ShowArgs {
 
 /// Shows it.
 pub(super) async fn show(config: Config, args: ShowArgs) -> Result<ExitCode, CliError> {
-    let store = store::open_existing(&config)?;
+    let store = store::open_existing(&config).await?;
     let id = TaskId(args.id);
     let found = async { Ok((store.task(id).await?, store.attempts(id).await?)) }.await;
     store.close().await;

@@ -24,17 +24,28 @@ mod housekeeping;
 mod interventions;
 mod keys;
 mod listing;
+mod mysql;
 mod nodes;
 mod plan;
+mod postgres;
 mod property;
 mod requests;
 mod scan;
+mod servers;
 mod shared;
 mod sqlite;
 mod successor;
 
+pub(crate) use mysql::MySqlHarness;
+pub(crate) use postgres::PostgresHarness;
+
 /// A database of its own for one check; it goes when this is dropped.
 pub(crate) trait StoreHarness: Send + Sync + Sized + 'static {
+    /// Whether the database's server is there; where it is not, that was said.
+    fn ready() -> impl Future<Output = bool> + Send {
+        std::future::ready(true)
+    }
+
     /// An empty database.
     fn fresh() -> impl Future<Output = Self> + Send;
 
@@ -46,6 +57,9 @@ pub(crate) trait StoreHarness: Send + Sync + Sized + 'static {
 pub(crate) trait SharedHarness: StoreHarness {
     /// Whether a node hears at once what another one queued.
     const TELLS: bool;
+
+    /// Where the database is, as a configuration names it.
+    fn url(&self) -> String;
 }
 
 /// The lease of every incarnation here.
@@ -289,11 +303,13 @@ macro_rules! conformance {
     ($harness:ty => $($module:ident { $($check:ident),+ $(,)? })+) => {
         $(
             mod $module {
-                use super::super::{Desk, $module};
+                use super::super::{Desk, StoreHarness, $module};
                 $(
                     #[tokio::test]
                     async fn $check() {
-                        $module::$check(Desk::<$harness>::open().await).await;
+                        if <$harness as StoreHarness>::ready().await {
+                            $module::$check(Desk::<$harness>::open().await).await;
+                        }
                     }
                 )+
             }
@@ -302,7 +318,6 @@ macro_rules! conformance {
 }
 
 /// Makes a test of each check that only a database of many nodes must pass.
-#[allow(unused_macros, reason = "used by the stores that are shared")]
 macro_rules! conformance_of_shared {
     ($harness:ty) => {
         conformance! { $harness =>
@@ -317,4 +332,14 @@ macro_rules! conformance_of_shared {
 
 mod on_sqlite {
     conformance!(super::super::sqlite::SqliteHarness);
+}
+
+mod on_postgres {
+    conformance!(super::super::postgres::PostgresHarness);
+    conformance_of_shared!(super::super::postgres::PostgresHarness);
+}
+
+mod on_mysql {
+    conformance!(super::super::mysql::MySqlHarness);
+    conformance_of_shared!(super::super::mysql::MySqlHarness);
 }
