@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use tokio::time::timeout;
 
 use super::{LegacyError, LegacyUrl, TableName};
 
@@ -36,8 +37,10 @@ impl LegacyTable {
     pub async fn open(url: &LegacyUrl, table: &TableName) -> Result<Self, LegacyError> {
         // Its statements are long lists of ids, of no use in a log.
         let options = url.options.clone().disable_statement_logging();
-        let pool = MySqlPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect_lazy_with(options);
+        let pool = MySqlPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
+        let pool = pool.connect_lazy_with(options.clone());
         let mut opened = Self { pool, server: url.server(), table: table.quoted(), parameter: String::new() };
+        opened.try_out(&options).await?;
         opened.parameter = opened.inspect(table).await?;
         Ok(opened)
     }
@@ -83,6 +86,17 @@ impl LegacyTable {
             query = query.bind(id.as_bytes());
         }
         Ok(query.execute(&self.pool).await.map_err(|error| self.failed(&error))?.rows_affected())
+    }
+
+    /// Connects once apart from the pool, which would try again for as long as
+    /// it may and forget why it could not.
+    async fn try_out(&self, options: &MySqlConnectOptions) -> Result<(), LegacyError> {
+        let unavailable = |why: String| LegacyError::Unavailable { server: self.server.clone(), why };
+        let connected = timeout(PATIENCE, options.connect()).await;
+        let connection = connected.map_err(|_| unavailable(format!("no answer within {PATIENCE:?}")))?;
+        // What it says at its end is of no more interest.
+        let _ = connection.map_err(|error| self.failed(&error))?.close().await;
+        Ok(())
     }
 
     /// Looks at the table's definition; answers with `parameter`.
