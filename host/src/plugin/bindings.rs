@@ -20,8 +20,8 @@ wasmtime::component::bindgen!({
 pub(super) use exports::sweepd::job::dispatcher::{Guest as Dispatcher, GuestIndices as DispatcherIndices};
 pub(super) use exports::sweepd::job::executor::{Guest as Executor, GuestIndices as ExecutorIndices};
 
-use exports::sweepd::job::{dispatcher, executor};
 use self::sweepd::job::{run, types};
+use exports::sweepd::job::{dispatcher, executor};
 
 /// Links the `run` interface.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::faults;
 use crate::sandbox::{BootTime, Lease};
 use crate::stop::told;
 use crate::store::{At, Heartbeat, NodeId, SharedStore, StoreError};
@@ -67,6 +68,7 @@ impl Node {
         match self.store.heartbeat(self.id(), self.length, At::Server).await? {
             Heartbeat::Held => {}
             Heartbeat::Lost => {
+                faults::lease_lost();
                 tracing::error!("the lease was lost: all running tasks are stopped, their results are void");
                 lost();
                 let incarnation = self.store.begin_incarnation(&self.name, self.length, At::Server).await?;

@@ -9,6 +9,7 @@ use super::sql;
 use super::successor;
 use super::writing::{Command, Writing};
 use crate::domain::time::Timestamp;
+use crate::faults::{self, Mutant};
 use crate::store::{At, Heartbeat, Incarnation, NodeId};
 
 /// [`Store::begin_incarnation`](crate::store::Store::begin_incarnation).
@@ -107,11 +108,11 @@ fn lose(writing: &Writing<'_>, batch: &Batch, now: Timestamp) -> Result<u64, Fau
     let lost = writing
         .statement(
             "UPDATE tasks
-             SET state = 0, losses = losses + 1, attempt = attempt + solo, solo = 0, backoff = 0,
+             SET state = 0, losses = losses + 1, attempt = attempt + max(solo, ?3), solo = 0, backoff = 0,
                  fence = 0, note = 'the host was lost while it held the task'
              WHERE id IN (SELECT value FROM json_each(?1)) AND fence = ?2 AND state = 1",
         )?
-        .execute(params![batch.ids, batch.fence])?;
+        .execute(params![batch.ids, batch.fence, faults::is(Mutant::LossIsAttempt)])?;
     forget(writing, batch)?;
     Ok(lost as u64)
 }
