@@ -16,4 +16,5 @@ mod store_failures;
 mod stores;
 mod support;
 mod swap;
+mod torture;
 mod videos;
