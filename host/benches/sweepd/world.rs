@@ -50,6 +50,7 @@ pub(crate) fn job(plugin: PathBuf, folder: &Path, concurrency: usize) -> JobSpec
         name: JobName::new("bench").expect("a name"),
         plugin,
         interval: Duration::from_secs(3),
+        schedule: None,
         capacity: 500,
         concurrency,
         max_sweep: Duration::from_secs(30),

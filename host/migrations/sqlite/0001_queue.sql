@@ -21,17 +21,23 @@ CREATE TABLE jobs (
     -- The scan's place, and the component that wrote it.
     cursor        TEXT,
     cursor_digest BLOB,
-    -- The node that scans, and until when; for databases that nodes share.
+    -- The life that scans, as long as it lasts.
     scan_owner    INTEGER,
-    scan_until    INTEGER
+    -- The last time of the schedule that was scanned.
+    scheduled     INTEGER NOT NULL
 ) STRICT;
 
--- Incarnations that live. One host has the file, and the lock beside it is its
--- lease: a row that is not its own is dead.
+-- Lives of nodes. One host has the file, and the lock beside it is its lease.
+-- Ended lives stay as long as the history that names them.
 CREATE TABLE nodes (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     name       TEXT NOT NULL,
-    started_at INTEGER NOT NULL
+    labels     TEXT NOT NULL,
+    version    TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at   INTEGER,
+    -- How often a person asked for a running task of this life to end.
+    asked      INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Live tasks. A row's fence names the batch that holds or last held it, and
@@ -51,6 +57,8 @@ CREATE TABLE tasks (
     solo             INTEGER NOT NULL DEFAULT 0,
     -- Waits after a failed attempt: an enqueue does not shorten that.
     backoff          INTEGER NOT NULL DEFAULT 0,
+    -- While it runs: the state in which a person wants it to end, and why.
+    asked            INTEGER NOT NULL DEFAULT 0,
     fence            INTEGER NOT NULL DEFAULT 0,
     enqueued_at      INTEGER NOT NULL,
     postponed_since  INTEGER,
@@ -59,6 +67,7 @@ CREATE TABLE tasks (
     next_run_at      INTEGER,
     next_priority    INTEGER,
     next_payload     TEXT,
+    asked_why        TEXT,
     note             TEXT,
     payload          TEXT,
     UNIQUE (job, key)
@@ -91,6 +100,7 @@ CREATE TABLE history (
     started_at  INTEGER NOT NULL,
     ended_at    INTEGER NOT NULL,
     finished_at INTEGER NOT NULL,
+    node        INTEGER NOT NULL,
     outcome     TEXT NOT NULL,
     digest      BLOB,
     note        TEXT,
@@ -108,7 +118,21 @@ CREATE TABLE attempts (
     fence      INTEGER,
     started_at INTEGER NOT NULL,
     ended_at   INTEGER NOT NULL,
+    node       INTEGER NOT NULL,
     digest     BLOB,
+    outcome    TEXT NOT NULL,
     error      TEXT NOT NULL,
     PRIMARY KEY (task, number)
 ) STRICT, WITHOUT ROWID;
+
+-- Requests that named themselves, and what they were answered.
+CREATE TABLE requests (
+    job    INTEGER NOT NULL,
+    key    TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    answer TEXT NOT NULL,
+    at     INTEGER NOT NULL,
+    PRIMARY KEY (job, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX requests_at ON requests (at);

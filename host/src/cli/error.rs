@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
-use crate::config::{ConfigError, nearest};
+use crate::config::ConfigError;
+use crate::domain::nearest::nearest;
 use crate::store::StoreError;
 
 /// Why a command was not done.

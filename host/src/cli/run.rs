@@ -5,11 +5,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Backend, Config};
+use crate::domain::node::{LeaseTerm, NewNode};
 use crate::domain::time::Clock;
 use crate::http;
 use crate::plugin::{Compiler, Engine};
@@ -95,8 +97,13 @@ async fn start(config: &Config, store: SharedStore) -> Result<Arc<Host>, RunErro
     let engine = Engine::new(Some(&config.cache))?;
     let compiler = Arc::new(Compiler::in_child(engine, own_program(), config.cache.clone()));
     let spec = HostSpec {
-        node: config.node.clone(),
-        lease: config.lease,
+        node: NewNode {
+            name: config.node.clone(),
+            labels: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease: LeaseTerm(config.lease),
+        },
+        history: Duration::from_hours(30 * 24),
         state: config.state.clone(),
         jobs: config.jobs.clone(),
     };

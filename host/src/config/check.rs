@@ -2,8 +2,9 @@
 
 use toml::{Table, Value};
 
+use crate::domain::nearest::nearest;
+
 use super::error::Problem;
-use super::nearest;
 use super::origins::Origins;
 use super::schema::{self, Kind, Shape};
 

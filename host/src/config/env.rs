@@ -7,8 +7,9 @@
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
+use crate::domain::nearest::nearest;
+
 use super::error::{Place, Problem};
-use super::nearest;
 use super::origins::Origins;
 use super::schema::{self, Kind, Shape};
 

@@ -51,6 +51,7 @@ fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]
     let plugin = plugin(resolver, path, raw.plugin.as_deref());
     let spec = JobSpec {
         interval: resolver.duration(&at("interval"), raw.interval.as_deref(), 10 * MILLISECOND..=LONGEST),
+        schedule: None,
         capacity: resolver.integer(&at("capacity"), raw.capacity, 1..=10_000),
         concurrency: resolver.integer(&at("concurrency"), raw.concurrency, 1..=256) as usize,
         max_sweep: resolver.duration(&at("max_sweep"), raw.max_sweep.as_deref(), 10 * MILLISECOND..=LONGEST),

@@ -26,16 +26,5 @@ mod units;
 pub use error::{ConfigError, Place, Problem};
 pub use resolved::{Backend, Config, DatabaseConfig, ServerConfig};
 
-/// The known name nearest to a mistyped one; `None` where none is near.
-#[must_use]
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness >= 0.5)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
-}
-
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::domain::job::{JobName, JobSpec};
+use crate::domain::nearest::nearest;
 
 use super::error::{ConfigError, Place, Problem};
 use super::mounts::Protected;
 use super::origins::{self, Origins};
 use super::paths::absolute;
 use super::raw::{Raw, RawServer};
-use super::{check, env, jobs, nearest, schema, units};
+use super::{check, env, jobs, schema, units};
 
 /// No duration is longer: ten years.
 pub(super) const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::retry::RetryPolicy;
+use super::schedule::Schedule;
 
 /// The store's number for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +102,8 @@ pub struct JobSpec {
     pub plugin: PathBuf,
     /// From the end of a sweep to the next one.
     pub interval: Duration,
+    /// When it scans; `None` scans at every interval.
+    pub schedule: Option<Schedule>,
     /// Most tasks that one batch claims.
     pub capacity: u32,
     /// Executor threads.

@@ -5,10 +5,15 @@
 //! properties.
 
 pub mod digest;
+pub mod intervention;
 pub mod job;
+pub mod live;
+pub mod nearest;
+pub mod node;
 pub mod outcome;
 pub mod plan;
 pub mod retry;
+pub mod schedule;
 pub mod status;
 pub mod task;
 pub mod time;

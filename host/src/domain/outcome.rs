@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::digest::Digest;
 use super::job::JobSpec;
-use super::task::{ClaimedTask, Fence, TaskId};
+use super::node::NodeId;
+use super::task::{ClaimedTask, Fence, TaskId, TaskState};
 use super::time::Timestamp;
 
 /// Longest note, reason or message that is kept, in bytes; more is cut.
@@ -66,6 +67,8 @@ pub enum Ending {
     Crashed(Crash),
     /// The host interrupted it to stop or to pause; it costs no attempt.
     Stopped,
+    /// A person ended it; the store knows how and why.
+    Interrupted,
     /// The plugin's code could not be started, so that no attempt was made.
     NotStarted(Crash),
 }
@@ -103,11 +106,26 @@ pub enum Disposition {
     },
 }
 
+impl Disposition {
+    /// The state in which it ends the task; `None` where the task waits again.
+    #[must_use]
+    pub fn end(&self) -> Option<TaskState> {
+        match self {
+            Self::Done(_) | Self::Skipped(_) => Some(TaskState::Done),
+            Self::Bury(_) => Some(TaskState::Dead),
+            Self::Cancel(_) => Some(TaskState::Cancelled),
+            Self::Retry { .. } | Self::Postpone { .. } | Self::Release { .. } => None,
+        }
+    }
+}
+
 /// The record of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Its number, from 1.
     pub number: u32,
+    /// The life of the node that made it.
+    pub node: NodeId,
     /// When it began.
     pub started: Timestamp,
     /// When it ended.
@@ -148,7 +166,8 @@ pub fn dispose(ending: Ending, task: &ClaimedTask, job: &JobSpec, now: Timestamp
         Ending::Answered(Err(Failure::Permanent(error))) => Disposition::Bury(cut(error)),
         Ending::Answered(Err(Failure::Transient(error))) => retry(error, task, job, jitter),
         Ending::Crashed(crash) => retry(crash.to_string(), task, job, jitter),
-        Ending::Stopped => Disposition::Release { after: None },
+        // The store makes of it what was asked for.
+        Ending::Stopped | Ending::Interrupted => Disposition::Release { after: None },
         Ending::NotStarted(_) => Disposition::Release { after: Some(job.interval) },
     }
 }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::digest::Digest;
+use super::node::NodeView;
 use super::time::Timestamp;
 
 /// One host and its jobs.
@@ -15,6 +16,8 @@ pub struct HostStatus {
     pub node: String,
     /// When this incarnation began.
     pub started_at: Timestamp,
+    /// The nodes that share its queue, itself among them.
+    pub nodes: Vec<NodeView>,
     /// Its jobs, in the order of the configuration.
     pub jobs: Vec<JobStatus>,
 }

@@ -78,7 +78,7 @@ impl fmt::Display for Key {
 }
 
 /// What an enqueuer added, uninterpreted: at most 64 KiB of UTF-8 without NUL.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct Payload(String);
 
@@ -205,7 +205,8 @@ impl NewTask {
 }
 
 /// What an enqueue did with one item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Enqueued {
     /// A new task.
     New(TaskId),
@@ -283,9 +284,34 @@ pub struct TaskView {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
+    /// The node that runs it, or made its last attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Whether a running task has a successor waiting in its row.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub successor: bool,
+}
+
+/// One attempt of a task as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct AttemptView {
+    /// Its number, from 1.
+    pub number: u32,
+    /// When it began; of a lost one, when it was claimed.
+    pub started_at: Timestamp,
+    /// When it ended; of a lost one, when that was noticed.
+    pub ended_at: Timestamp,
+    /// The node that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The component that ran it; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<super::digest::Digest>,
+    /// `done`, `skipped`, `failed`, `lost` or `cancelled`.
+    pub outcome: String,
+    /// Why it failed or was skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config::nearest;
+use crate::domain::nearest::nearest;
 use crate::domain::task::{Key, NewTask, Payload, Priority};
 
 use super::error::{FieldError, Problem};

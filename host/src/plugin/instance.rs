@@ -41,6 +41,9 @@ pub enum CallFailed {
     /// The host stopped it; nobody is to blame.
     #[error("stopped by the host")]
     Stopped,
+    /// A person wants the task to end.
+    #[error("interrupted by hand")]
+    Asked,
 }
 
 /// What both roles share: the store, and what the instance was made for.
@@ -70,7 +73,7 @@ impl Seat {
         match started.map_err(|error| (interrupt.or_else(|| interrupt_in(&error)), error)) {
             Ok(instance) => Ok((Self { store, generation: Arc::clone(generation), mounts }, instance)),
             Err((interrupt, error)) => Err(match interrupt {
-                Some(Interrupt::Stopped) => StartFailed::Stopped,
+                Some(Interrupt::Stopped | Interrupt::Asked) => StartFailed::Stopped,
                 Some(Interrupt::Deadline(limit)) => StartFailed::Plugin(Crash::Deadline(limit)),
                 None => StartFailed::Plugin(Crash::Start(in_one_line(&error))),
             }),
@@ -99,6 +102,7 @@ impl Seat {
             Ok(answer) => Ok(answer.map_err(Into::into)),
             Err(error) => Err(match interrupt.or_else(|| interrupt_in(&error)) {
                 Some(Interrupt::Stopped) => CallFailed::Stopped,
+                Some(Interrupt::Asked) => CallFailed::Asked,
                 Some(Interrupt::Deadline(limit)) => CallFailed::Crash(Crash::Deadline(limit)),
                 None => CallFailed::Crash(Crash::Trap(self.describe(&error))),
             }),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::domain::node::NodeId;
 use crate::domain::outcome::{Crash, Ending};
 use crate::domain::task::{ClaimedTask, Fence};
 use crate::domain::time::Timestamp;
@@ -18,6 +19,8 @@ use super::job::Phase;
 /// to other code.
 pub(super) struct Batch {
     pub(super) fence: Fence,
+    /// The life that claimed it.
+    pub(super) node: NodeId,
     pub(super) generation: Arc<Generation>,
     pub(super) gate: Arc<Gate>,
     pub(super) phase: Phase,
@@ -37,6 +40,7 @@ pub(super) struct Work {
 pub(super) struct Completion {
     pub(super) task: ClaimedTask,
     pub(super) fence: Fence,
+    pub(super) node: NodeId,
     pub(super) generation: Arc<Generation>,
     pub(super) ending: Ending,
     pub(super) started: Timestamp,

@@ -132,7 +132,8 @@ impl DispatcherThread {
         };
         let plan = match answer {
             Ok(plan) => plan,
-            Err(CallFailed::Stopped) => return Err((DispatchError::Stopped, due)),
+            // A dispatcher has no task that somebody could end.
+            Err(CallFailed::Stopped | CallFailed::Asked) => return Err((DispatchError::Stopped, due)),
             Err(CallFailed::Crash(crash)) => return Err((DispatchError::Crash(crash), due)),
         };
         self.instance = Some(instance);

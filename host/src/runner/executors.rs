@@ -111,6 +111,7 @@ impl Executor {
             let completion = Completion {
                 task,
                 fence: batch.fence,
+                node: batch.node,
                 generation: Arc::clone(&batch.generation),
                 ending,
                 started,
@@ -157,6 +158,9 @@ impl Executor {
         if batch.phase.is_stopping() || !batch.gate.is_open() {
             return Ending::Stopped;
         }
+        if batch.gate.is_out(task.id) {
+            return Ending::Interrupted;
+        }
         let mut seated = match self.seat(batch) {
             Ok(seated) => seated,
             Err(StartFailed::Stopped) => return Ending::Stopped,
@@ -174,6 +178,7 @@ impl Executor {
             }
             Err(CallFailed::Crash(crash)) => Ending::Crashed(crash),
             Err(CallFailed::Stopped) => Ending::Stopped,
+            Err(CallFailed::Asked) => Ending::Interrupted,
         }
     }
 

@@ -4,20 +4,25 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::nearest;
+use crate::domain::intervention::Intervened;
 use crate::domain::job::JobSpec;
+use crate::domain::nearest::nearest;
+use crate::domain::node::{NewNode, NodeView};
 use crate::domain::status::{HostStatus, JobStatus, SweepReport};
-use crate::domain::task::{Enqueued, NewTask, TaskId, TaskState, TaskView};
+use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, TaskView};
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::{Compiler, Kept, Reloader, Slot};
-use crate::store::{At, SharedStore, StoreError, TaskFilter};
+use crate::stop::told;
+use crate::store::{At, EnqueueOnce, Intervene, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 
+use super::housekeeping::keep_house;
 use super::job::{Control, Job, JobRunner, Phase, drain};
 use super::lease::Node;
+use super::pulse::Pulse;
 
 /// After the grace, what still runs is interrupted and gets this long to end.
 const AFTER_HALT: Duration = Duration::from_secs(5);
@@ -25,10 +30,10 @@ const AFTER_HALT: Duration = Duration::from_secs(5);
 /// What a host is started with.
 #[derive(Clone, Debug)]
 pub struct HostSpec {
-    /// The node's name.
-    pub node: String,
-    /// How long the node's tasks stay its own without a heartbeat.
-    pub lease: Duration,
+    /// What the node says of itself.
+    pub node: NewNode,
+    /// How long ended tasks are kept.
+    pub history: Duration,
     /// Where accepted components are kept.
     pub state: PathBuf,
     /// The jobs.
@@ -92,22 +97,23 @@ pub struct TaskQuery {
 
 /// A running host: the jobs, the store, and the way to stop them.
 pub struct Host {
-    node_name: String,
     started_at: Timestamp,
     store: SharedStore,
     node: Arc<Node>,
     phase: Phase,
-    jobs: Vec<Seat>,
+    jobs: Arc<[Seat]>,
+    /// Something was asked of a running task.
+    asked: Arc<Notify>,
     stop: watch::Sender<bool>,
     stop_node: watch::Sender<bool>,
     running: Mutex<Option<Running>>,
 }
 
 /// A job and the way to its loop.
-struct Seat {
-    job: Arc<Job>,
+pub(super) struct Seat {
+    pub(super) job: Arc<Job>,
     /// Holds sixteen requests; whoever asks waits while it is full.
-    control: mpsc::Sender<Control>,
+    pub(super) control: mpsc::Sender<Control>,
 }
 
 /// What shutting down waits for.
@@ -126,7 +132,7 @@ impl Host {
         compiler: Arc<Compiler>,
         clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
-        let node = Node::begin(spec.node.clone(), spec.lease, Arc::clone(&store)).await?;
+        let node = Node::begin(spec.node, Arc::clone(&store)).await?;
         let (stop, stopped) = watch::channel(false);
         let (stop_node, node_stopped) = watch::channel(false);
         let phase = Phase::default();
@@ -150,23 +156,21 @@ impl Host {
             running.runners.spawn(runner.run(stopped.clone()));
             let kept = Kept::of(&spec.state, job.spec.name.as_str());
             let reloader = Reloader::new(Arc::clone(&job.spec), slot, Arc::clone(&compiler), kept, clock.clone());
-            let stopped = stopped.clone();
-            running.helpers.spawn(reloader.follow(stopped));
+            running.helpers.spawn(reloader.follow(stopped.clone()));
             jobs.push(Seat { job, control });
         }
-        let lost_jobs: Vec<_> = jobs.iter().map(|seat| Arc::clone(&seat.job)).collect();
-        running.helpers.spawn(Arc::clone(&node).keep(node_stopped, move || {
-            for job in &lost_jobs {
-                job.close_gate();
-            }
-        }));
+        let (jobs, asked): (Arc<[Seat]>, _) = (jobs.into(), Arc::new(Notify::new()));
+        let pulse = Pulse::new(Arc::clone(&node), Arc::clone(&jobs));
+        running.helpers.spawn(pulse.keep(node_stopped, Arc::clone(&asked)));
+        running.helpers.spawn(hear(Arc::clone(&store), Arc::clone(&jobs), stopped.clone()));
+        running.helpers.spawn(keep_house(Arc::clone(&store), spec.history, stopped));
         Ok(Arc::new(Self {
-            node_name: spec.node,
             started_at: clock.now(),
             store,
             node,
             phase,
             jobs,
+            asked,
             stop,
             stop_node,
             running: Mutex::new(Some(running)),
@@ -180,7 +184,7 @@ impl Host {
             return Err(HostError::Stopping);
         }
         let job = &self.seat(job)?.job;
-        let waits_for_time = tasks.iter().all(|task| task.run_at.is_some_and(|at| at > job.clock.now()));
+        let waits_for_time = all_wait(&tasks, job.clock.now());
         let queued = job.store.enqueue(job.id, tasks, At::Server).await?;
         if !waits_for_time {
             job.wake();
@@ -188,18 +192,38 @@ impl Host {
         Ok(queued)
     }
 
+    /// The same, unless the same request did so before.
+    pub async fn enqueue_once(&self, job: &str, request: RequestKey, tasks: Vec<NewTask>) -> Result<Once, HostError> {
+        if self.phase.is_stopping() {
+            return Err(HostError::Stopping);
+        }
+        let job = &self.seat(job)?.job;
+        let waits_for_time = all_wait(&tasks, job.clock.now());
+        let once = job.store.enqueue_once(EnqueueOnce { job: job.id, request, tasks }, At::Server).await?;
+        if !waits_for_time {
+            job.wake();
+        }
+        Ok(once)
+    }
+
     /// The host and all its jobs.
     pub async fn status(&self) -> Result<HostStatus, HostError> {
         let mut jobs = Vec::with_capacity(self.jobs.len());
-        for seat in &self.jobs {
+        for seat in self.jobs.iter() {
             jobs.push(status_of(&seat.job).await?);
         }
         Ok(HostStatus {
             version: env!("CARGO_PKG_VERSION"),
-            node: self.node_name.clone(),
+            node: self.node.about().name.clone(),
             started_at: self.started_at,
+            nodes: self.nodes().await?,
             jobs,
         })
+    }
+
+    /// The nodes that share the queue, this one among them, and what each runs.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, HostError> {
+        Ok(self.store.nodes(At::Server).await?)
     }
 
     /// One job.
@@ -217,6 +241,21 @@ impl Host {
     /// One task, live or ended.
     pub async fn task(&self, id: TaskId) -> Result<TaskView, HostError> {
         self.store.task(id).await?.ok_or(HostError::UnknownTask(id))
+    }
+
+    /// The attempts of a task, in order.
+    pub async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptView>, HostError> {
+        Ok(self.store.attempts(id).await?)
+    }
+
+    /// Does to tasks what a person asks for, one answer an id. Running ones
+    /// are interrupted soon: at this node at once, at another one at its next
+    /// heartbeat.
+    pub async fn intervene(&self, ask: Intervene) -> Result<Vec<Intervened>, HostError> {
+        let intervened = self.store.intervene(ask, At::Server).await?;
+        self.asked.notify_one();
+        self.jobs.iter().for_each(|seat| seat.job.wake());
+        Ok(intervened)
     }
 
     /// Asks for a sweep now, a scan included; the receiver gets its report when
@@ -312,6 +351,21 @@ impl Host {
             let nearest = nearest(name, self.jobs.iter().map(|seat| seat.job.spec.name.as_str()));
             HostError::UnknownJob { name: name.to_owned(), nearest: nearest.map(str::to_owned) }
         })
+    }
+}
+
+/// Whether none of them is due by then.
+fn all_wait(tasks: &[NewTask], now: Timestamp) -> bool {
+    tasks.iter().all(|task| task.run_at.is_some_and(|at| at > now))
+}
+
+/// Wakes the jobs when somebody else queued something.
+async fn hear(store: SharedStore, jobs: Arc<[Seat]>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = told(&mut stop) => return,
+            () = store.woken() => jobs.iter().for_each(|seat| seat.job.wake()),
+        }
     }
 }
 

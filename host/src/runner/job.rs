@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::status::{Event, SweepReport};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::Slot;
 use crate::sandbox::Gate;
 use crate::stop::told;
@@ -21,7 +21,9 @@ use crate::store::{JobRow, SharedStore, StoreError};
 use super::dispatcher::Dispatcher;
 use super::executors::Executors;
 use super::lease::Node;
-use super::sweep::{Pace, SweepEnd, Threads, sweep_once};
+use super::pace::Pace;
+use super::scans::{Scans, Why};
+use super::sweep::{SweepEnd, Threads, sweep_once};
 
 /// After a failed sweep the next one waits for the interval, then twice that,
 /// up to this.
@@ -65,6 +67,8 @@ pub(super) struct Job {
     pub(super) phase: Phase,
     pub(super) pace: Pace,
     pub(super) wake: Notify,
+    /// The last time of its schedule that was scanned when the host began.
+    pub(super) scheduled: Timestamp,
     gate: ArcSwap<Gate>,
     view: Mutex<View>,
 }
@@ -85,6 +89,18 @@ pub(super) enum Control {
     Pause(String, oneshot::Sender<Result<(), StoreError>>),
     /// Go on.
     Resume(oneshot::Sender<Result<(), StoreError>>),
+    /// At another node it was paused or resumed: look.
+    Follow {
+        /// What it seemed to be.
+        paused: bool,
+    },
+}
+
+impl Control {
+    /// Whether it stops a sweep that is under way.
+    fn stops(&self) -> bool {
+        matches!(self, Self::Pause(..) | Self::Follow { paused: true })
+    }
 }
 
 impl Job {
@@ -109,6 +125,7 @@ impl Job {
             phase,
             pace: Pace::default(),
             wake: Notify::new(),
+            scheduled: row.scheduled,
             gate,
             view,
         })
@@ -158,6 +175,7 @@ pub(super) struct JobRunner {
     failures: u32,
     /// Who waits for a sweep by hand.
     asked: Vec<oneshot::Sender<SweepReport>>,
+    scans: Scans,
 }
 
 impl JobRunner {
@@ -168,7 +186,8 @@ impl JobRunner {
             dispatcher: Dispatcher::start(&job.spec, &job.clock)?,
             executors: Executors::start(&job.spec, &job.clock, room)?,
         };
-        Ok(Self { job, threads, control, next_tick: Instant::now(), failures: 0, asked: Vec::new() })
+        let scans = Scans::new(Arc::clone(&job));
+        Ok(Self { job, threads, control, next_tick: Instant::now(), failures: 0, asked: Vec::new(), scans })
     }
 
     /// Runs until `stop` becomes true and the last sweep has ended.
@@ -182,15 +201,15 @@ impl JobRunner {
                 () = told(&mut stop) => return,
                 Some(control) = self.control.recv() => self.obey(control).await,
                 Ok(()) = swaps.changed() => self.forget_failures(),
-                () = sleep_until(self.next_tick), if ready => self.sweep(true).await,
-                () = self.job.wake.notified(), if may_wake => self.sweep(false).await,
+                () = sleep_until(self.next_tick), if ready => self.sweep(Why::Tick).await,
+                () = self.job.wake.notified(), if may_wake => self.sweep(Why::Wake).await,
             }
             // A pause may have come between the request and now.
             if self.job.locked().paused.is_some() {
                 self.asked.clear();
             }
             if !self.asked.is_empty() {
-                self.sweep(true).await;
+                self.sweep(Why::Asked).await;
             }
         }
     }
@@ -205,12 +224,35 @@ impl JobRunner {
             Control::Resume(answer) => {
                 let resumed = self.job.store.set_paused(self.job.id, None).await;
                 if resumed.is_ok() {
-                    tracing::info!(job = %self.job.spec.name, "resumed");
-                    self.job.locked().paused = None;
-                    (self.failures, self.next_tick) = (0, Instant::now());
+                    self.resumed();
                 }
                 let _ = answer.send(resumed);
             }
+            Control::Follow { .. } => self.follow().await,
+        }
+    }
+
+    fn resumed(&mut self) {
+        tracing::info!(job = %self.job.spec.name, "resumed");
+        self.job.locked().paused = None;
+        (self.failures, self.next_tick) = (0, Instant::now());
+    }
+
+    /// Takes on what the store says of pauses. What asked for this may be older
+    /// than a request that was obeyed since.
+    async fn follow(&mut self) {
+        let rows = match self.job.store.jobs().await {
+            Ok(rows) => rows,
+            Err(error) => return tracing::warn!("whether the job is paused could not be read: {error}"),
+        };
+        let paused = rows.into_iter().find(|row| row.id == self.job.id).and_then(|row| row.paused);
+        match (paused, self.job.view().paused) {
+            (None, Some(_)) => self.resumed(),
+            (Some(reason), before) if before.as_ref() != Some(&reason) => {
+                tracing::warn!(job = %self.job.spec.name, "paused at another node: {reason}");
+                self.job.locked().paused = Some(reason);
+            }
+            _ => {}
         }
     }
 
@@ -230,8 +272,9 @@ impl JobRunner {
     }
 
     /// Sweeps once, and answers requests meanwhile: a pause stops it.
-    async fn sweep(&mut self, scan: bool) {
+    async fn sweep(&mut self, why: Why) {
         let job = Arc::clone(&self.job);
+        let scan = self.scans.may(why).await;
         // Before any request is heard: a pause closes the gate of this sweep.
         let gate = job.gate();
         let asked = std::mem::take(&mut self.asked);
@@ -242,7 +285,7 @@ impl JobRunner {
                 tokio::select! {
                     swept = &mut sweep => break swept,
                     Some(control) = self.control.recv() => {
-                        if matches!(control, Control::Pause(..)) {
+                        if control.stops() {
                             job.close_gate();
                         }
                         waiting.push(control);
@@ -251,8 +294,12 @@ impl JobRunner {
             }
         };
         let (report, end) = swept;
-        if scan {
-            self.next_tick = Instant::now() + job.spec.interval;
+        if why != Why::Wake {
+            self.next_tick = Instant::now() + self.scans.until_tick();
+        }
+        if matches!(end, SweepEnd::Failed(_) | SweepEnd::FailedForGood(_)) {
+            // Another node may have more luck.
+            self.scans.give_up().await;
         }
         self.conclude(&report, end).await;
         for answer in asked {

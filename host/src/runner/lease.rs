@@ -8,32 +8,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
+use crate::domain::node::{NewNode, NodeId};
 use crate::faults;
 use crate::sandbox::{BootTime, Lease};
-use crate::stop::told;
-use crate::store::{At, Heartbeat, NodeId, SharedStore, StoreError};
+use crate::store::{At, Heartbeat, SharedStore, StoreError};
 
 /// This node, alive.
 pub(super) struct Node {
-    name: String,
-    length: Duration,
+    about: NewNode,
     store: SharedStore,
     number: AtomicI64,
     lease: Arc<Lease>,
 }
 
+/// What a heartbeat brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// The lease is extended; so often was asked for a running task to end.
+    Held { asked: u64 },
+    /// The lease was lost, and a new life has begun: what ran under the old one
+    /// is another's.
+    Anew,
+}
+
 impl Node {
     /// Begins an incarnation.
-    pub(super) async fn begin(name: String, length: Duration, store: SharedStore) -> Result<Arc<Self>, StoreError> {
+    pub(super) async fn begin(about: NewNode, store: SharedStore) -> Result<Arc<Self>, StoreError> {
         let sent = BootTime::now();
-        let incarnation = store.begin_incarnation(&name, length, At::Server).await?;
+        let incarnation = store.begin_incarnation(about.clone(), At::Server).await?;
         if incarnation.recovered > 0 {
             tracing::warn!(tasks = incarnation.recovered, "tasks that an earlier run left unfinished are queued again");
         }
-        let lease = Lease::until(sent.after(own_part(length)));
-        Ok(Arc::new(Self { name, length, store, number: AtomicI64::new(incarnation.node.0), lease }))
+        let lease = Lease::until(sent.after(about.lease.own_part()));
+        Ok(Arc::new(Self { about, store, number: AtomicI64::new(incarnation.node.0), lease }))
     }
 
     /// The present incarnation.
@@ -41,52 +48,42 @@ impl Node {
         NodeId(self.number.load(Ordering::SeqCst))
     }
 
+    /// What the node says of itself.
+    pub(super) fn about(&self) -> &NewNode {
+        &self.about
+    }
+
+    /// How often to beat.
+    pub(super) fn interval(&self) -> Duration {
+        self.about.lease.heartbeat()
+    }
+
     /// The lease under which all gates of this host stand.
     pub(super) fn lease(&self) -> &Arc<Lease> {
         &self.lease
     }
 
-    /// Extends the lease three times in its length until `stop` becomes true.
-    /// Where it was lost, `lost` closes what still runs under it, and a new
-    /// incarnation begins.
-    pub(super) async fn keep(self: Arc<Self>, mut stop: watch::Receiver<bool>, lost: impl Fn()) {
-        let mut beat = tokio::time::interval(self.length / 3);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = told(&mut stop) => return,
-                _ = beat.tick() => {}
-            }
-            if let Err(error) = self.beat(&lost).await {
-                tracing::warn!("the heartbeat was not stored, the lease runs out: {error}");
-            }
-        }
-    }
-
-    async fn beat(&self, lost: &impl Fn()) -> Result<(), StoreError> {
+    /// Extends the lease. Where it was lost, `lost` stops what still runs under
+    /// it before a new life begins.
+    pub(super) async fn beat(&self, lost: impl FnOnce()) -> Result<Beat, StoreError> {
         let sent = BootTime::now();
-        match self.store.heartbeat(self.id(), self.length, At::Server).await? {
-            Heartbeat::Held => {}
+        let beat = match self.store.heartbeat(self.id(), self.about.lease, At::Server).await? {
+            Heartbeat::Held { asked } => Beat::Held { asked },
             Heartbeat::Lost => {
                 faults::lease_lost();
                 tracing::error!("the lease was lost: all running tasks are stopped, their results are void");
                 lost();
-                let incarnation = self.store.begin_incarnation(&self.name, self.length, At::Server).await?;
+                let incarnation = self.store.begin_incarnation(self.about.clone(), At::Server).await?;
                 self.number.store(incarnation.node.0, Ordering::SeqCst);
+                Beat::Anew
             }
-        }
-        self.lease.extend(sent.after(own_part(self.length)));
-        Ok(())
+        };
+        self.lease.extend(sent.after(self.about.lease.own_part()));
+        Ok(beat)
     }
 
     /// Ends the incarnation in good order.
     pub(super) async fn end(&self) -> Result<(), StoreError> {
         self.store.end_incarnation(self.id(), At::Server).await
     }
-}
-
-/// What the node may use of a lease of this length: the rest is margin for
-/// clocks that run at other speeds.
-fn own_part(length: Duration) -> Duration {
-    length.mul_f64(0.9)
 }

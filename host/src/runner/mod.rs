@@ -13,8 +13,12 @@ mod batch;
 mod dispatcher;
 mod executors;
 mod host;
+mod housekeeping;
 mod job;
 mod lease;
+mod pace;
+mod pulse;
+mod scans;
 mod sweep;
 mod write_back;
 

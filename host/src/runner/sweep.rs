@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::domain::node::NodeId;
 use crate::domain::outcome::{self, Attempt, Disposition, Finish};
 use crate::domain::plan::{Decided, SweepCall};
 use crate::domain::status::SweepReport;
@@ -29,6 +30,9 @@ use super::write_back::{Flow, stored, write_back};
 
 /// One claim in so many goes lowest priority first.
 const LOWEST_FIRST_EVERY: u64 = 10;
+
+/// Between two tries to put back what a claim may have taken.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a sweep ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +186,13 @@ impl Sweep<'_> {
             lowest_first,
             suspects,
         };
-        let mut claim = self.job.store.claim_due(claim).await?;
+        let mut claim = match self.job.store.claim_due(claim).await {
+            Err(error @ StoreError::Unknown(_)) => {
+                self.release_unheld(claim.node).await;
+                return Err(error);
+            }
+            claimed => claimed?,
+        };
         if let Some(Claim { fence, tasks }) = &mut claim {
             self.flow.report(|report| {
                 report.batches += 1;
@@ -193,6 +203,25 @@ impl Sweep<'_> {
             }
         }
         Ok(claim)
+    }
+
+    /// The claim may be stored without anybody knowing its tasks: they would
+    /// run for ever. Tried until it is done, or the lease does it.
+    async fn release_unheld(&self, node: NodeId) {
+        let job = self.job;
+        while self.gate.is_open() && !job.phase.is_halted() {
+            let held = self.flow.open();
+            match job.store.release_unheld(node, job.id, &held, At::Server).await {
+                Ok(0) => return,
+                Ok(tasks) => {
+                    return tracing::warn!(job = %job.spec.name, tasks, "put back what a claim without an answer had taken");
+                }
+                Err(error) => {
+                    tracing::warn!(job = %job.spec.name, "what a claim may have taken could not be put back, trying again: {error}")
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Decides about one claim and hands on what is to run. Answers where the
@@ -253,23 +282,12 @@ impl Sweep<'_> {
         if !unnamed.is_empty() {
             tracing::warn!(job = %job.spec.name, tasks = unnamed.len(), "the plan does not name them: held back until the next sweep");
         }
-        self.flow.report(|report| {
-            report.postponed += postpone.len() as u64;
-            report.discarded += discard.len() as u64;
-            report.released += unnamed.len() as u64;
-        });
+        let counts = (postpone.len() as u64, discard.len() as u64, unnamed.len() as u64);
         let finish = |task: &ClaimedTask, disposition| {
             // A verdict is no attempt: nothing of the plugin acted.
-            let attempt = Attempt { number: task.attempt, started: now, ended: now, digest: None };
-            Finish { id: task.id, fence: task.fence, disposition, attempt }
+            Finish { id: task.id, fence: task.fence, disposition, attempt: self.no_attempt(task.attempt, now) }
         };
         let mut finishes = Vec::with_capacity(postpone.len() + discard.len() + unnamed.len());
-        let waiting: Vec<ClaimedTask> = (postpone.iter().map(|(task, _)| task))
-            .chain(discard.iter().map(|(task, _)| task))
-            .chain(&unnamed)
-            .filter(|_| !discoveries.is_empty() || cursor_changed)
-            .cloned()
-            .collect();
         for (task, ask) in postpone {
             finishes.push(finish(&task, outcome::postpone(ask, &task, &job.spec, now)));
         }
@@ -281,21 +299,29 @@ impl Sweep<'_> {
         }
         if !discoveries.is_empty() || cursor_changed {
             let cursor = cursor_changed.then_some(CursorUpdate { digest: generation.plugin.digest, cursor });
-            let plan = ApplyPlan { job: job.id, finishes: std::mem::take(&mut finishes), discoveries, cursor };
+            let node = job.node.id();
+            let plan = ApplyPlan { job: job.id, node, finishes: finishes.clone(), discoveries, cursor };
             let applied = match job.store.apply_plan(plan, At::Server).await {
                 Ok(applied) => applied,
                 Err(error) => {
                     // Nothing of the plan is applied, so nothing of the batch is run.
-                    self.release(fence, [waiting, run].concat()).await;
+                    finishes.extend(run.iter().map(|task| finish(task, Disposition::Release { after: None })));
+                    self.put_back(fence, finishes).await;
                     return Err(error);
                 }
             };
+            finishes.clear();
             let new = applied.enqueued.iter().filter(|queued| matches!(queued, Enqueued::New(_))).count();
             self.flow.report(|report| report.discovered += new as u64);
             if new > 0 {
                 job.wake();
             }
         }
+        self.flow.report(|report| {
+            report.postponed += counts.0;
+            report.discarded += counts.1;
+            report.released += counts.2;
+        });
         let closed: Vec<_> = fence.filter(|_| run.is_empty()).into_iter().collect();
         if !finishes.is_empty() || !closed.is_empty() {
             stored(job, self.flow, WriteBack { finishes, closed }).await;
@@ -313,6 +339,7 @@ impl Sweep<'_> {
         self.flow.begin(fence, run.len());
         let batch = Arc::new(Batch {
             fence,
+            node: self.job.node.id(),
             generation: Arc::clone(generation),
             gate: Arc::clone(&self.gate),
             phase: self.job.phase.clone(),
@@ -324,21 +351,34 @@ impl Sweep<'_> {
         }
     }
 
-    /// Puts a batch back. It is tried until it is stored: nobody else would.
+    /// Puts a batch back unrun.
     async fn release(&self, fence: Option<Fence>, due: Vec<ClaimedTask>) {
-        let now = self.job.clock.now();
-        self.flow.report(|report| report.released += due.len() as u64);
+        let attempt = |number| self.no_attempt(number, self.job.clock.now());
         let finishes = due
             .into_iter()
             .map(|task| Finish {
                 id: task.id,
                 fence: task.fence,
                 disposition: Disposition::Release { after: None },
-                attempt: Attempt { number: task.attempt, started: now, ended: now, digest: None },
+                attempt: attempt(task.attempt),
             })
             .collect();
+        self.put_back(fence, finishes).await;
+    }
+
+    /// Releases tasks, whatever was to become of them. It is tried until it is
+    /// stored: nobody else would.
+    async fn put_back(&self, fence: Option<Fence>, mut finishes: Vec<Finish>) {
+        for finish in &mut finishes {
+            finish.disposition = Disposition::Release { after: None };
+        }
+        self.flow.report(|report| report.released += finishes.len() as u64);
         let closed = fence.into_iter().collect();
         stored(self.job, self.flow, WriteBack { finishes, closed }).await;
+    }
+
+    fn no_attempt(&self, number: u32, now: Timestamp) -> Attempt {
+        Attempt { number, node: self.job.node.id(), started: now, ended: now, digest: None }
     }
 }
 
@@ -357,39 +397,8 @@ async fn bury_the_spent(job: &Job, flow: &Flow, fence: Fence, tasks: &[ClaimedTa
         id: task.id,
         fence,
         disposition: Disposition::Bury(why),
-        attempt: Attempt { number: task.attempt - 1, started: now, ended: now, digest: None },
+        attempt: Attempt { number: task.attempt - 1, node: job.node.id(), started: now, ended: now, digest: None },
     };
     stored(job, flow, WriteBack { finishes: vec![finish], closed: vec![fence] }).await;
     true
-}
-
-/// How much to claim: as much as was measured to take a quarter of a second, so
-/// that slow tasks are not hoarded; at least one a thread, at most the capacity.
-#[derive(Debug, Default)]
-pub(super) struct Pace(std::sync::Mutex<Option<Duration>>);
-
-/// How much work a batch should be.
-const BATCH: Duration = Duration::from_millis(250);
-
-impl Pace {
-    /// Takes in that `tasks` took a thread so long.
-    pub(super) fn measured(&self, tasks: usize, busy: Duration) {
-        let Ok(tasks) = u32::try_from(tasks) else { return };
-        if tasks == 0 {
-            return;
-        }
-        let each = busy / tasks;
-        let mut mean = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *mean = Some(mean.map_or(each, |mean| (mean * 3 + each) / 4));
-    }
-
-    /// Tasks for the next batch.
-    pub(super) fn batch(&self, job: &crate::domain::job::JobSpec) -> u32 {
-        let threads = u32::try_from(job.concurrency).unwrap_or(u32::MAX);
-        let mean = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // The first batch of a job is a guess: a few tasks each.
-        let fitting = mean.map_or(4, |mean| (BATCH.as_nanos() / mean.as_nanos().max(1)).max(1));
-        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX).saturating_mul(threads);
-        fitting.clamp(threads, job.capacity.max(threads))
-    }
 }

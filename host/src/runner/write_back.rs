@@ -66,6 +66,11 @@ impl Flow {
         count(&mut self.state().report);
     }
 
+    /// The batches that have not been written back.
+    pub(super) fn open(&self) -> Vec<Fence> {
+        self.state().open.keys().copied().collect()
+    }
+
     /// Whether the report has an error.
     pub(super) fn has_failed(&self) -> bool {
         self.state().report.error.is_some()
@@ -119,7 +124,8 @@ pub(super) async fn write_back(job: &Job, flow: &Flow, mut completed: mpsc::Rece
 }
 
 fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
-    let Completion { task, generation, ending, started, ended, .. } = completion;
+    let Completion { task, node, generation, ending, started, ended, .. } = completion;
+    job.gate().forget(task.id);
     let digest = Some(generation.plugin.digest);
     if let Ending::NotStarted(crash) = &ending {
         flow.report(|report| {
@@ -142,7 +148,7 @@ fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
         }
         _ => {}
     }
-    let attempt = Attempt { number: task.attempt, started, ended, digest };
+    let attempt = Attempt { number: task.attempt, node, started, ended, digest };
     Finish { id: task.id, fence: task.fence, disposition, attempt }
 }
 

@@ -4,14 +4,17 @@
 //!   open ──close()──▶ closed      (for good: a resumed job gets a new gate)
 //! ```
 //! Check and system call run under a [`Permit`]. `close` lets no further permit
-//! out at once; `drain` returns when none is held any more.
+//! out at once; `drain` returns when none is held any more. Single tasks are
+//! shut out by [`Gate::shut_out`], while the others go on.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::Notify;
 
 use super::deadline::BootTime;
+use crate::domain::task::TaskId;
 use crate::faults::{KeyLock, Mutation};
 
 /// When the right of this node to change files ends, in boot time; all gates of
@@ -51,7 +54,11 @@ pub struct Gate {
     open: AtomicBool,
     lease: Arc<Lease>,
     held: RwLock<()>,
-    closed: Notify,
+    /// Told when the gate closes, or somebody is shut out.
+    changed: Notify,
+    /// Whether anybody is shut out: asked at every permit, so without a lock.
+    any_out: AtomicBool,
+    out: Mutex<HashSet<TaskId>>,
 }
 
 /// The right to make one mutation.
@@ -73,7 +80,14 @@ impl Gate {
     /// An open gate under this lease.
     #[must_use]
     pub fn new(lease: Arc<Lease>) -> Arc<Self> {
-        Arc::new(Self { open: AtomicBool::new(true), lease, held: RwLock::new(()), closed: Notify::new() })
+        Arc::new(Self {
+            open: AtomicBool::new(true),
+            lease,
+            held: RwLock::new(()),
+            changed: Notify::new(),
+            any_out: AtomicBool::new(false),
+            out: Mutex::default(),
+        })
     }
 
     /// Whether permits are given.
@@ -87,30 +101,61 @@ impl Gate {
     pub fn enter(&self) -> Option<Permit<'_>> {
         // The lock comes first: whoever passes the check after `close` would
         // otherwise not be waited for.
-        let held = self.held.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         self.is_open().then_some(Permit { traced: None, held })
     }
 
     /// Lets nobody in any more, and wakes what waits inside a guest.
     pub fn close(&self) {
         self.open.store(false, Ordering::SeqCst);
-        self.closed.notify_waiters();
+        self.changed.notify_waiters();
+    }
+
+    /// Lets a task in no more, and wakes it where it waits inside a guest: a
+    /// person wants it to end.
+    pub fn shut_out(&self, task: TaskId) {
+        let mut out = self.out();
+        out.insert(task);
+        self.any_out.store(true, Ordering::SeqCst);
+        drop(out);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether that task is shut out.
+    #[must_use]
+    pub fn is_out(&self, task: TaskId) -> bool {
+        self.any_out.load(Ordering::SeqCst) && self.out().contains(&task)
+    }
+
+    /// The task has ended: its number never comes again.
+    pub fn forget(&self, task: TaskId) {
+        if self.any_out.load(Ordering::SeqCst) {
+            let mut out = self.out();
+            out.remove(&task);
+            self.any_out.store(!out.is_empty(), Ordering::SeqCst);
+        }
+    }
+
+    fn out(&self) -> MutexGuard<'_, HashSet<TaskId>> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until no permit is held. Blocks the thread: a system call that
     /// hangs in the kernel is waited for.
     pub fn drain(&self) {
-        drop(self.held.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+        drop(self.held.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Completes when the gate is closed. Cancel safe.
-    pub async fn closed(&self) {
+    /// Completes when the gate is closed, or the task is shut out. Cancel safe.
+    pub async fn closed_for(&self, task: Option<TaskId>) {
         loop {
-            let notified = self.closed.notified();
-            if !self.open.load(Ordering::SeqCst) {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Before the look: what happens between the two is not missed.
+            changed.as_mut().enable();
+            if !self.open.load(Ordering::SeqCst) || task.is_some_and(|task| self.is_out(task)) {
                 return;
             }
-            notified.await;
+            changed.await;
         }
     }
 }

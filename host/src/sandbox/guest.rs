@@ -1,7 +1,7 @@
 //! What one instance of a plugin may touch, and the call that it is in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::{Linker, ResourceTable};
@@ -41,6 +41,9 @@ pub enum Interrupt {
     /// The gate was closed: a pause, a stop, or the end of the lease.
     #[error("interrupted by the host")]
     Stopped,
+    /// A person wants the task to end.
+    #[error("interrupted by hand")]
+    Asked,
 }
 
 /// What ends the right to change files, shared with the streams that a guest
@@ -50,9 +53,15 @@ pub(super) struct Bounds {
     gate: Arc<Gate>,
     deadline: SharedDeadline,
     limit: Duration,
+    /// The task of the present call; 0 for none.
+    task: Arc<AtomicU64>,
 }
 
 impl Bounds {
+    fn task(&self) -> Option<TaskId> {
+        Some(TaskId(self.task.load(Ordering::Relaxed))).filter(|task| task.0 > 0)
+    }
+
     /// Whether the call may go on.
     pub(super) fn check(&self) -> Result<(), Interrupt> {
         if !self.gate.is_open() {
@@ -60,6 +69,9 @@ impl Bounds {
         }
         if self.deadline.has_passed() {
             return Err(Interrupt::Deadline(self.limit));
+        }
+        if self.task().is_some_and(|task| self.gate.is_out(task)) {
+            return Err(Interrupt::Asked);
         }
         Ok(())
     }
@@ -82,7 +94,6 @@ pub(super) struct Call {
     refused: AtomicBool,
     /// The deadline on the wall clock, for the guest to read.
     until: Timestamp,
-    task: Option<TaskId>,
     interrupt: Option<Interrupt>,
 }
 
@@ -97,7 +108,7 @@ impl Call {
         tokio::select! {
             biased;
             done = wait => Ok(done),
-            () = self.bounds.gate.closed() => Err(Interrupt::Stopped),
+            () = self.bounds.gate.closed_for(self.bounds.task()) => Err(self.bounds.check().err().unwrap_or(Interrupt::Stopped)),
             () = tokio::time::sleep(self.bounds.deadline.left()) => Err(Interrupt::Deadline(self.bounds.limit)),
         }
     }
@@ -112,7 +123,7 @@ impl Call {
     }
 
     pub(super) fn task(&self) -> Option<TaskId> {
-        self.task
+        self.bounds.task()
     }
 }
 
@@ -158,10 +169,9 @@ impl GuestState {
             table,
             call: Call {
                 role,
-                bounds: Bounds { gate, deadline: SharedDeadline::within(limit), limit },
+                bounds: Bounds { gate, deadline: SharedDeadline::within(limit), limit, task: Arc::default() },
                 refused: AtomicBool::new(false),
                 until: clock.now().after(limit),
-                task: None,
                 interrupt: None,
             },
             memory: MemoryLimiter::new(job.limits.memory),
@@ -194,7 +204,7 @@ impl GuestState {
         call.until = self.clock.now().after(call.bounds.limit);
         call.refused.store(false, Ordering::Relaxed);
         self.memory.forget_refusal();
-        call.task = task;
+        call.bounds.task.store(task.map_or(0, |task| task.0), Ordering::Relaxed);
         call.interrupt = None;
         self.capture.begin(task);
     }

@@ -4,20 +4,29 @@
 //! and answers with a value that says what happened. The store knows nothing of
 //! plugins, files or HTTP. Its invariant: at most one live row exists for a
 //! (job, key), and a write-back applies only under the fence of its claim.
+//! What may happen to a row is written down once, in
+//! [`domain::live`](crate::domain::live); the SQL of every store keeps to it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::domain::digest::Digest;
+use crate::domain::intervention::Intervened;
 use crate::domain::job::{JobId, JobName};
-use crate::domain::outcome::{Finish, Finished};
+use crate::domain::node::{LeaseTerm, NewNode, NodeId, NodeView};
+use crate::domain::outcome::Finished;
 use crate::domain::status::Backlog;
-use crate::domain::task::{ClaimedTask, Enqueued, Fence, NewTask, TaskId, TaskState, TaskView};
+use crate::domain::task::{AttemptView, Enqueued, Fence, NewTask, TaskId, TaskView};
 use crate::domain::time::Timestamp;
 
+mod asks;
 pub mod sqlite;
+
+pub use asks::{
+    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, EnqueueOnce, Heartbeat, Incarnation, Intervene, JobRow,
+    Once, PlanApplied, Prune, Pruned, Reaped, RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
+};
 
 /// Whose clock a statement goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,118 +56,6 @@ pub enum StoreError {
     Incompatible(String),
 }
 
-/// The store's number for a node incarnation; it rises with each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub i64);
-
-/// One life of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Incarnation {
-    /// Its number.
-    pub node: NodeId,
-    /// Tasks that earlier lives left running and that are pending again.
-    pub recovered: u64,
-}
-
-/// Whether the lease still is this incarnation's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heartbeat {
-    /// It is, for another lease from now.
-    Held,
-    /// It expired and the node was reaped: everything it holds is another's.
-    Lost,
-}
-
-/// What a claim asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClaimDue {
-    /// Of this job.
-    pub job: JobId,
-    /// For this incarnation.
-    pub node: NodeId,
-    /// Due by this time: the horizon of the sweep.
-    pub horizon: Timestamp,
-    /// At most so many.
-    pub limit: u32,
-    /// Lowest priority first, so that it is not starved (one claim in ten).
-    pub lowest_first: bool,
-    /// Whether a task with losses may be claimed: only while the node runs
-    /// nothing else of the job, for from then on its loss is an attempt.
-    pub suspects: bool,
-}
-
-/// What a claim got: nothing, or a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The fence of all its tasks, by which the batch is closed.
-    pub fence: Fence,
-    /// The tasks, most urgent and oldest first. A task with losses comes
-    /// alone.
-    pub tasks: Vec<ClaimedTask>,
-}
-
-/// A write-back of any part of one or more batches.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WriteBack {
-    /// The tasks, each with what becomes of it.
-    pub finishes: Vec<Finish>,
-    /// Batches of which nothing is left after this.
-    pub closed: Vec<Fence>,
-}
-
-/// What an accepted plan writes, in one transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApplyPlan {
-    /// The job.
-    pub job: JobId,
-    /// Tasks of the batch that are not executed now.
-    pub finishes: Vec<Finish>,
-    /// Work that the policy found.
-    pub discoveries: Vec<NewTask>,
-    /// The scan's place; `None` leaves it.
-    pub cursor: Option<CursorUpdate>,
-}
-
-/// Where a scan stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CursorUpdate {
-    /// The component that wrote it: another one starts anew.
-    pub digest: Digest,
-    /// `None` ends the scan.
-    pub cursor: Option<String>,
-}
-
-/// What applying a plan did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlanApplied {
-    /// One a finish, in order.
-    pub finished: Vec<Finished>,
-    /// One a discovery, in order.
-    pub enqueued: Vec<Enqueued>,
-}
-
-/// Which tasks to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskFilter {
-    /// Only of this job.
-    pub job: Option<JobId>,
-    /// Only in this state; `None` lists all, live and ended.
-    pub state: Option<TaskState>,
-    /// Only after this one, in ascending order of ids.
-    pub after: Option<TaskId>,
-    /// At most so many.
-    pub limit: u32,
-}
-
-/// A job's row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobRow {
-    /// Its number.
-    pub id: JobId,
-    /// Why it is paused; `None` while it runs.
-    pub paused: Option<String>,
-}
-
 /// The queue. All methods are cancel safe in this sense: a dropped future
 /// takes back nothing that was already handed to the database, and what it was
 /// about to write is written whole or not at all.
@@ -170,42 +67,79 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store can be read and written now.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// Begins a life of the node `name` with a lease of this length, after
-    /// fencing every earlier life of it; what those left running is pending
-    /// again with one more loss.
-    async fn begin_incarnation(&self, name: &str, lease: Duration, at: At) -> Result<Incarnation, StoreError>;
+    /// Begins a life of a node. Where the database has one host, every earlier
+    /// life is over: what those left running is pending again with one more
+    /// loss. Where nodes share it, that is [`Self::reap`]'s.
+    async fn begin_incarnation(&self, node: NewNode, at: At) -> Result<Incarnation, StoreError>;
 
     /// Extends the lease.
-    async fn heartbeat(&self, node: NodeId, lease: Duration, at: At) -> Result<Heartbeat, StoreError>;
+    async fn heartbeat(&self, node: NodeId, lease: LeaseTerm, at: At) -> Result<Heartbeat, StoreError>;
 
     /// Ends a life in good order: what it still held is released, without a
     /// loss.
     async fn end_incarnation(&self, node: NodeId, at: At) -> Result<(), StoreError>;
 
+    /// Takes over from nodes whose lease has ended: fences them first, then
+    /// puts their tasks back with one more loss. Any node may call it at any
+    /// time.
+    async fn reap(&self, at: At) -> Result<Reaped, StoreError>;
+
+    /// Puts back, without a loss, the batches of `job` that the node holds in
+    /// the store and that are not among `held`: claims whose answer was lost.
+    /// Answers how many tasks those were.
+    async fn release_unheld(&self, node: NodeId, job: JobId, held: &[Fence], at: At) -> Result<u64, StoreError>;
+
+    /// The running tasks of a node that a person wants to end.
+    async fn cancellations(&self, node: NodeId) -> Result<Vec<Cancellation>, StoreError>;
+
+    /// The lives that have not ended, oldest first.
+    async fn nodes(&self, at: At) -> Result<Vec<NodeView>, StoreError>;
+
     /// The job's row, made where there is none.
     async fn register_job(&self, name: &JobName) -> Result<JobRow, StoreError>;
 
-    /// Pauses a job, with the reason, or resumes it with `None`. It stays so
-    /// through restarts.
+    /// All jobs ever registered.
+    async fn jobs(&self) -> Result<Vec<JobRow>, StoreError>;
+
+    /// Pauses a job on all nodes, with the reason, or resumes it with `None`.
+    /// It stays so through restarts.
     async fn set_paused(&self, job: JobId, reason: Option<&str>) -> Result<(), StoreError>;
+
+    /// Makes the node the one that scans for a job, unless another living node
+    /// is. It stays so until it gives that up or its life ends.
+    async fn take_scan(&self, take: TakeScan, at: At) -> Result<ScanLease, StoreError>;
+
+    /// Lets another node scan.
+    async fn give_up_scan(&self, job: JobId, node: NodeId) -> Result<(), StoreError>;
 
     /// Queues tasks; durable when it answers. One answer a task, in order. A
     /// key that occurs twice in `tasks` is answered twice with the same task.
     async fn enqueue(&self, job: JobId, tasks: Vec<NewTask>, at: At) -> Result<Vec<Enqueued>, StoreError>;
 
-    /// Claims due tasks under a new fence; `None` where nothing is due.
+    /// Queues tasks unless the same request did so before.
+    async fn enqueue_once(&self, ask: EnqueueOnce, at: At) -> Result<Once, StoreError>;
+
+    /// Claims due tasks under a new fence; `None` where nothing is due or the
+    /// job is paused. [`StoreError::Rejected`] where the node's life has
+    /// ended. After [`StoreError::Unknown`] the batch may be held:
+    /// [`Self::release_unheld`].
     async fn claim_due(&self, claim: ClaimDue) -> Result<Option<Claim>, StoreError>;
 
     /// Writes back what became of claimed tasks, each under its fence. One
     /// answer a finish, in order. Repeated, it answers the same.
     async fn finish(&self, write_back: WriteBack, at: At) -> Result<Vec<Finished>, StoreError>;
 
-    /// Applies an accepted plan in one transaction.
+    /// Applies an accepted plan in one transaction. Discoveries and a cursor
+    /// are [`StoreError::Rejected`] from a node that does not hold the scan.
     async fn apply_plan(&self, plan: ApplyPlan, at: At) -> Result<PlanApplied, StoreError>;
 
     /// Where the scan of `job` by the component `digest` stands; `None` at its
     /// start.
     async fn cursor(&self, job: JobId, digest: Digest) -> Result<Option<String>, StoreError>;
+
+    /// Does to tasks what a person asks for; one answer an id, in order. It is
+    /// on record with the reason.
+    async fn intervene(&self, ask: Intervene, at: At) -> Result<Vec<Intervened>, StoreError>;
 
     /// How much waits, by this clock.
     async fn backlog(&self, job: JobId, at: At) -> Result<Backlog, StoreError>;
@@ -216,8 +150,20 @@ pub trait Store: Send + Sync + 'static {
     /// One task, live or ended.
     async fn task(&self, id: TaskId) -> Result<Option<TaskView>, StoreError>;
 
+    /// The attempts of a task, in order.
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptView>, StoreError>;
+
     /// When the first pending task of the job is due, if any is pending.
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Forgets a small number of what ended long ago, and gives space back.
+    async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError>;
+
+    /// Completes when somebody else (another node, a command beside the host)
+    /// has queued something; never where the store cannot tell, so that its
+    /// callers poll. One waiter at a time. Cancel safe: nothing is missed
+    /// between two calls.
+    async fn woken(&self);
 
     /// Writes out what is buffered and closes; later calls are `Unavailable`.
     async fn close(&self);

@@ -41,7 +41,7 @@ const MODULES: &[Module] = &[
     Module { name: "plugin", uses: &["config", "domain", "sandbox", "stop"], without: &["axum", SQL[0], SQL[1]] },
     Module {
         name: "runner",
-        uses: &["config", "domain", "faults", "plugin", "sandbox", "stop", "store"],
+        uses: &["domain", "faults", "plugin", "sandbox", "stop", "store"],
         without: &["axum", SQL[0], SQL[1]],
     },
     Module {

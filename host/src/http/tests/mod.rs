@@ -54,6 +54,7 @@ impl Fake {
             outcome: None,
             digest: None,
             finished_at: None,
+            node: None,
             successor: false,
         }
     }
@@ -87,7 +88,7 @@ impl HostApi for Fake {
 
     async fn status(&self) -> Result<HostStatus, HostError> {
         let jobs = vec![self.job("videos").await?];
-        Ok(HostStatus { version: "0", node: "n".to_owned(), started_at: Timestamp(5), jobs })
+        Ok(HostStatus { version: "0", node: "n".to_owned(), started_at: Timestamp(5), nodes: Vec::new(), jobs })
     }
 
     async fn job(&self, name: &str) -> Result<JobStatus, HostError> {

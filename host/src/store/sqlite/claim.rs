@@ -23,6 +23,9 @@ impl Command for ClaimDue {
 
     fn apply(&self, writing: &mut Writing<'_>) -> Result<Option<Claim>, Fault> {
         super::nodes::must_live(writing, self.node)?;
+        if super::jobs::is_paused(writing, self.job)? {
+            return Ok(None);
+        }
         let mut tasks = candidates(writing, self)?;
         if tasks.is_empty() {
             return Ok(None);

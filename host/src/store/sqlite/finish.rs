@@ -7,12 +7,13 @@
 
 use rusqlite::{CachedStatement, OptionalExtension as _, params};
 
+use super::ending::{End, Endings, outcome_of};
 use super::fault::Fault;
 use super::sql;
 use super::successor;
 use super::writing::{Command, Writing};
-use crate::domain::outcome::{Disposition, Finish, Finished};
-use crate::domain::task::{Fence, TaskId};
+use crate::domain::outcome::{Attempt, Disposition, Finish, Finished};
+use crate::domain::task::{Fence, TaskId, TaskState};
 use crate::domain::time::Timestamp;
 use crate::faults::{self, Mutant};
 use crate::store::{At, WriteBack};
@@ -73,12 +74,12 @@ fn fence_of(writing: &Writing<'_>, finish: &Finish) -> Result<i64, Fault> {
 }
 
 struct Statements<'c> {
-    record: CachedStatement<'c>,
-    delete: CachedStatement<'c>,
+    endings: Endings<'c>,
     retry: CachedStatement<'c>,
     record_attempt: CachedStatement<'c>,
     postpone: CachedStatement<'c>,
     release: CachedStatement<'c>,
+    asked: CachedStatement<'c>,
     merge: CachedStatement<'c>,
     applied: CachedStatement<'c>,
 }
@@ -86,37 +87,29 @@ struct Statements<'c> {
 impl<'c> Statements<'c> {
     fn prepare(writing: &Writing<'c>) -> Result<Self, Fault> {
         Ok(Self {
-            // OR FAIL: an error rolls back the transaction anyway, and SQLite
-            // need not keep copies of pages to undo this statement alone.
-            record: writing.statement(
-                "INSERT OR FAIL INTO history
-                     (id, job, key, state, priority, run_at, attempt, losses, fence, enqueued_at,
-                      started_at, ended_at, finished_at, outcome, digest, note, payload)
-                 SELECT id, job, key, ?3, priority, run_at, attempt + ?4, losses, fence, enqueued_at,
-                        ?5, ?6, ?7, ?8, ?9, ?10, payload
-                 FROM tasks WHERE id = ?1 AND fence = ?2 AND state = 1",
-            )?,
-            delete: writing.statement("DELETE FROM tasks WHERE id = ?1 AND next_enqueued_at IS NULL")?,
+            endings: Endings::prepare(writing)?,
             retry: writing.statement(
                 "UPDATE tasks
                  SET state = 0, run_at = ?3, attempt = attempt + 1, solo = 0, backoff = 1,
                      postponed_since = NULL, note = ?4
-                 WHERE id = ?1 AND fence = ?2 AND state = 1",
+                 WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
             record_attempt: writing.statement(
-                "INSERT INTO attempts (task, number, fence, started_at, ended_at, digest, error)
-                 SELECT id, attempt, fence, ?2, ?3, ?4, ?5 FROM tasks WHERE id = ?1",
+                "INSERT INTO attempts (task, number, fence, started_at, ended_at, node, digest, outcome, error)
+                 SELECT id, attempt, fence, ?2, ?3, ?4, ?5, 'failed', ?6 FROM tasks WHERE id = ?1",
             )?,
             postpone: writing.statement(
                 "UPDATE tasks
                  SET state = 0, run_at = ?3, solo = 0, backoff = 0,
                      postponed_since = coalesce(postponed_since, ?4), note = ?5
-                 WHERE id = ?1 AND fence = ?2 AND state = 1",
+                 WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
             release: writing.statement(
                 "UPDATE tasks SET state = 0, run_at = coalesce(?3, run_at), solo = 0, backoff = 0
-                 WHERE id = ?1 AND fence = ?2 AND state = 1",
+                 WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
+            asked: writing
+                .statement("SELECT asked, asked_why FROM tasks WHERE id = ?1 AND fence = ?2 AND state = 1")?,
             merge: successor::merge(writing)?,
             applied: writing.statement(
                 "SELECT 1 FROM history WHERE id = ?1 AND fence = ?2
@@ -130,42 +123,49 @@ impl<'c> Statements<'c> {
         let (id, fence) = (sql::id(finish.id), fence_of(writing, finish)?);
         let due = |after| sql::millis(now.after(after));
         let (state, outcome, note) = match &finish.disposition {
-            Disposition::Done(note) => (sql::DONE, "done", note.as_deref()),
-            Disposition::Skipped(why) => (sql::DONE, "skipped", Some(why.as_str())),
-            Disposition::Bury(error) => (sql::DEAD, "failed", Some(error.as_str())),
-            Disposition::Cancel(why) => (sql::CANCELLED, "cancelled", Some(why.as_str())),
+            Disposition::Done(note) => (TaskState::Done, "done", note.as_deref()),
+            Disposition::Skipped(why) => (TaskState::Done, "skipped", Some(why.as_str())),
+            Disposition::Bury(error) => (TaskState::Dead, "failed", Some(error.as_str())),
+            Disposition::Cancel(why) => (TaskState::Cancelled, "cancelled", Some(why.as_str())),
             Disposition::Retry { after, error } => {
                 let retried = self.retry.execute(params![id, fence, due(*after), error])?;
                 if retried == 1 {
                     self.record_attempt(finish, error)?;
                 }
-                return self.waits_again(finish, retried);
+                return self.waits_again(writing, finish, retried, now);
             }
             Disposition::Postpone { after, reason } => {
                 let since = sql::millis(now);
                 let row = params![id, fence, due(*after), since, reason];
                 let postponed = self.postpone.execute(row)?;
-                return self.waits_again(finish, postponed);
+                return self.waits_again(writing, finish, postponed, now);
             }
             Disposition::Release { after } => {
                 let released = self.release.execute(params![id, fence, after.map(due)])?;
-                return self.waits_again(finish, released);
+                return self.waits_again(writing, finish, released, now);
             }
         };
-        let attempt = &finish.attempt;
-        let digest = attempt.digest.as_ref().map(|digest| digest.as_bytes().as_slice());
+        if self.end(writing, finish, state, outcome, note, now)? {
+            return Ok(Finished::Applied);
+        }
+        self.applied_before(finish.id, finish.fence)
+    }
+
+    fn end(
+        &mut self,
+        writing: &mut Writing<'_>,
+        finish: &Finish,
+        state: TaskState,
+        outcome: &str,
+        note: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool, Fault> {
+        let Attempt { started, ended, node, digest, .. } = finish.attempt;
         // Without a component there was no attempt: a plan's discard.
-        let attempted = state == sql::DONE || digest.is_some();
-        let (started, ended) = (sql::millis(attempt.started), sql::millis(attempt.ended));
-        let now = sql::millis(now);
-        let row = params![id, fence, state, attempted, started, ended, now, outcome, digest, note];
-        if self.record.execute(row)? == 0 {
-            return self.applied_before(finish.id, finish.fence);
-        }
-        if self.delete.execute([id])? == 0 {
-            successor::promote(writing, finish.id)?;
-        }
-        Ok(Finished::Applied)
+        let attempted = state == TaskState::Done || digest.is_some();
+        let (id, fence) = (finish.id, finish.fence);
+        let end = End { id, fence, state, outcome, note, attempted, started, ended, node, digest };
+        self.endings.end_running(writing, &end, now)
     }
 
     fn record_attempt(&mut self, finish: &Finish, error: &str) -> Result<(), Fault> {
@@ -174,18 +174,33 @@ impl<'c> Statements<'c> {
             sql::id(finish.id),
             sql::millis(attempt.started),
             sql::millis(attempt.ended),
+            attempt.node.0,
             attempt.digest.as_ref().map(|digest| digest.as_bytes().as_slice()),
             error
         ])?;
         Ok(())
     }
 
-    /// After an update that made the task pending again, if it did.
-    fn waits_again(&mut self, finish: &Finish, updated: usize) -> Result<Finished, Fault> {
-        if updated == 0 {
-            return self.applied_before(finish.id, finish.fence);
+    /// After an update that made the task pending again, if it did. A task
+    /// that a person ended does not wait again.
+    fn waits_again(
+        &mut self,
+        writing: &mut Writing<'_>,
+        finish: &Finish,
+        updated: usize,
+        now: Timestamp,
+    ) -> Result<Finished, Fault> {
+        if updated == 1 {
+            self.merge.execute([sql::id(finish.id)])?;
+            return Ok(Finished::Applied);
         }
-        self.merge.execute([sql::id(finish.id)])?;
+        let held = params![sql::id(finish.id), sql::fence(finish.fence)];
+        let asked = self.asked.query_row(held, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((state, why)): Option<(i64, Option<String>)> = asked else {
+            return self.applied_before(finish.id, finish.fence);
+        };
+        let state = sql::task_state(state)?;
+        self.end(writing, finish, state, outcome_of(state), why.as_deref(), now)?;
         Ok(Finished::Applied)
     }
 

@@ -1,12 +1,14 @@
 //! Jobs' rows: names, pauses, and where their scans stand.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::fault::Fault;
+use super::sql;
 use super::writing::{Command, Writing};
 use crate::domain::digest::Digest;
 use crate::domain::job::{JobId, JobName};
-use crate::store::{CursorUpdate, JobRow};
+use crate::domain::node::NodeId;
+use crate::store::{At, CursorUpdate, JobRow, ScanLease, TakeScan};
 
 /// [`Store::register_job`](crate::store::Store::register_job).
 pub(super) struct RegisterJob(pub(super) JobName);
@@ -16,16 +18,82 @@ impl Command for RegisterJob {
 
     fn apply(&self, writing: &mut Writing<'_>) -> Result<JobRow, Fault> {
         let name = self.0.as_str();
-        let found = writing
-            .statement("SELECT id, paused FROM jobs WHERE name = ?1")?
-            .query_row([name], |row| Ok(JobRow { id: JobId(row.get(0)?), paused: row.get(1)? }))
-            .optional()?;
-        if let Some(row) = found {
-            return Ok(row);
-        }
-        let id = writing.statement("INSERT INTO jobs (name) VALUES (?1)")?.insert([name])?;
-        Ok(JobRow { id: JobId(id), paused: None })
+        let now = sql::millis(writing.now(At::Server));
+        writing
+            .statement("INSERT INTO jobs (name, scheduled) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING")?
+            .execute(params![name, now])?;
+        Ok(writing
+            .statement("SELECT id, name, paused, scheduled FROM jobs WHERE name = ?1")?
+            .query_row([name], job_row)?)
     }
+}
+
+/// All jobs.
+pub(super) fn jobs(conn: &Connection) -> Result<Vec<JobRow>, Fault> {
+    let mut select = conn.prepare_cached("SELECT id, name, paused, scheduled FROM jobs ORDER BY id")?;
+    let rows = select.query_map([], job_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    let (id, name, paused) = (JobId(row.get(0)?), row.get(1)?, row.get(2)?);
+    Ok(JobRow { id, name, paused, scheduled: sql::time(row.get(3)?) })
+}
+
+/// Whether a job may be claimed from.
+pub(super) fn is_paused(writing: &Writing<'_>, job: JobId) -> Result<bool, Fault> {
+    Ok(writing.statement("SELECT 1 FROM jobs WHERE id = ?1 AND paused IS NOT NULL")?.exists([job.0])?)
+}
+
+/// [`Store::take_scan`](crate::store::Store::take_scan).
+impl Command for TakeScan {
+    type Answer = ScanLease;
+
+    fn apply(&self, writing: &mut Writing<'_>) -> Result<ScanLease, Fault> {
+        must_exist(writing, self.job)?;
+        super::nodes::must_live(writing, self.node)?;
+        let scheduled = self.scheduled.map(sql::millis);
+        let taken = writing
+            .statement(
+                "UPDATE jobs SET scan_owner = ?2, scheduled = coalesce(?3, scheduled)
+                 WHERE id = ?1 AND (?3 IS NULL OR scheduled < ?3)
+                   AND (scan_owner IS NULL OR scan_owner = ?2 OR NOT EXISTS (
+                       SELECT 1 FROM nodes WHERE nodes.id = scan_owner AND ended_at IS NULL))",
+            )?
+            .execute(params![self.job.0, self.node.0, scheduled])?;
+        if taken == 1 {
+            return Ok(ScanLease::Taken);
+        }
+        let past = writing
+            .statement("SELECT 1 FROM jobs WHERE id = ?1 AND scheduled >= ?2")?
+            .exists(params![self.job.0, scheduled])?;
+        Ok(if past { ScanLease::Past } else { ScanLease::Anothers })
+    }
+}
+
+/// [`Store::give_up_scan`](crate::store::Store::give_up_scan).
+pub(super) struct GiveUpScan {
+    pub(super) job: JobId,
+    pub(super) node: NodeId,
+}
+
+impl Command for GiveUpScan {
+    type Answer = ();
+
+    fn apply(&self, writing: &mut Writing<'_>) -> Result<(), Fault> {
+        writing
+            .statement("UPDATE jobs SET scan_owner = NULL WHERE id = ?1 AND scan_owner = ?2")?
+            .execute([self.job.0, self.node.0])?;
+        Ok(())
+    }
+}
+
+/// Refuses a node that does not hold the scan.
+pub(super) fn must_scan(writing: &Writing<'_>, job: JobId, node: NodeId) -> Result<(), Fault> {
+    if writing.statement("SELECT 1 FROM jobs WHERE id = ?1 AND scan_owner = ?2")?.exists([job.0, node.0])? {
+        return Ok(());
+    }
+    Err(Fault::Refused(format!("node number {node} does not hold the scan of job number {}", job.0)))
 }
 
 /// [`Store::set_paused`](crate::store::Store::set_paused).

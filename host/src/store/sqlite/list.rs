@@ -8,8 +8,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::fault::Fault;
 use super::sql;
 use crate::domain::job::JobId;
-use crate::domain::task::{TaskId, TaskState, TaskView};
-use crate::store::TaskFilter;
+use crate::domain::node::{Holding, NodeId, NodeView};
+use crate::domain::task::{AttemptView, Fence, TaskId, TaskState, TaskView};
+use crate::store::{Cancellation, TaskFilter};
 
 /// A page of tasks, ascending by number.
 pub(super) fn tasks(conn: &Connection, filter: &TaskFilter) -> Result<Vec<TaskView>, Fault> {
@@ -28,7 +29,9 @@ pub(super) fn task(conn: &Connection, id: TaskId) -> Result<Option<TaskView>, Fa
     let live = conn
         .prepare_cached(
             "SELECT tasks.id, name, key, payload, state, priority, enqueued_at, run_at, attempt, losses,
-                    note, NULL, NULL, NULL, next_enqueued_at IS NOT NULL
+                    note, NULL, NULL, NULL, next_enqueued_at IS NOT NULL,
+                    (SELECT nodes.name FROM batches JOIN nodes ON nodes.id = node
+                     WHERE batches.fence = tasks.fence AND state = 1)
              FROM tasks JOIN jobs ON jobs.id = job WHERE tasks.id = ?1",
         )?
         .query_row([sql::id(id)], view)
@@ -39,7 +42,8 @@ pub(super) fn task(conn: &Connection, id: TaskId) -> Result<Option<TaskView>, Fa
     let ended = conn
         .prepare_cached(
             "SELECT history.id, name, key, payload, state, priority, enqueued_at, run_at, attempt, losses,
-                    note, outcome, digest, finished_at, FALSE
+                    note, outcome, digest, finished_at, FALSE,
+                    (SELECT nodes.name FROM nodes WHERE nodes.id = history.node)
              FROM history JOIN jobs ON jobs.id = job WHERE history.id = ?1",
         )?
         .query_row([sql::id(id)], view)
@@ -64,7 +68,34 @@ fn view(row: &Row<'_>) -> rusqlite::Result<TaskView> {
         digest: sql::digest(row.get_ref(12)?.as_blob_or_null()?),
         finished_at: row.get::<_, Option<i64>>(13)?.map(sql::time),
         successor: row.get(14)?,
+        node: row.get(15)?,
     })
+}
+
+/// The attempts of a task: the earlier ones, and the last of an ended one.
+pub(super) fn attempts(conn: &Connection, id: TaskId) -> Result<Vec<AttemptView>, Fault> {
+    let mut select = conn.prepare_cached(
+        "SELECT number, attempts.started_at, attempts.ended_at, nodes.name, digest, outcome, error
+         FROM attempts LEFT JOIN nodes ON nodes.id = node WHERE task = ?1
+         UNION ALL
+         SELECT attempt, history.started_at, history.ended_at, nodes.name, digest, outcome, note
+         FROM history LEFT JOIN nodes ON nodes.id = node
+         WHERE history.id = ?1 AND attempt > coalesce((SELECT max(number) FROM attempts WHERE task = ?1), 0)
+         ORDER BY 1",
+    )?;
+    let attempt = |row: &Row<'_>| {
+        Ok(AttemptView {
+            number: sql::count(row.get(0)?),
+            started_at: sql::time(row.get(1)?),
+            ended_at: sql::time(row.get(2)?),
+            node: row.get(3)?,
+            digest: sql::digest(row.get_ref(4)?.as_blob_or_null()?),
+            outcome: row.get(5)?,
+            note: row.get(6)?,
+        })
+    };
+    let rows = select.query_map([sql::id(id)], attempt)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The numbers of the page, and perhaps more.
@@ -148,4 +179,52 @@ fn in_history(conn: &Connection, job: i64, state: TaskState, filter: &TaskFilter
 
 fn after(filter: &TaskFilter) -> i64 {
     filter.after.map_or(0, sql::id)
+}
+
+/// Running tasks of a node that a person wants to end.
+pub(super) fn cancellations(conn: &Connection, node: NodeId) -> Result<Vec<Cancellation>, Fault> {
+    let mut select = conn.prepare_cached(
+        "SELECT tasks.job, tasks.id, tasks.fence
+         FROM batches CROSS JOIN json_each(ids) CROSS JOIN tasks ON tasks.id = value
+         WHERE node = ?1 AND tasks.fence = batches.fence AND state = 1 AND asked",
+    )?;
+    let cancellation = |row: &Row<'_>| {
+        let (task, fence) = (sql::task_id(row.get(1)?), Fence(row.get::<_, i64>(2)?.unsigned_abs()));
+        Ok(Cancellation { job: JobId(row.get(0)?), task, fence })
+    };
+    let rows = select.query_map([node.0], cancellation)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Lives that have not ended, with what they hold.
+pub(super) fn nodes(conn: &Connection) -> Result<Vec<NodeView>, Fault> {
+    let mut select = conn
+        .prepare_cached("SELECT id, name, labels, version, started_at FROM nodes WHERE ended_at IS NULL ORDER BY id")?;
+    let node = |row: &Row<'_>| {
+        Ok(NodeView {
+            id: NodeId(row.get(0)?),
+            name: row.get(1)?,
+            labels: row.get::<_, String>(2)?.split_whitespace().map(str::to_owned).collect(),
+            version: row.get(3)?,
+            started_at: sql::time(row.get(4)?),
+            lease_until: None,
+            holds: Vec::new(),
+        })
+    };
+    let mut nodes = select.query_map([], node)?.collect::<Result<Vec<_>, _>>()?;
+    for node in &mut nodes {
+        node.holds = holds(conn, node.id)?;
+    }
+    Ok(nodes)
+}
+
+fn holds(conn: &Connection, node: NodeId) -> Result<Vec<Holding>, Fault> {
+    let mut select = conn.prepare_cached(
+        "SELECT name, count(*)
+         FROM batches CROSS JOIN json_each(ids) CROSS JOIN tasks ON tasks.id = value JOIN jobs ON jobs.id = tasks.job
+         WHERE node = ?1 AND tasks.fence = batches.fence AND state = 1 GROUP BY name ORDER BY name",
+    )?;
+    let holding = |row: &Row<'_>| Ok(Holding { job: row.get(0)?, tasks: row.get::<_, i64>(1)?.unsigned_abs() });
+    let rows = select.query_map([node.0], holding)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -10,38 +10,45 @@
 //! |---|---|
 //! | `place`, `lock`, `connection`, `migrate` | the file: where, whose, how it is opened, its schema |
 //! | `writer`, `group`, `writing`, `heal` | the writing thread, its transactions, a file removed below it |
-//! | `enqueue`, `claim`, `finish`, `successor`, `nodes`, `plan`, `jobs` | one command each |
+//! | `enqueue`, `requests`, `claim`, `finish`, `ending`, `successor`, `nodes`, `plan`, `jobs`, `intervene`, `prune` | one command each, and what they share |
 //! | `readers`, `list`, `backlog` | reading |
+//! | `bell` | waking the host from a command beside it |
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::bell::Bell;
 use self::place::Place;
 use self::readers::Readers;
 use self::writer::{Commands, Writer};
+use self::writing::Command;
 use super::{
-    ApplyPlan, At, Claim, ClaimDue, Heartbeat, Incarnation, JobRow, NodeId, PlanApplied, Store, StoreError, TaskFilter,
-    WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, EnqueueOnce, Heartbeat, Incarnation, Intervene, JobRow, Once,
+    PlanApplied, Prune, Pruned, Reaped, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::digest::Digest;
+use crate::domain::intervention::Intervened;
 use crate::domain::job::{JobId, JobName};
+use crate::domain::node::{LeaseTerm, NewNode, NodeId, NodeView};
 use crate::domain::outcome::Finished;
 use crate::domain::status::Backlog;
-use crate::domain::task::{Enqueued, NewTask, TaskId, TaskView};
+use crate::domain::task::{AttemptView, Enqueued, Fence, NewTask, TaskId, TaskView};
 use crate::domain::time::{Clock, Timestamp};
 
 mod backlog;
+mod bell;
 mod check;
 mod claim;
 mod connection;
+mod ending;
 mod enqueue;
 mod fault;
 mod finish;
 mod group;
 mod heal;
+mod intervene;
 mod jobs;
 mod list;
 mod lock;
@@ -49,7 +56,9 @@ mod migrate;
 mod nodes;
 mod place;
 mod plan;
+mod prune;
 mod readers;
+mod requests;
 mod sql;
 mod successor;
 mod writer;
@@ -89,7 +98,9 @@ pub struct SqliteStore {
     commands: Commands,
     readers: Arc<Readers>,
     clock: Clock,
-    exclusive: bool,
+    place: Place,
+    /// Heard by the file's host; a command beside it rings.
+    bell: Option<Bell>,
 }
 
 impl SqliteStore {
@@ -103,8 +114,18 @@ impl SqliteStore {
         let place = Place::prepare(path)?;
         let (clock, exclusive) = (options.clock.clone(), options.exclusive);
         let readers = Arc::new(Readers::new(place.clone()));
-        let commands = Writer::open(place, Arc::clone(&readers), options)?.start()?;
-        Ok(Self { commands, readers, clock, exclusive })
+        let commands = Writer::open(place.clone(), Arc::clone(&readers), options)?.start()?;
+        let bell = exclusive.then(|| Bell::hang(place.database()));
+        Ok(Self { commands, readers, clock, place, bell })
+    }
+
+    /// Asks for a change that a host beside should hear of.
+    async fn ask_and_ring<C: Command>(&self, command: C) -> Result<C::Answer, StoreError> {
+        let answer = self.commands.ask(command).await?;
+        if self.bell.is_none() {
+            bell::ring(self.place.database());
+        }
+        Ok(answer)
     }
 }
 
@@ -121,33 +142,65 @@ impl Store for SqliteStore {
         self.commands.ask(check::Check).await
     }
 
-    async fn begin_incarnation(&self, name: &str, _: Duration, at: At) -> Result<Incarnation, StoreError> {
-        if !self.exclusive {
+    async fn begin_incarnation(&self, node: NewNode, at: At) -> Result<Incarnation, StoreError> {
+        if self.bell.is_none() {
             let why = "only the host that has the file's lock may begin a life".to_owned();
             return Err(StoreError::Rejected(why));
         }
-        let name = name.to_owned();
-        self.commands.ask(nodes::Begin { name, at }).await
+        self.commands.ask(nodes::Begin { node, at }).await
     }
 
-    async fn heartbeat(&self, node: NodeId, _: Duration, _: At) -> Result<Heartbeat, StoreError> {
+    async fn heartbeat(&self, node: NodeId, _: LeaseTerm, _: At) -> Result<Heartbeat, StoreError> {
         self.commands.ask(nodes::Beat(node)).await
     }
 
-    async fn end_incarnation(&self, node: NodeId, _: At) -> Result<(), StoreError> {
-        self.commands.ask(nodes::End(node)).await
+    async fn end_incarnation(&self, node: NodeId, at: At) -> Result<(), StoreError> {
+        self.commands.ask(nodes::End { node, at }).await
+    }
+
+    async fn reap(&self, _: At) -> Result<Reaped, StoreError> {
+        // Whoever takes the lock has reaped everybody before.
+        Ok(Reaped::default())
+    }
+
+    async fn release_unheld(&self, node: NodeId, job: JobId, held: &[Fence], at: At) -> Result<u64, StoreError> {
+        self.commands.ask(nodes::ReleaseUnheld { node, job, held: held.to_vec(), at }).await
+    }
+
+    async fn cancellations(&self, node: NodeId) -> Result<Vec<Cancellation>, StoreError> {
+        self.readers.read(move |conn| list::cancellations(conn, node)).await
+    }
+
+    async fn nodes(&self, _: At) -> Result<Vec<NodeView>, StoreError> {
+        self.readers.read(list::nodes).await
     }
 
     async fn register_job(&self, name: &JobName) -> Result<JobRow, StoreError> {
         self.commands.ask(jobs::RegisterJob(name.clone())).await
     }
 
+    async fn jobs(&self) -> Result<Vec<JobRow>, StoreError> {
+        self.readers.read(jobs::jobs).await
+    }
+
     async fn set_paused(&self, job: JobId, reason: Option<&str>) -> Result<(), StoreError> {
         self.commands.ask(jobs::SetPaused { job, reason: reason.map(str::to_owned) }).await
     }
 
+    async fn take_scan(&self, take: TakeScan, _: At) -> Result<ScanLease, StoreError> {
+        self.commands.ask(take).await
+    }
+
+    async fn give_up_scan(&self, job: JobId, node: NodeId) -> Result<(), StoreError> {
+        self.commands.ask(jobs::GiveUpScan { job, node }).await
+    }
+
     async fn enqueue(&self, job: JobId, tasks: Vec<NewTask>, at: At) -> Result<Vec<Enqueued>, StoreError> {
-        self.commands.ask(enqueue::Enqueue { job, tasks, at }).await
+        self.ask_and_ring(enqueue::Enqueue { job, tasks, at }).await
+    }
+
+    async fn enqueue_once(&self, ask: EnqueueOnce, at: At) -> Result<Once, StoreError> {
+        self.ask_and_ring(requests::EnqueueOnceAt { ask, at }).await
     }
 
     async fn claim_due(&self, claim: ClaimDue) -> Result<Option<Claim>, StoreError> {
@@ -166,6 +219,10 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| jobs::cursor(conn, job, digest)).await
     }
 
+    async fn intervene(&self, ask: Intervene, at: At) -> Result<Vec<Intervened>, StoreError> {
+        self.ask_and_ring(intervene::InterveneAt { ask, at }).await
+    }
+
     async fn backlog(&self, job: JobId, at: At) -> Result<Backlog, StoreError> {
         let now = self.now(at).await?;
         self.readers.read(move |conn| backlog::backlog(conn, job, now)).await
@@ -179,8 +236,23 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| list::task(conn, id)).await
     }
 
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptView>, StoreError> {
+        self.readers.read(move |conn| list::attempts(conn, id)).await
+    }
+
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
         self.readers.read(move |conn| backlog::next_due(conn, job)).await
+    }
+
+    async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {
+        self.commands.ask(prune::PruneAt { prune, at }).await
+    }
+
+    async fn woken(&self) {
+        match &self.bell {
+            Some(bell) => bell.rung().await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn close(&self) {

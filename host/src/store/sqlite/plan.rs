@@ -22,6 +22,9 @@ impl Command for Apply {
     fn apply(&self, writing: &mut Writing<'_>) -> Result<PlanApplied, Fault> {
         let (plan, now) = (&self.plan, writing.now(self.at));
         jobs::must_exist(writing, plan.job)?;
+        if plan.cursor.is_some() || !plan.discoveries.is_empty() {
+            jobs::must_scan(writing, plan.job, plan.node)?;
+        }
         let finished = finish::finish(writing, &plan.finishes, now)?;
         let enqueued = enqueue::enqueue(writing, plan.job, &plan.discoveries, now)?;
         if let Some(update) = &plan.cursor {

@@ -70,6 +70,15 @@ impl<'c> Writing<'c> {
         Ok(Fence(self.fences.next(self.conn)?.try_into().unwrap_or_default()))
     }
 
+    /// Gives free pages at the file's end back to the disk, at most so many.
+    pub(super) fn give_back(&self, pages: u32) -> Result<(), Fault> {
+        // It answers a row for each page, and does nothing until it is asked.
+        let mut vacuum = self.conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    }
+
     /// Stores what was given out; before the commit.
     pub(super) fn finish(self) -> Result<(), Fault> {
         self.tasks.store(self.conn)?;

@@ -163,7 +163,7 @@ pub(super) async fn another_fence_is_refused(mut desk: Desk<impl StoreHarness>) 
 }
 
 pub(super) async fn a_stranger_is_refused(desk: Desk<impl StoreHarness>) {
-    let attempt = Attempt { number: 1, started: desk.now, ended: desk.now, digest: None };
+    let attempt = Attempt { number: 1, node: desk.node, started: desk.now, ended: desk.now, digest: None };
     for disposition in all_dispositions() {
         let finish = Finish { id: TaskId(77), fence: Fence(1), disposition, attempt: attempt.clone() };
         assert_eq!(desk.write_back(finish).await, Finished::Fenced);

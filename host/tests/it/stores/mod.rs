@@ -10,20 +10,26 @@ use std::time::Duration;
 
 use sweepd::domain::digest::Digest;
 use sweepd::domain::job::{JobId, JobName};
+use sweepd::domain::node::{LeaseTerm, NewNode, NodeId};
 use sweepd::domain::outcome::{Attempt, Disposition, Finish, Finished};
 use sweepd::domain::task::{ClaimedTask, Enqueued, Key, NewTask, Payload, TaskId, TaskView};
 use sweepd::domain::time::Timestamp;
-use sweepd::store::{At, Claim, ClaimDue, NodeId, SharedStore, StoreError, WriteBack};
+use sweepd::store::{At, Claim, ClaimDue, SharedStore, StoreError, TakeScan, WriteBack};
 
 mod claim;
 mod enqueue;
 mod finish;
 mod group;
+mod housekeeping;
+mod interventions;
 mod keys;
 mod listing;
 mod nodes;
 mod plan;
 mod property;
+mod requests;
+mod scan;
+mod shared;
 mod sqlite;
 mod successor;
 
@@ -36,8 +42,19 @@ pub(crate) trait StoreHarness: Send + Sync + Sized + 'static {
     fn open(&self) -> impl Future<Output = SharedStore> + Send;
 }
 
+/// A database that nodes share: several may have it open.
+pub(crate) trait SharedHarness: StoreHarness {
+    /// Whether a node hears at once what another one queued.
+    const TELLS: bool;
+}
+
 /// The lease of every incarnation here.
-const LEASE: Duration = Duration::from_secs(6);
+const LEASE: LeaseTerm = LeaseTerm(Duration::from_secs(6));
+
+/// A node of this name.
+fn node(name: &str) -> NewNode {
+    NewNode { name: name.to_owned(), labels: vec!["disk-a".to_owned()], version: "0.1.0".to_owned(), lease: LEASE }
+}
 
 /// A store with one job and one node, and a clock that is moved by hand.
 pub(crate) struct Desk<H> {
@@ -54,7 +71,7 @@ impl<H: StoreHarness> Desk<H> {
         let store = harness.open().await;
         let now = Timestamp(1_000_000);
         let job = register(&store, "video-clear").await;
-        let begun = store.begin_incarnation("a", LEASE, At::Fixed(now)).await;
+        let begun = store.begin_incarnation(node("a"), At::Fixed(now)).await;
         let node = begun.expect("a first life begins").node;
         Self { harness, store, job, node, now }
     }
@@ -74,14 +91,24 @@ impl<H: StoreHarness> Desk<H> {
         self.store = self.harness.open().await;
     }
 
-    /// The node dies and comes back; answers what it recovered.
+    /// All nodes die, their leases end, and this one comes back; answers what
+    /// was recovered.
     async fn crash(&mut self) -> u64 {
         self.reopen().await;
-        let begun = self.store.begin_incarnation("a", LEASE, self.at()).await;
+        let ended = At::Fixed(LEASE.ends(self.now));
+        let reaped = self.store.reap(ended).await.expect("the dead are reaped");
+        let begun = self.store.begin_incarnation(node("a"), self.at()).await;
         let incarnation = begun.expect("a node comes back");
         assert!(incarnation.node > self.node, "numbers of lives rise");
         self.node = incarnation.node;
-        incarnation.recovered
+        reaped.tasks + incarnation.recovered
+    }
+
+    /// The desk's node is the one that scans.
+    async fn scanning(self) -> Self {
+        let take = TakeScan { job: self.job, node: self.node, scheduled: None };
+        self.store.take_scan(take, self.at()).await.expect("the scan is free");
+        self
     }
 
     async fn try_enqueue(&self, job: JobId, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>, StoreError> {
@@ -133,6 +160,7 @@ impl<H: StoreHarness> Desk<H> {
     fn finish_of(&self, task: &ClaimedTask, disposition: Disposition) -> Finish {
         let attempt = Attempt {
             number: task.attempt,
+            node: self.node,
             started: self.now,
             ended: self.now,
             digest: Some(Digest::of(b"a component")),
@@ -232,8 +260,16 @@ macro_rules! conformance {
             nodes {
                 a_crash_is_a_loss, a_good_end_is_none, a_lost_node_is_fenced, a_loss_alone_is_an_attempt,
                 a_loss_among_others_is_none, finished_tasks_are_not_recovered, a_heartbeat_holds,
-                pauses_and_jobs_are_durable,
+                pauses_and_jobs_are_durable, a_paused_job_is_not_claimed, who_lives_is_listed, what_is_not_held_is_released,
+                each_attempt_is_on_record,
             }
+            interventions {
+                what_waits_ends, what_runs_is_asked_to_end, what_was_asked_survives_a_crash, what_ended_is_queued_anew,
+                a_backoff_is_cut_short, senseless_ones_are_refused, a_retry_of_a_live_key_is_that_task,
+            }
+            requests { done_once, another_content_is_a_mistake, forgotten_after_a_day, asked_at_once_done_once }
+            scan { one_node_scans, a_time_is_scanned_once, only_who_scans_discovers }
+            housekeeping { old_history_goes, little_by_little, requests_go }
             plan {
                 everything_at_once, a_cursor_is_its_components, a_refused_plan_leaves_nothing,
                 a_fenced_finish_spoils_nothing,
@@ -262,6 +298,20 @@ macro_rules! conformance {
                 )+
             }
         )+
+    };
+}
+
+/// Makes a test of each check that only a database of many nodes must pass.
+#[allow(unused_macros, reason = "used by the stores that are shared")]
+macro_rules! conformance_of_shared {
+    ($harness:ty) => {
+        conformance! { $harness =>
+            shared {
+                an_ended_lease_is_reaped_once, a_held_lease_is_not, a_dead_node_cannot_claim, what_a_late_node_writes_is_refused,
+                nodes_share_the_work, many_claimers_take_each_task_once, opened_at_once, one_wakes_the_other,
+                the_clock_is_the_databases,
+            }
+        }
     };
 }
 

@@ -9,11 +9,13 @@ use sweepd::store::{ApplyPlan, CursorUpdate, StoreError};
 use super::{Desk, StoreHarness, postpone_by, task};
 
 pub(super) async fn everything_at_once(desk: Desk<impl StoreHarness>) {
+    let desk = desk.scanning().await;
     desk.enqueue(vec![task("a"), task("b"), task("c")]).await;
     let claim = desk.claim(10).await.expect("three are due");
     let digest = Digest::of(b"v1");
     let plan = ApplyPlan {
         job: desk.job,
+        node: desk.node,
         finishes: vec![
             desk.finish_of(&claim.tasks[0], postpone_by(60)),
             desk.finish_of(&claim.tasks[1], Disposition::Cancel("not wanted".to_owned())),
@@ -32,11 +34,13 @@ pub(super) async fn everything_at_once(desk: Desk<impl StoreHarness>) {
     assert_eq!(desk.claim_keys(10).await, ["found", "b"]);
 }
 
-pub(super) async fn a_cursor_is_its_components(mut desk: Desk<impl StoreHarness>) {
+pub(super) async fn a_cursor_is_its_components(desk: Desk<impl StoreHarness>) {
+    let mut desk = desk.scanning().await;
     let (old, new) = (Digest::of(b"v1"), Digest::of(b"v2"));
     assert_eq!(desk.store.cursor(desk.job, old).await, Ok(None));
     let update = |digest, cursor: Option<&str>| ApplyPlan {
         job: desk.job,
+        node: desk.node,
         finishes: Vec::new(),
         discoveries: Vec::new(),
         cursor: Some(CursorUpdate { digest, cursor: cursor.map(str::to_owned) }),
@@ -54,10 +58,12 @@ pub(super) async fn a_cursor_is_its_components(mut desk: Desk<impl StoreHarness>
 }
 
 pub(super) async fn a_refused_plan_leaves_nothing(desk: Desk<impl StoreHarness>) {
+    let desk = desk.scanning().await;
     let id = desk.new_task("a").await;
     let claimed = desk.claim_one().await;
     let plan = ApplyPlan {
         job: JobId(99),
+        node: desk.node,
         finishes: vec![desk.finish_of(&claimed, Disposition::Done(None))],
         discoveries: vec![task("found")],
         cursor: None,
@@ -68,12 +74,15 @@ pub(super) async fn a_refused_plan_leaves_nothing(desk: Desk<impl StoreHarness>)
     assert_eq!(desk.claim(10).await, None);
 }
 
-pub(super) async fn a_fenced_finish_spoils_nothing(mut desk: Desk<impl StoreHarness>) {
+pub(super) async fn a_fenced_finish_spoils_nothing(desk: Desk<impl StoreHarness>) {
+    let mut desk = desk;
     let id = desk.new_task("a").await;
     let stale = desk.claim_one().await;
     desk.crash().await;
+    let desk = desk.scanning().await;
     let plan = ApplyPlan {
         job: desk.job,
+        node: desk.node,
         finishes: vec![desk.finish_of(&stale, Disposition::Cancel("not wanted".to_owned()))],
         discoveries: vec![task("found")],
         cursor: None,

@@ -8,7 +8,7 @@ use sweepd::store::{Heartbeat, Store as _, StoreError};
 use tempfile::TempDir;
 
 use super::{assert_sound, desk, message, with};
-use crate::stores::{LEASE, StoreHarness as _, keys, task};
+use crate::stores::{LEASE, StoreHarness as _, keys, node, task};
 
 #[tokio::test]
 async fn a_second_host_is_told_who_has_the_file() {
@@ -92,8 +92,8 @@ async fn a_tool_is_no_host() {
     desk.new_task("a").await;
     desk.claim_one().await;
     let tool = SqliteStore::open(&desk.harness.file(), SqliteOptions::beside()).expect("it opens");
-    let answer = tool.begin_incarnation("tool", LEASE, desk.at()).await;
+    let answer = tool.begin_incarnation(node("tool"), desk.at()).await;
     assert!(matches!(answer, Err(StoreError::Rejected(_))), "{answer:?}");
     let beat = desk.store.heartbeat(desk.node, LEASE, desk.at()).await;
-    assert_eq!(beat, Ok(Heartbeat::Held));
+    assert_eq!(beat, Ok(Heartbeat::Held { asked: 0 }));
 }

@@ -1,0 +1,283 @@
+//! A live task and all that may happen to it: the rules that every store
+//! keeps in its SQL, as functions over one value.
+//!
+//! ```text
+//!         enqueue              claim                finish
+//!  (none) ───────▶ pending ───────────▶ running ───────────▶ ended, or its successor
+//!                     ▲                    │
+//!                     └─ waits · lost · released
+//! ```
+//! The stores are checked against these functions step by step (the property
+//! test of the conformance suite), and the model checker explores them with
+//! leases, crashes and late nodes. Their invariant: a row changes hands only by
+//! a claim, under a fence above all that the key ever had.
+
+use super::outcome::Disposition;
+use super::task::{Enqueued, Fence, NewTask, Payload, Priority, TaskId, TaskState};
+use super::time::Timestamp;
+
+/// One row of the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Live {
+    /// Its number.
+    pub id: TaskId,
+    /// Which goes first.
+    pub priority: Priority,
+    /// When it is due.
+    pub run_at: Timestamp,
+    /// Attempts used.
+    pub attempts: u32,
+    /// Nodes lost while they held it.
+    pub losses: u32,
+    /// Waits after a failed attempt: an enqueue does not shorten that.
+    pub backoff: bool,
+    /// When the present chain of postponements began.
+    pub postponed_since: Option<Timestamp>,
+    /// What the enqueuer added.
+    pub payload: Option<Payload>,
+    /// The run, while it runs.
+    pub run: Option<Run>,
+    /// Asked for while it ran.
+    pub successor: Option<Successor>,
+}
+
+/// The hold of a node on a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Run {
+    /// The claim.
+    pub fence: Fence,
+    /// Claimed alone after a loss: another loss is an attempt.
+    pub alone: bool,
+    /// How a person wants it to end.
+    pub asked: Option<TaskState>,
+}
+
+/// A request for a key that came while it ran.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Successor {
+    /// Which goes first.
+    pub priority: Priority,
+    /// When it is due.
+    pub run_at: Timestamp,
+    /// What the enqueuer added.
+    pub payload: Option<Payload>,
+}
+
+/// What a write-back did to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The row is not held under that fence; nothing changed.
+    Fenced,
+    /// It is pending again.
+    Waits,
+    /// It ended in this state, and the row goes.
+    Ended(TaskState),
+    /// It ended in this state, and its successor needs the row, under a fresh
+    /// number: [`Live::promoted`].
+    Succeeded(TaskState),
+}
+
+impl Live {
+    /// The row of a task whose key had none.
+    #[must_use]
+    pub fn new(id: TaskId, task: &NewTask, now: Timestamp) -> Self {
+        Self {
+            id,
+            priority: task.priority,
+            run_at: task.run_at.unwrap_or(now),
+            attempts: 0,
+            losses: 0,
+            backoff: false,
+            postponed_since: None,
+            payload: task.payload.clone(),
+            run: None,
+            successor: None,
+        }
+    }
+
+    /// Its key is asked for again.
+    pub fn enqueue(&mut self, task: &NewTask, now: Timestamp) -> Enqueued {
+        let run_at = task.run_at.unwrap_or(now);
+        let asked = Successor { priority: task.priority, run_at, payload: task.payload.clone() };
+        if self.run.is_none() {
+            self.take_in(asked);
+            return Enqueued::Pending(self.id);
+        }
+        match &mut self.successor {
+            None => self.successor = Some(asked),
+            Some(successor) => {
+                successor.priority = successor.priority.min(asked.priority);
+                successor.run_at = successor.run_at.min(asked.run_at);
+                successor.payload = asked.payload.or(successor.payload.take());
+            }
+        }
+        Enqueued::Successor(self.id)
+    }
+
+    /// A payload given replaces; the higher priority and the earlier due time
+    /// win, but not against a backoff.
+    fn take_in(&mut self, asked: Successor) {
+        self.priority = self.priority.min(asked.priority);
+        if !self.backoff {
+            self.run_at = self.run_at.min(asked.run_at);
+        }
+        if asked.payload.is_some() {
+            self.payload = asked.payload;
+        }
+    }
+
+    /// Whether a claim may take it.
+    #[must_use]
+    pub fn is_due(&self, horizon: Timestamp) -> bool {
+        self.run.is_none() && self.run_at <= horizon
+    }
+
+    /// A node takes it. A task with losses is claimed alone.
+    pub fn claim(&mut self, fence: Fence) {
+        self.run = Some(Run { fence, alone: self.losses > 0, asked: None });
+    }
+
+    /// A person wants a running task to end so.
+    pub fn ask(&mut self, end: TaskState) {
+        if let Some(run) = &mut self.run {
+            run.asked = Some(end);
+        }
+    }
+
+    /// What was made of the run under `fence` is written back. A task that a
+    /// person ended does not wait again.
+    pub fn finish(&mut self, fence: Fence, disposition: &Disposition, now: Timestamp) -> Step {
+        let Some(run) = self.run.filter(|run| run.fence == fence) else { return Step::Fenced };
+        let end = disposition.end().or(run.asked);
+        if let Some(end) = end {
+            return self.end(end);
+        }
+        match disposition {
+            Disposition::Retry { after, .. } => {
+                (self.attempts, self.backoff, self.postponed_since) = (self.attempts + 1, true, None);
+                self.run_at = now.after(*after);
+            }
+            Disposition::Postpone { after, .. } => {
+                self.backoff = false;
+                self.postponed_since.get_or_insert(now);
+                self.run_at = now.after(*after);
+            }
+            Disposition::Release { after } => {
+                self.backoff = false;
+                self.run_at = after.map_or(self.run_at, |after| now.after(after));
+            }
+            Disposition::Done(_) | Disposition::Skipped(_) | Disposition::Bury(_) | Disposition::Cancel(_) => {
+                unreachable!("these end, and were taken above")
+            }
+        }
+        self.wait()
+    }
+
+    /// Its node was lost: one more loss. Of a task that ran alone that is an
+    /// attempt.
+    pub fn lose(&mut self) -> Step {
+        let Some(run) = self.run else { return Step::Fenced };
+        if let Some(end) = run.asked {
+            return self.end(end);
+        }
+        self.losses += 1;
+        self.attempts += u32::from(run.alone);
+        self.backoff = false;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Step {
+        self.run = None;
+        if let Some(successor) = self.successor.take() {
+            self.take_in(successor);
+        }
+        Step::Waits
+    }
+
+    fn end(&mut self, state: TaskState) -> Step {
+        if self.successor.is_some() { Step::Succeeded(state) } else { Step::Ended(state) }
+    }
+
+    /// The successor as a task of its own; `None` where there is none.
+    #[must_use]
+    pub fn promoted(self, id: TaskId) -> Option<Self> {
+        let Successor { priority, run_at, payload } = self.successor?;
+        Some(Self {
+            id,
+            priority,
+            run_at,
+            attempts: 0,
+            losses: 0,
+            backoff: false,
+            postponed_since: None,
+            payload,
+            run: None,
+            successor: None,
+        })
+    }
+}
+
+impl NewTask {
+    /// The same key was asked for twice at once: what the second changes is
+    /// what it would change in a pending row.
+    #[must_use]
+    pub fn merged(self, later: Self, now: Timestamp) -> Self {
+        let run_at = self.run_at.unwrap_or(now).min(later.run_at.unwrap_or(now));
+        Self {
+            priority: self.priority.min(later.priority),
+            run_at: Some(run_at),
+            payload: later.payload.or(self.payload),
+            key: self.key,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::task::Key;
+
+    fn asked(run_at: u64) -> NewTask {
+        NewTask { run_at: Some(Timestamp(run_at)), ..NewTask::now(Key::new("k").expect("a key")) }
+    }
+
+    fn retry() -> Disposition {
+        Disposition::Retry { after: Duration::from_secs(1), error: String::new() }
+    }
+
+    #[test]
+    fn a_run_ends_in_its_successor() {
+        let mut live = Live::new(TaskId(1), &asked(5), Timestamp(0));
+        live.claim(Fence(7));
+        assert_eq!(live.enqueue(&asked(9), Timestamp(0)), Enqueued::Successor(TaskId(1)));
+        assert_eq!(live.finish(Fence(6), &retry(), Timestamp(9)), Step::Fenced);
+        assert_eq!(live.finish(Fence(7), &Disposition::Done(None), Timestamp(9)), Step::Succeeded(TaskState::Done));
+        let next = live.promoted(TaskId(2)).expect("a successor");
+        assert_eq!((next.id, next.run_at, next.attempts), (TaskId(2), Timestamp(9), 0));
+    }
+
+    #[test]
+    fn a_loss_is_an_attempt_only_alone() {
+        let mut live = Live::new(TaskId(1), &asked(5), Timestamp(0));
+        for (losses, attempts) in [(1, 0), (2, 1), (3, 2)] {
+            live.claim(Fence(1));
+            assert_eq!(live.lose(), Step::Waits);
+            assert_eq!((live.losses, live.attempts), (losses, attempts));
+        }
+    }
+
+    #[test]
+    fn a_person_ends_what_would_wait() {
+        for end in [TaskState::Cancelled, TaskState::Dead] {
+            let mut live = Live::new(TaskId(1), &asked(5), Timestamp(0));
+            live.claim(Fence(1));
+            live.ask(end);
+            assert_eq!(live.clone().finish(Fence(1), &retry(), Timestamp(9)), Step::Ended(end));
+            assert_eq!(live.clone().lose(), Step::Ended(end));
+            let done = live.finish(Fence(1), &Disposition::Done(None), Timestamp(9));
+            assert_eq!(done, Step::Ended(TaskState::Done), "what was done is done");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a node does at every heartbeat: it extends its lease, takes over from
+//! the dead, and hears what people asked of jobs and tasks at other nodes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::domain::job::JobId;
+use crate::stop::told;
+use crate::store::{At, StoreError};
+
+use super::host::Seat;
+use super::job::Control;
+use super::lease::{Beat, Node};
+
+/// The heartbeat of a node, and all that hangs on it.
+pub(super) struct Pulse {
+    pub(super) node: Arc<Node>,
+    pub(super) seats: Arc<[Seat]>,
+    /// How often was asked for a running task of this life to end, as far as
+    /// that was heeded.
+    asked: u64,
+}
+
+impl Pulse {
+    pub(super) fn new(node: Arc<Node>, seats: Arc<[Seat]>) -> Self {
+        Self { node, seats, asked: 0 }
+    }
+
+    /// Beats until `stop` becomes true, and at once when something was asked of
+    /// this node itself.
+    pub(super) async fn keep(mut self, mut stop: watch::Receiver<bool>, asked: Arc<tokio::sync::Notify>) {
+        let mut tick = tokio::time::interval(self.node.interval());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = told(&mut stop) => return,
+                _ = tick.tick() => {}
+                () = asked.notified() => {}
+            }
+            if let Err(error) = self.beat().await {
+                tracing::warn!("the heartbeat was not stored, the lease runs out: {error}");
+                continue;
+            }
+            if let Err(error) = self.look_around().await {
+                tracing::warn!("what other nodes did could not be read: {error}");
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), StoreError> {
+        let seats = Arc::clone(&self.seats);
+        let beat = self.node.beat(|| seats.iter().for_each(|seat| drop(seat.job.close_gate()))).await?;
+        let asked = match beat {
+            Beat::Held { asked } => asked,
+            Beat::Anew => 0,
+        };
+        if asked > self.asked {
+            self.shut_out().await?;
+        }
+        self.asked = asked;
+        Ok(())
+    }
+
+    /// Interrupts what people want to end.
+    async fn shut_out(&self) -> Result<(), StoreError> {
+        for cancellation in self.seats[0].job.store.cancellations(self.node.id()).await? {
+            if let Some(seat) = self.seats.iter().find(|seat| seat.job.id == cancellation.job) {
+                tracing::info!(job = %seat.job.spec.name, task = cancellation.task.0, "interrupting it as somebody asked");
+                seat.job.gate().shut_out(cancellation.task);
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_around(&self) -> Result<(), StoreError> {
+        let store = &self.seats[0].job.store;
+        let reaped = store.reap(At::Server).await?;
+        if reaped.nodes > 0 {
+            tracing::warn!(nodes = reaped.nodes, tasks = reaped.tasks, "took over from nodes whose lease had ended");
+        }
+        if reaped.tasks > 0 {
+            self.seats.iter().for_each(|seat| seat.job.wake());
+        }
+        let paused: HashMap<JobId, Option<String>> =
+            store.jobs().await?.into_iter().map(|row| (row.id, row.paused)).collect();
+        for seat in self.seats.iter() {
+            let Some(paused) = paused.get(&seat.job.id) else { continue };
+            if *paused != seat.job.view().paused {
+                // Sixteen requests wait already: this one comes again.
+                let _ = seat.control.try_send(Control::Follow { paused: paused.is_some() });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! When a job may scan, look for work of its own: at its interval, or at the
+//! times of its schedule; on one node of the cluster.
+//!
+//! The node that took the scan keeps it while it lives and its sweeps go well,
+//! so that an interval is one scan, however many nodes there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::node::NodeId;
+use crate::domain::time::Timestamp;
+use crate::store::{At, ScanLease, StoreError, TakeScan};
+
+use super::job::Job;
+
+/// Why a sweep begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its time has come.
+    Tick,
+    /// Something was queued: no reason to scan.
+    Wake,
+    /// Somebody asked for it.
+    Asked,
+}
+
+/// A job's right to scan, at this node.
+pub(super) struct Scans {
+    job: Arc<Job>,
+    /// The life that holds the scan.
+    held_by: Option<NodeId>,
+    /// The last time of the schedule that was scanned, at any node.
+    scheduled: Timestamp,
+}
+
+impl Scans {
+    pub(super) fn new(job: Arc<Job>) -> Self {
+        let scheduled = job.scheduled;
+        Self { job, held_by: None, scheduled }
+    }
+
+    /// Whether a sweep that begins now may scan.
+    pub(super) async fn may(&mut self, why: Why) -> bool {
+        let taken = match (why, &self.job.spec.schedule) {
+            (Why::Wake, _) => return false,
+            (Why::Tick, Some(_)) => self.take_scheduled().await,
+            (Why::Tick, None) | (Why::Asked, _) => self.take(None).await,
+        };
+        taken.unwrap_or_else(|error| {
+            tracing::warn!(job = %self.job.spec.name, "whether it may scan could not be asked: {error}");
+            false
+        })
+    }
+
+    /// However many times of the schedule were missed, they are one scan.
+    async fn take_scheduled(&mut self) -> Result<bool, StoreError> {
+        let now = self.job.store.now(At::Server).await?;
+        let due = self.job.spec.schedule.as_ref().and_then(|schedule| schedule.due(self.scheduled, now));
+        match due {
+            Some(due) => self.take(Some(due)).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn take(&mut self, scheduled: Option<Timestamp>) -> Result<bool, StoreError> {
+        let node = self.job.node.id();
+        if scheduled.is_none() && self.held_by == Some(node) {
+            return Ok(true);
+        }
+        let lease = self.job.store.take_scan(TakeScan { job: self.job.id, node, scheduled }, At::Server).await?;
+        if let (ScanLease::Taken | ScanLease::Past, Some(time)) = (lease, scheduled) {
+            self.scheduled = time;
+        }
+        self.held_by = (lease == ScanLease::Taken).then_some(node);
+        Ok(lease == ScanLease::Taken)
+    }
+
+    /// Lets another node scan.
+    pub(super) async fn give_up(&mut self) {
+        let Some(node) = self.held_by.take() else { return };
+        if let Err(error) = self.job.store.give_up_scan(self.job.id, node).await {
+            tracing::debug!(job = %self.job.spec.name, "the scan stays this node's: {error}");
+        }
+    }
+
+    /// How long until the next sweep by the clock: the interval, or less where
+    /// the schedule's next time comes sooner.
+    pub(super) fn until_tick(&self) -> Duration {
+        let (job, now) = (&self.job, self.job.clock.now());
+        let next = job.spec.schedule.as_ref().and_then(|schedule| schedule.next_after(now));
+        next.map_or(job.spec.interval, |next| job.spec.interval.min(next.since(now)))
+    }
+}
