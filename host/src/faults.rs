@@ -53,7 +53,8 @@ pub(crate) enum Mutant {
     /// An enqueue is answered before its commit, which then takes a while.
     AcknowledgeBeforeCommit,
     /// A commit without an answer is taken for one that did not happen:
-    /// whoever waits is told that nothing was stored.
+    /// whoever waits is told that nothing was stored, and what a claim may have
+    /// taken is not put back.
     UnknownIsLost,
     /// A lost node costs every task that it held an attempt.
     LossIsAttempt,
