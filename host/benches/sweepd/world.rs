@@ -49,6 +49,7 @@ pub(crate) fn job(plugin: PathBuf, folder: &Path, concurrency: usize) -> JobSpec
     JobSpec {
         name: JobName::new("bench").expect("a name"),
         plugin,
+        labels: Vec::new(),
         interval: Duration::from_secs(3),
         schedule: None,
         capacity: 500,

@@ -7,8 +7,9 @@ use bytesize::ByteSize;
 use clap::Subcommand;
 use humantime::format_duration;
 
-use crate::config::{Backend, Config};
-use crate::domain::job::{JobSpec, Rights};
+use crate::config::{Backend, Config, DatabaseConfig};
+use crate::domain::job::{JobSpec, Label, Rights};
+use crate::domain::time::Clock;
 
 use super::error::CliError;
 
@@ -33,17 +34,33 @@ pub(super) fn check(config: &Config) -> Result<ExitCode, CliError> {
 }
 
 fn write(out: &mut impl Write, config: &Config) -> io::Result<()> {
-    let Backend::Sqlite(database) = &config.database.backend;
     writeln!(out, "ok: {}", config.file.display())?;
     writeln!(out, "node      {}", config.node)?;
+    if !config.labels.is_empty() {
+        writeln!(out, "labels    {}", join(&config.labels))?;
+    }
     writeln!(out, "listens   http://{}", config.server.listen)?;
     if let Some(job) = &config.server.video_delete_record {
         writeln!(out, "          /video-delete-record/{{id}} queues for {job}")?;
     }
-    writeln!(out, "database  {}", database.display())?;
+    write_database(out, &config.database)?;
     writeln!(out, "state     {}", config.state.display())?;
     writeln!(out, "cache     {}", config.cache.display())?;
     config.jobs.iter().try_for_each(|job| write_job(out, job))
+}
+
+fn write_database(out: &mut impl Write, database: &DatabaseConfig) -> io::Result<()> {
+    match &database.backend {
+        Backend::Sqlite(file) => writeln!(out, "database  {}", file.display())?,
+        Backend::Postgres(url) | Backend::MySql(url) => {
+            writeln!(out, "database  {url}, {} connections at most", database.max_connections)?;
+        }
+    }
+    writeln!(out, "history   kept for {}", format_duration(database.history))
+}
+
+fn join(labels: &[Label]) -> String {
+    labels.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
@@ -53,6 +70,9 @@ fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
         let rights = if mount.rights == Rights::Rw { "rw" } else { "ro" };
         writeln!(out, "  mount   {} at {} ({rights})", mount.host.display(), mount.guest)?;
     }
+    if !job.labels.is_empty() {
+        writeln!(out, "  labels  {}", join(&job.labels))?;
+    }
     writeln!(
         out,
         "  sweeps  every {}, {} tasks a batch, {} executors",
@@ -60,6 +80,11 @@ fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
         job.capacity,
         job.concurrency
     )?;
+    if let Some(schedule) = &job.schedule {
+        let next = schedule.next_after(Clock::system().now());
+        let next = next.map_or_else(String::new, |next| format!(", next at {next}"));
+        writeln!(out, "  scans   {schedule}{next}")?;
+    }
     writeln!(
         out,
         "  limits  {} of memory, {} a task, {} a dispatch",
@@ -89,6 +114,11 @@ fn warnings(config: &Config) -> Vec<String> {
                 "job {name}: the plugin {} cannot be read ({error}); the job starts when it is there",
                 job.plugin.display()
             )),
+        }
+        if !job.runs_on(&config.labels) {
+            let missing = job.labels.iter().filter(|label| !config.labels.contains(label)).map(Label::as_str);
+            let missing = missing.collect::<Vec<_>>().join(", ");
+            warnings.push(format!("job {name}: this node does not run it: it lacks the labels {missing}"));
         }
         if job.mounts.is_empty() {
             warnings.push(format!("job {name}: no mounts, its plugin sees no files"));

@@ -5,12 +5,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::{Backend, Config};
+use crate::config::Config;
 use crate::domain::node::{LeaseTerm, NewNode};
 use crate::domain::time::Clock;
 use crate::http;
@@ -58,7 +57,7 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, RunError> {
     let listening = listener.local_addr().map_err(system("reading the listening address"))?;
     let mut signals = Signals::new().map_err(system("installing signal handlers"))?;
 
-    let Backend::Sqlite(file) = &config.database.backend;
+    let file = super::store::file(&config)?;
     let store: SharedStore = Arc::new(SqliteStore::open(file, SqliteOptions::host())?);
     let host = start(&config, Arc::clone(&store)).await?;
     announce(&config, listening);
@@ -99,11 +98,12 @@ async fn start(config: &Config, store: SharedStore) -> Result<Arc<Host>, RunErro
     let spec = HostSpec {
         node: NewNode {
             name: config.node.clone(),
-            labels: Vec::new(),
+            labels: config.labels.iter().map(ToString::to_string).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             lease: LeaseTerm(config.lease),
         },
-        history: Duration::from_hours(30 * 24),
+        labels: config.labels.clone(),
+        history: config.database.history,
         state: config.state.clone(),
         jobs: config.jobs.clone(),
     };

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::{Backend, Config};
+use crate::config::Config;
 use crate::domain::time::Timestamp;
 use crate::store::At;
 
@@ -193,9 +193,9 @@ async fn from_store(config: &Config) -> Result<Value, CliError> {
         backlog: crate::domain::status::Backlog,
     }
 
-    let Backend::Sqlite(queue) = &config.database.backend;
+    let queue = store::file(config)?;
     if !queue.exists() {
-        return Err(CliError::NothingThere { listen: config.server.listen, queue: queue.clone() });
+        return Err(CliError::NothingThere { listen: config.server.listen, queue: queue.to_owned() });
     }
     let store = store::open(config)?;
     let mut jobs = Vec::new();

@@ -157,10 +157,11 @@ fn read(text: &str, kind: Option<Kind>) -> Value {
         Some(Kind::Mounts | Kind::Texts) => value.is_array() || value.is_table() || value.is_str(),
         Some(Kind::Text | Kind::Duration | Kind::Size) | None => value.is_str(),
     };
-    parsed.filter(wanted).unwrap_or_else(|| match kind {
-        Some(Kind::Texts) => Value::Array(vec![Value::String(text.to_owned())]),
-        _ => Value::String(text.to_owned()),
-    })
+    let value = parsed.filter(wanted).unwrap_or_else(|| Value::String(text.to_owned()));
+    match (kind, value) {
+        (Some(Kind::Texts), Value::String(only)) => Value::Array(vec![Value::String(only)]),
+        (_, value) => value,
+    }
 }
 
 fn unknown(variable: String, name: &str, table: &Table) -> Problem {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::domain::job::{Isolation, JobName, JobSpec, Limits};
 use crate::domain::retry::RetryPolicy;
+use crate::domain::schedule::{BadSchedule, Schedule};
 
 use super::mounts::{self, Protected};
 use super::paths::absolute;
@@ -50,8 +51,9 @@ fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]
     let name = name(resolver, path, raw.name);
     let plugin = plugin(resolver, path, raw.plugin.as_deref());
     let spec = JobSpec {
+        labels: resolver.labels(&at("labels"), raw.labels),
+        schedule: schedule(resolver, path, raw.schedule.as_deref(), raw.time_zone.as_deref()),
         interval: resolver.duration(&at("interval"), raw.interval.as_deref(), 10 * MILLISECOND..=LONGEST),
-        schedule: None,
         capacity: resolver.integer(&at("capacity"), raw.capacity, 1..=10_000),
         concurrency: resolver.integer(&at("concurrency"), raw.concurrency, 1..=256) as usize,
         max_sweep: resolver.duration(&at("max_sweep"), raw.max_sweep.as_deref(), 10 * MILLISECOND..=LONGEST),
@@ -82,6 +84,22 @@ fn plugin(resolver: &mut Resolver, path: &str, raw: Option<&str>) -> Option<Path
         Some(file) => return Some(absolute(resolver.folder(), file)),
     }
     None
+}
+
+fn schedule(resolver: &mut Resolver, path: &str, cron: Option<&str>, zone: Option<&str>) -> Option<Schedule> {
+    let at_zone = format!("{path}.time_zone");
+    let Some(cron) = cron else {
+        if zone.is_some() {
+            let help = "write schedule = \"0 3 * * *\" for 03:00 every day, or leave time_zone out";
+            resolver.refuse(&at_zone, "stands without `schedule`".to_owned(), Some(help.to_owned()));
+        }
+        return None;
+    };
+    let told = |bad: BadSchedule| {
+        let at = if matches!(bad, BadSchedule::Zone { .. }) { at_zone.clone() } else { format!("{path}.schedule") };
+        resolver.refuse(&at, bad.to_string(), Some(bad.help()));
+    };
+    Schedule::new(cron, text(&at_zone, zone)).map_err(told).ok()
 }
 
 fn limits(resolver: &mut Resolver, path: &str, raw: &RawLimits) -> Limits {

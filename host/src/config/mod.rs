@@ -12,6 +12,8 @@
 //! the configuration. This module starts nothing and writes nothing.
 
 mod check;
+mod database;
+mod database_url;
 mod env;
 mod error;
 mod jobs;
@@ -23,8 +25,10 @@ mod resolved;
 mod schema;
 mod units;
 
+pub use database::{Backend, DatabaseConfig};
+pub use database_url::{BadAddress, DatabaseUrl};
 pub use error::{ConfigError, Place, Problem};
-pub use resolved::{Backend, Config, DatabaseConfig, ServerConfig};
+pub use resolved::{Config, ServerConfig};
 
 #[cfg(test)]
 mod tests;

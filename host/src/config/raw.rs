@@ -9,6 +9,7 @@ use toml::Table;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
     pub(super) node: Option<String>,
+    pub(super) labels: Option<Vec<String>>,
     pub(super) state: Option<String>,
     pub(super) cache: Option<String>,
     pub(super) shutdown_grace: Option<String>,
@@ -37,6 +38,8 @@ pub(super) struct RawServer {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawDatabase {
     pub(super) url: Option<String>,
+    pub(super) max_connections: Option<i64>,
+    pub(super) history: Option<String>,
 }
 
 /// `[[job]]`.
@@ -46,7 +49,10 @@ pub(super) struct RawJob {
     pub(super) name: Option<String>,
     pub(super) plugin: Option<String>,
     pub(super) mounts: Option<RawMounts>,
+    pub(super) labels: Option<Vec<String>>,
     pub(super) interval: Option<String>,
+    pub(super) schedule: Option<String>,
+    pub(super) time_zone: Option<String>,
     pub(super) capacity: Option<i64>,
     pub(super) concurrency: Option<i64>,
     pub(super) max_sweep: Option<String>,

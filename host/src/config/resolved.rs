@@ -1,13 +1,15 @@
 //! The checked configuration, and how it is made from the written one.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::job::{JobName, JobSpec};
+use crate::domain::job::{JobName, JobSpec, Label};
 use crate::domain::nearest::nearest;
 
+use super::database::{self, Backend, DatabaseConfig};
 use super::error::{ConfigError, Place, Problem};
 use super::mounts::Protected;
 use super::origins::{self, Origins};
@@ -25,6 +27,8 @@ pub struct Config {
     pub file: PathBuf,
     /// The node's name, by which it finds its own earlier lives.
     pub node: String,
+    /// What the node has, for jobs that need it; sorted, each once.
+    pub labels: Vec<Label>,
     /// The HTTP server.
     pub server: ServerConfig,
     /// The queue's database.
@@ -65,22 +69,6 @@ pub struct ServerConfig {
     /// How long running requests may go on after a signal to stop: the host's
     /// `shutdown_grace`.
     pub grace: Duration,
-}
-
-/// The queue's database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DatabaseConfig {
-    /// As it was written.
-    pub url: String,
-    /// What it names.
-    pub backend: Backend,
-}
-
-/// A kind of database, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// This file.
-    Sqlite(PathBuf),
 }
 
 impl Config {
@@ -128,17 +116,19 @@ impl Resolver {
     fn resolve(&mut self, file: PathBuf, raw: Raw) -> Config {
         let state = self.path("state", raw.state.as_deref());
         let cache = raw.cache.map_or_else(|| state.join("cache"), |cache| absolute(&self.folder, &cache));
-        let database = self.database(&state, raw.database.url.as_deref());
+        let database = database::resolve(self, &state, &raw.database);
         let mut protected = Protected::file("the configuration", &file);
         protected.extend(Protected::folder("the state folder", &state));
         protected.extend(Protected::folder("the cache", &cache));
-        let Backend::Sqlite(path) = &database.backend;
-        protected.extend(Protected::file("the database", path));
+        if let Backend::Sqlite(path) = &database.backend {
+            protected.extend(Protected::file("the database", path));
+        }
         let names: Vec<_> = raw.job.iter().filter_map(|job| job.name.clone()).collect();
         let jobs = jobs::resolve(self, raw.job, protected);
         let grace = self.duration("shutdown_grace", raw.shutdown_grace.as_deref(), Duration::ZERO..=LONGEST);
         Config {
             node: self.node(raw.node),
+            labels: self.labels("labels", raw.labels),
             server: self.server(&raw.server, grace, &names),
             shutdown_grace: grace,
             lease: self.duration("lease", raw.lease.as_deref(), Duration::from_secs(1)..=Duration::from_hours(1)),
@@ -191,31 +181,6 @@ impl Resolver {
         JobName::new(raw).ok()
     }
 
-    fn database(&mut self, state: &Path, raw: Option<&str>) -> DatabaseConfig {
-        let url = text("database.url", raw).to_owned();
-        let help = "this version supports SQLite: \"sqlite://sweepd.db\" (in the state folder) or \"sqlite:///var/lib/sweepd/queue.db\"";
-        let file = match url.split_once("://") {
-            Some(("sqlite", file)) if !file.is_empty() && !file.ends_with('/') && !file.contains(['?', '#', '\0']) => {
-                file
-            }
-            Some(("sqlite", _)) => {
-                self.refuse("database.url", format!("`{url}` names no file"), Some(help.to_owned()));
-                ""
-            }
-            _ => {
-                // The rest of an address may hold a password.
-                let scheme = url.split(':').next().unwrap_or_default();
-                self.refuse(
-                    "database.url",
-                    format!("`{scheme}` is no database that can be used"),
-                    Some(help.to_owned()),
-                );
-                ""
-            }
-        };
-        DatabaseConfig { backend: Backend::Sqlite(absolute(state, file)), url }
-    }
-
     fn node(&mut self, raw: Option<String>) -> String {
         let node = raw.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
         if node.is_empty() || node.len() > 255 || node.contains(char::is_control) {
@@ -231,6 +196,23 @@ impl Resolver {
             self.refuse(path, "is no path".to_owned(), None);
         }
         absolute(&self.folder, text)
+    }
+
+    /// Labels, sorted and each once.
+    pub(super) fn labels(&mut self, path: &str, raw: Option<Vec<String>>) -> Vec<Label> {
+        let mut labels = BTreeSet::new();
+        for (index, raw) in raw.into_iter().flatten().enumerate() {
+            match Label::new(raw) {
+                Ok(label) => {
+                    labels.insert(label);
+                }
+                Err(bad) => {
+                    let help = "write each as its own string: labels = [\"disk-a\", \"ssd\"]";
+                    self.refuse(&format!("{path}[{index}]"), bad.to_string(), Some(help.to_owned()));
+                }
+            }
+        }
+        labels.into_iter().collect()
     }
 
     /// The folder from which relative paths count.

@@ -75,6 +75,7 @@ pub(super) static ROOT: Table = Table {
     shape: Shape::One,
     fields: &[
         plain("node", Kind::Text),
+        plain("labels", Kind::Texts),
         field("state", Kind::Text, "./state"),
         plain("cache", Kind::Text),
         field("shutdown_grace", Kind::Duration, "10s"),
@@ -102,7 +103,11 @@ const SERVER: Table = Table {
 const DATABASE: Table = Table {
     name: "database",
     shape: Shape::One,
-    fields: &[field("url", Kind::Text, "sqlite://sweepd.db")],
+    fields: &[
+        field("url", Kind::Text, "sqlite://sweepd.db"),
+        field("max_connections", Kind::Integer, "8"),
+        field("history", Kind::Duration, "30d"),
+    ],
     tables: &[],
 };
 
@@ -113,7 +118,10 @@ const JOB: Table = Table {
         plain("name", Kind::Text),
         plain("plugin", Kind::Text),
         plain("mounts", Kind::Mounts),
+        plain("labels", Kind::Texts),
         field("interval", Kind::Duration, "3s"),
+        plain("schedule", Kind::Text),
+        field("time_zone", Kind::Text, "UTC"),
         field("capacity", Kind::Integer, "500"),
         field("concurrency", Kind::Integer, "2"),
         field("max_sweep", Kind::Duration, "30s"),

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::*;
 use crate::domain::job::{Isolation, Rights};
 
+mod cluster;
+mod schedules;
+
 const SMALL: &str = "[[job]]\nname = \"video-clear\"\nplugin = \"plugins/video-clear.wasm\"\nmounts = [\"./videos\"]\n";
 
 struct Folder(tempfile::TempDir);
@@ -57,11 +60,13 @@ fn a_small_file_gets_its_defaults() {
     assert_eq!(config.state, folder.path("state"));
     assert_eq!(config.cache, folder.path("state/cache"));
     assert_eq!(config.database.backend, Backend::Sqlite(folder.path("state/sweepd.db")));
-    assert!(!config.node.is_empty());
+    assert_eq!((config.database.max_connections, config.database.history), (8, Duration::from_hours(30 * 24)));
+    assert!(!config.node.is_empty() && config.labels.is_empty());
     let job = &config.jobs[0];
     assert_eq!(job.plugin, folder.path("plugins/video-clear.wasm"));
     assert_eq!((job.interval, job.capacity, job.concurrency), (Duration::from_secs(3), 500, 2));
     assert_eq!(job.isolation, Isolation::Thread);
+    assert!(job.schedule.is_none() && job.labels.is_empty());
     assert_eq!(job.mounts.len(), 1);
     assert_eq!(job.mounts[0].host, folder.path("videos"));
     assert_eq!((job.mounts[0].guest.as_str(), job.mounts[0].rights), ("/", Rights::Rw));
@@ -78,6 +83,8 @@ fn every_default_is_within_its_bounds_and_every_key_is_read() {
             ("server.hosts", _) => "[\"videos.example.org\"]".to_owned(),
             ("server.video_delete_record" | "job.name", _) => "\"video-clear\"".to_owned(),
             ("job.plugin", _) => "\"plugins/a.wasm\"".to_owned(),
+            ("labels" | "job.labels", _) => "[\"disk-a\"]".to_owned(),
+            ("job.schedule", _) => "\"0 3 * * *\"".to_owned(),
             ("job.mounts", _) => "[{ path = \"videos\", at = \"/\", rights = \"ro\" }]".to_owned(),
             (_, Some(default)) if field.kind == schema::Kind::Integer => default.to_owned(),
             (_, Some(default)) => format!("{default:?}"),
@@ -279,8 +286,8 @@ fn tables_are_told_from_values() {
             "`job.retry.max_backoff` of job `video-clear`: is shorter",
         ),
         (
-            &format!("database.url = \"postgres://u:secret@x/y\"\n{SMALL}"),
-            "`postgres` is no database that can be used; this version supports SQLite",
+            &format!("database.url = \"oracle://u:secret@x/y\"\n{SMALL}"),
+            "`oracle` is no database that can be used; sweepd knows SQLite",
         ),
         (&format!("database.url = \"sqlite://\"\n{SMALL}"), "`sqlite://` names no file"),
         (

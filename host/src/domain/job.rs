@@ -46,6 +46,39 @@ impl fmt::Display for JobName {
     }
 }
 
+/// What a node has, and a job needs of one, such as a disk: 1 to 64 of `a-z`,
+/// `0-9`, `-`, `_`, `.` and `:`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct Label(String);
+
+/// The text is no label.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no label: use 1 to 64 of a-z, 0-9, `-`, `_`, `.` and `:`")]
+pub struct BadLabel(pub String);
+
+impl Label {
+    /// Checks and takes `text`.
+    pub fn new(text: impl Into<String>) -> Result<Self, BadLabel> {
+        let text = text.into();
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.:".contains(c);
+        let good = (1..=64).contains(&text.len()) && text.chars().all(allowed);
+        if good { Ok(Self(text)) } else { Err(BadLabel(text)) }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// What a role may do in a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,9 +133,12 @@ pub struct JobSpec {
     pub name: JobName,
     /// The plugin's file; it may be missing, wrong or a link at any time.
     pub plugin: PathBuf,
+    /// What a node must have for this job to run on it; sorted, each once.
+    pub labels: Vec<Label>,
     /// From the end of a sweep to the next one.
     pub interval: Duration,
-    /// When it scans; `None` scans at every interval.
+    /// When the job scans, where its sweeps by `interval` do not: they then only
+    /// take what is queued.
     pub schedule: Option<Schedule>,
     /// Most tasks that one batch claims.
     pub capacity: u32,
@@ -125,6 +161,15 @@ pub struct JobSpec {
     pub config: BTreeMap<String, String>,
 }
 
+impl JobSpec {
+    /// Whether a node with these labels may run this job: it has all of the
+    /// job's. A job without labels runs everywhere.
+    #[must_use]
+    pub fn runs_on(&self, node: &[Label]) -> bool {
+        self.labels.iter().all(|label| node.contains(label))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +181,16 @@ mod tests {
         }
         for bad in ["", "1a", "-a", "Video", "a b", "a/b", &"a".repeat(65)] {
             assert!(JobName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels() {
+        for good in ["disk-a", "1", "zone:eu_1.b", &"a".repeat(64)] {
+            assert_eq!(Label::new(good).expect("a label").as_str(), good);
+        }
+        for bad in ["", "Disk", "a b", "a,b", "a/b", "é", &"a".repeat(65)] {
+            assert_eq!(Label::new(bad), Err(BadLabel(bad.to_owned())));
         }
     }
 }

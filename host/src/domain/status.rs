@@ -27,6 +27,9 @@ pub struct HostStatus {
 pub struct JobStatus {
     /// Its name.
     pub name: String,
+    /// What a node must be labelled with to run it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// Why it is paused; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,

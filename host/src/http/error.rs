@@ -169,6 +169,9 @@ impl From<HostError> for Problem {
                 Self::new(StatusCode::NOT_FOUND, "unknown-task", "Unknown task", error.to_string())
             }
             HostError::Paused { .. } => Self::new(StatusCode::CONFLICT, "paused", "Job is paused", error.to_string()),
+            HostError::Elsewhere { .. } => {
+                Self::new(StatusCode::CONFLICT, "elsewhere", "Job runs on other nodes", error.to_string())
+            }
             HostError::NoPlugin { .. } => Self::new(StatusCode::CONFLICT, "no-plugin", "No plugin", error.to_string()),
             HostError::Stopping => Self::stopping(),
             HostError::Store(error) => Self::from(error),

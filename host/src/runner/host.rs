@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::domain::intervention::Intervened;
-use crate::domain::job::JobSpec;
+use crate::domain::job::{JobSpec, Label};
 use crate::domain::nearest::nearest;
 use crate::domain::node::{NewNode, NodeView};
 use crate::domain::status::{HostStatus, JobStatus, SweepReport};
@@ -32,6 +32,8 @@ const AFTER_HALT: Duration = Duration::from_secs(5);
 pub struct HostSpec {
     /// What the node says of itself.
     pub node: NewNode,
+    /// What this node is labelled with; jobs that ask for more run elsewhere.
+    pub labels: Vec<Label>,
     /// How long ended tasks are kept.
     pub history: Duration,
     /// Where accepted components are kept.
@@ -61,6 +63,14 @@ pub enum HostError {
         job: String,
         /// Why it is.
         reason: String,
+    },
+    /// The job runs on other nodes.
+    #[error("the job `{job}` runs on nodes labelled {labels}, and this one is not")]
+    Elsewhere {
+        /// The job.
+        job: String,
+        /// The labels that it asks for.
+        labels: String,
     },
     /// No plugin is loaded.
     #[error("the job `{job}` has no plugin to run: {why}")]
@@ -112,8 +122,9 @@ pub struct Host {
 /// A job and the way to its loop.
 pub(super) struct Seat {
     pub(super) job: Arc<Job>,
-    /// Holds sixteen requests; whoever asks waits while it is full.
-    pub(super) control: mpsc::Sender<Control>,
+    /// Holds sixteen requests; whoever asks waits while it is full. `None`
+    /// where the job is bound to other nodes.
+    pub(super) control: Option<mpsc::Sender<Control>>,
 }
 
 /// What shutting down waits for.
@@ -151,13 +162,17 @@ impl Host {
                 phase.clone(),
             );
             let (control, requests) = mpsc::channel(16);
+            if !job.spec.runs_on(&spec.labels) {
+                jobs.push(Seat { job, control: None });
+                continue;
+            }
             let runner = JobRunner::new(Arc::clone(&job), requests)
                 .map_err(|error| StoreError::Unavailable(format!("starting a thread: {error}")))?;
             running.runners.spawn(runner.run(stopped.clone()));
             let kept = Kept::of(&spec.state, job.spec.name.as_str());
             let reloader = Reloader::new(Arc::clone(&job.spec), slot, Arc::clone(&compiler), kept, clock.clone());
             running.helpers.spawn(reloader.follow(stopped.clone()));
-            jobs.push(Seat { job, control });
+            jobs.push(Seat { job, control: Some(control) });
         }
         let (jobs, asked): (Arc<[Seat]>, _) = (jobs.into(), Arc::new(Notify::new()));
         let pulse = Pulse::new(Arc::clone(&node), Arc::clone(&jobs));
@@ -262,6 +277,9 @@ impl Host {
     /// it has ended.
     pub async fn sweep(&self, job: &str) -> Result<oneshot::Receiver<SweepReport>, HostError> {
         let seat = self.seat(job)?;
+        if seat.control.is_none() {
+            return Err(elsewhere(&seat.job.spec));
+        }
         if let Some(reason) = seat.job.view().paused {
             return Err(HostError::Paused { job: job.to_owned(), reason });
         }
@@ -275,18 +293,28 @@ impl Host {
         Ok(report)
     }
 
-    /// Pauses a job: when it answers, nothing of it runs any more, and what did
-    /// is queued again. It stays so through restarts.
+    /// Pauses a job: when it answers, nothing of it runs at this node any more,
+    /// and what did is queued again; other nodes follow at their next heartbeat.
+    /// It stays so through restarts.
     pub async fn pause(&self, job: &str, reason: &str) -> Result<(), HostError> {
         let (answer, done) = oneshot::channel();
-        self.ask(self.seat(job)?, Control::Pause(reason.to_owned(), answer)).await?;
+        let seat = self.seat(job)?;
+        if seat.control.is_none() {
+            // Its nodes hear of it at their next heartbeat.
+            return Ok(self.store.set_paused(seat.job.id, Some(reason)).await?);
+        }
+        self.ask(seat, Control::Pause(reason.to_owned(), answer)).await?;
         Ok(done.await.map_err(|_| HostError::Stopping)??)
     }
 
     /// Resumes a job.
     pub async fn resume(&self, job: &str) -> Result<(), HostError> {
         let (answer, done) = oneshot::channel();
-        self.ask(self.seat(job)?, Control::Resume(answer)).await?;
+        let seat = self.seat(job)?;
+        if seat.control.is_none() {
+            return Ok(self.store.set_paused(seat.job.id, None).await?);
+        }
+        self.ask(seat, Control::Resume(answer)).await?;
         Ok(done.await.map_err(|_| HostError::Stopping)??)
     }
 
@@ -304,7 +332,7 @@ impl Host {
         let without: Vec<_> = self
             .jobs
             .iter()
-            .filter(|seat| seat.job.slot.current().is_none())
+            .filter(|seat| seat.control.is_some() && seat.job.slot.current().is_none())
             .map(|seat| seat.job.spec.name.to_string())
             .collect();
         if without.is_empty() { Ok(()) } else { Err(format!("no plugin is loaded for: {}", without.join(", "))) }
@@ -343,7 +371,8 @@ impl Host {
     }
 
     async fn ask(&self, seat: &Seat, control: Control) -> Result<(), HostError> {
-        seat.control.send(control).await.map_err(|_| HostError::Stopping)
+        let Some(sender) = &seat.control else { return Err(elsewhere(&seat.job.spec)) };
+        sender.send(control).await.map_err(|_| HostError::Stopping)
     }
 
     fn seat(&self, name: &str) -> Result<&Seat, HostError> {
@@ -377,11 +406,17 @@ async fn all(tasks: &mut JoinSet<()>) {
     }
 }
 
+fn elsewhere(job: &JobSpec) -> HostError {
+    let labels: Vec<_> = job.labels.iter().map(ToString::to_string).collect();
+    HostError::Elsewhere { job: job.name.to_string(), labels: labels.join(", ") }
+}
+
 async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
     let backlog = job.store.backlog(job.id, At::Server).await?;
     let view = job.view();
     Ok(JobStatus {
         name: job.spec.name.to_string(),
+        labels: job.spec.labels.iter().map(ToString::to_string).collect(),
         paused: view.paused,
         backlog,
         slot: job.slot.status(),

@@ -153,6 +153,11 @@ impl Job {
         self.locked().clone()
     }
 
+    /// Shown as why the job is paused.
+    pub(super) fn note_paused(&self, reason: Option<String>) {
+        self.locked().paused = reason;
+    }
+
     /// Shown as the job's last error.
     pub(super) fn say_error(&self, message: String) {
         self.locked().last_error = Some(Event { at: self.clock.now(), message });
@@ -234,7 +239,7 @@ impl JobRunner {
 
     fn resumed(&mut self) {
         tracing::info!(job = %self.job.spec.name, "resumed");
-        self.job.locked().paused = None;
+        self.job.note_paused(None);
         (self.failures, self.next_tick) = (0, Instant::now());
     }
 
@@ -250,7 +255,7 @@ impl JobRunner {
             (None, Some(_)) => self.resumed(),
             (Some(reason), before) if before.as_ref() != Some(&reason) => {
                 tracing::warn!(job = %self.job.spec.name, "paused at another node: {reason}");
-                self.job.locked().paused = Some(reason);
+                self.job.note_paused(Some(reason));
             }
             _ => {}
         }
@@ -267,7 +272,7 @@ impl JobRunner {
     async fn pause(&mut self, reason: String) -> Result<(), StoreError> {
         self.job.store.set_paused(self.job.id, Some(&reason)).await?;
         tracing::warn!(job = %self.job.spec.name, "paused: {reason}");
-        self.job.locked().paused = Some(reason);
+        self.job.note_paused(Some(reason));
         Ok(())
     }
 

@@ -88,9 +88,13 @@ impl Pulse {
             store.jobs().await?.into_iter().map(|row| (row.id, row.paused)).collect();
         for seat in self.seats.iter() {
             let Some(paused) = paused.get(&seat.job.id) else { continue };
-            if *paused != seat.job.view().paused {
+            if *paused == seat.job.view().paused {
+                continue;
+            }
+            match &seat.control {
                 // Sixteen requests wait already: this one comes again.
-                let _ = seat.control.try_send(Control::Follow { paused: paused.is_some() });
+                Some(control) => drop(control.try_send(Control::Follow { paused: paused.is_some() })),
+                None => seat.job.note_paused(paused.clone()),
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ mod examples;
 mod guests;
 mod http;
 mod jobs;
+mod leases;
 mod regressions;
 mod shutdown;
 mod store_failures;

@@ -60,8 +60,8 @@ impl BadSchedule {
                                     \"0 3 * * *\" for 03:00 every day; there are no seconds, and the zone has \
                                     a key of its own"
                 .to_owned(),
-            Self::Field { field, allowed, .. } => format!(
-                "a {field} is {allowed}, or `*`; also lists (1,15), ranges (1-5) and steps (*/2), such as \
+            Self::Field { allowed, .. } => format!(
+                "use {allowed}, or `*`; also lists (1,15), ranges (1-5) and steps (*/2), such as \
                  \"0 3 * * MON-FRI\" for 03:00 on working days"
             ),
             Self::LastDay(_) => {

@@ -169,7 +169,7 @@ fn what_is_wrong_is_said() {
         ("@daily", "UTC", "`@daily` has one field, not five", "such as"),
         ("0 0 3 * * *", "UTC", "`0 0 3 * * *` has 6 fields, not five", "there are no seconds"),
         ("0 3 * * * UTC", "UTC", "`0 3 * * * UTC` has 6 fields, not five", "the zone has a key of its own"),
-        ("60 3 * * *", "UTC", "`60` is no minute", "a minute is 0-59, or `*`"),
+        ("60 3 * * *", "UTC", "`60` is no minute", "use 0-59, or `*`; also lists"),
         ("0 24 * * *", "UTC", "`24` is no hour", "0-23"),
         ("0 3 0 * *", "UTC", "`0` is no day of the month", "1-31"),
         ("0 3 * Janury *", "UTC", "`Janury` is no month", "JAN-DEC"),

@@ -94,6 +94,7 @@ impl HostApi for Fake {
     async fn job(&self, name: &str) -> Result<JobStatus, HostError> {
         Self::known(name)?;
         Ok(JobStatus {
+            labels: Vec::new(),
             name: name.to_owned(),
             paused: self.0.paused.lock().await.clone(),
             backlog: Backlog::default(),
