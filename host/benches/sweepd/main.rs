@@ -11,6 +11,7 @@ mod end_to_end;
 mod enqueue;
 mod idle;
 mod instances;
+mod queue;
 mod report;
 #[path = "../../tests/it/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
@@ -26,13 +27,14 @@ use report::Report;
 /// A group of measures.
 type Group = fn(&mut Report);
 
-const GROUPS: [(&str, Group); 6] = [
+const GROUPS: [(&str, Group); 7] = [
     ("tax", tax::measure),
     ("instances", instances::measure),
     ("swap", swap::measure),
     ("end-to-end", end_to_end::measure),
     ("http", enqueue::measure),
     ("idle", idle::measure),
+    ("queue", queue::measure),
 ];
 
 fn main() -> ExitCode {

@@ -21,6 +21,8 @@ use crate::domain::task::{AttemptView, Enqueued, Fence, NewTask, TaskId, TaskVie
 use crate::domain::time::Timestamp;
 
 mod asks;
+mod group;
+pub mod postgres;
 pub mod sqlite;
 
 pub use asks::{

@@ -376,3 +376,18 @@ fn a_task_of_its_own_instance() {
     host.drained("clear");
     assert_eq!(fs::read_dir(site.videos()).unwrap().count(), 0);
 }
+
+/// The wall clock is the machine's, and an enqueue at an idle host is no matter
+/// of its interval.
+#[test]
+fn a_guest_reads_the_time_and_is_called_at_once() {
+    let site = Site::with_job(&guest("stamps"), "");
+    let host = site.start();
+    host.serving("clear");
+    let nanos = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    let before = nanos();
+    host.enqueue("clear", &["stamp"]);
+    host.drained("clear");
+    let stamp: u128 = fs::read_to_string(site.videos().join("stamp")).unwrap().parse().unwrap();
+    assert!(before <= stamp && stamp <= nanos());
+}

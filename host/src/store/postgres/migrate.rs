@@ -1,0 +1,143 @@
+//! The schema's versions, applied in order and never changed afterwards.
+//!
+//! Nodes that open an empty database at once take turns by an advisory lock,
+//! and a migration is one transaction, as PostgreSQL's definitions can be.
+
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use super::fault::Fault;
+use super::pool::Server;
+use super::sql::server_now;
+use crate::domain::digest::Digest;
+use crate::store::StoreError;
+
+/// One step of the schema.
+struct Migration {
+    name: &'static str,
+    sql: &'static str,
+}
+
+/// Version N is the Nth.
+const MIGRATIONS: [Migration; 1] =
+    [Migration { name: "0001_queue", sql: include_str!("../../../migrations/postgres/0001_queue.sql") }];
+
+/// `sweepd` in ASCII: whoever migrates holds the advisory lock of this number.
+const LOCK: i64 = 0x7377_6565_7064;
+
+/// Brings the database up to this binary's version.
+pub(super) async fn migrate(server: &Server) -> Result<(), StoreError> {
+    let mut conn = server.connection().await.map_err(|fault| server.tell(fault))?;
+    // Without a lock first: opening an up-to-date database waits for nobody.
+    if applied(server, &mut conn).await? == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let tell = |error: sqlx::Error| server.tell(error);
+    let mut turn = conn.begin().await.map_err(tell)?;
+    // Another node's migration may take its time.
+    sqlx::raw_sql("SET LOCAL lock_timeout = '60s'").execute(&mut *turn).await.map_err(tell)?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *turn).await.map_err(tell)?;
+    apply_missing(server, &mut turn).await?;
+    turn.commit().await.map_err(tell)
+}
+
+/// The names of the migrations that the database lacks, oldest first.
+pub(super) async fn pending(server: &Server) -> Result<Vec<String>, StoreError> {
+    let mut conn = server.connection().await.map_err(|fault| server.tell(fault))?;
+    let done = applied(server, &mut conn).await?;
+    Ok(MIGRATIONS.iter().skip(done).map(|migration| migration.name.to_owned()).collect())
+}
+
+async fn apply_missing(server: &Server, conn: &mut PgConnection) -> Result<(), StoreError> {
+    let tell = |error: sqlx::Error| server.tell(error);
+    let done = applied(server, conn).await?;
+    if done == 0 {
+        sqlx::raw_sql(
+            "CREATE TABLE schema_migrations (
+                 version    BIGINT PRIMARY KEY,
+                 name       TEXT NOT NULL,
+                 checksum   BYTEA NOT NULL,
+                 applied_at BIGINT NOT NULL
+             )",
+        )
+        .execute(&mut *conn)
+        .await
+        .map_err(tell)?;
+    }
+    for (version, migration) in (1_i64..).zip(&MIGRATIONS).skip(done) {
+        sqlx::raw_sql(migration.sql).execute(&mut *conn).await.map_err(tell)?;
+        let checksum = Digest::of(migration.sql.as_bytes());
+        sqlx::query(concat!("INSERT INTO schema_migrations VALUES ($1, $2, $3, ", server_now!(), ")"))
+            .bind(version)
+            .bind(migration.name)
+            .bind(checksum.as_bytes().as_slice())
+            .execute(&mut *conn)
+            .await
+            .map_err(tell)?;
+    }
+    Ok(())
+}
+
+/// How many migrations the database has; an error where they are not ours.
+async fn applied(server: &Server, conn: &mut PgConnection) -> Result<usize, StoreError> {
+    let found = tables(conn).await.map_err(|fault| server.tell(fault))?;
+    match found {
+        // Anything else may stand beside ours, as long as no name clashes.
+        Tables { ours: true, .. } => check(server, conn).await,
+        Tables { clash: None, .. } => Ok(0),
+        Tables { clash: Some(table), .. } => Err(StoreError::Incompatible(format!(
+            "{} has a table `{table}` of another program; name another database, or another schema by \
+             `?options=-c search_path=NAME`",
+            server.place
+        ))),
+    }
+}
+
+struct Tables {
+    /// `schema_migrations` stands there and is ours.
+    ours: bool,
+    /// A table that has the name of one of ours.
+    clash: Option<String>,
+}
+
+async fn tables(conn: &mut PgConnection) -> Result<Tables, Fault> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) = 4 FROM information_schema.columns
+                 WHERE table_schema = current_schema() AND table_name = 'schema_migrations'
+                   AND column_name IN ('version', 'name', 'checksum', 'applied_at')),
+                (SELECT min(table_name::text) FROM information_schema.tables
+                 WHERE table_schema = current_schema() AND table_name IN
+                     ('schema_migrations', 'jobs', 'nodes', 'tasks', 'batches', 'history', 'attempts', 'requests'))",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Tables { ours: row.try_get(0)?, clash: row.try_get(1)? })
+}
+
+/// Compares the recorded checksums with the embedded ones.
+async fn check(server: &Server, conn: &mut PgConnection) -> Result<usize, StoreError> {
+    let tell = |error: sqlx::Error| server.tell(error);
+    let place = &server.place;
+    let recorded = sqlx::query("SELECT version, checksum FROM schema_migrations ORDER BY version")
+        .fetch_all(conn)
+        .await
+        .map_err(tell)?;
+    let known = MIGRATIONS.len();
+    let newest: i64 = recorded.last().map_or(Ok(0), |row| row.try_get(0)).map_err(tell)?;
+    let newest = usize::try_from(newest).unwrap_or_default();
+    if newest > known {
+        return Err(StoreError::Incompatible(format!(
+            "{place} has schema version {newest}, and this sweepd knows versions up to {known}; \
+             run the newer sweepd, or restore a backup from before its first start"
+        )));
+    }
+    for (row, migration) in recorded.iter().zip(&MIGRATIONS) {
+        let checksum: &[u8] = row.try_get(1).map_err(tell)?;
+        if checksum != Digest::of(migration.sql.as_bytes()).as_bytes() {
+            return Err(StoreError::Incompatible(format!(
+                "{place} was made by another build of sweepd: its migration {} differs from this one's",
+                migration.name
+            )));
+        }
+    }
+    Ok(newest)
+}
