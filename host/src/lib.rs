@@ -9,6 +9,7 @@ pub mod config;
 pub mod domain;
 mod faults;
 pub mod http;
+pub mod legacy;
 pub mod plugin;
 pub mod runner;
 pub mod sandbox;

@@ -1,24 +1,40 @@
-//! `cargo xtask bench`: a benchmark of the host, with the plugins built.
+//! `cargo xtask bench`: the benchmarks of the host, with the plugins built, and
+//! other job queues beside it where the queue is measured.
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{plugins, process};
+use crate::{plugins, process, repo};
+
+/// The group that is measured beside others.
+const QUEUE: &str = "queue";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The benchmark in host/benches.
-    #[arg(default_value = "main")]
-    name: String,
-    /// Passed on to it.
-    #[arg(last = true)]
-    args: Vec<String>,
+    /// What to measure: tax, instances, swap, end-to-end, http, idle, queue; all of it by default.
+    groups: Vec<String>,
 }
 
 /// Runs the benchmark.
 pub(crate) fn bench(args: &Args) -> Result<()> {
     plugins::build()?;
     let mut cargo = process::cargo();
-    cargo.args(["bench", "--package", "sweepd", "--bench", &args.name]);
-    cargo.arg("--").args(&args.args);
+    cargo.args(["bench", "--package", "sweepd", "--bench", "main", "--"]).args(&args.groups);
+    if args.groups.is_empty() || args.groups.iter().any(|group| group == QUEUE) {
+        match peers() {
+            Ok(program) => drop(cargo.env("SWEEPD_PEERS", program)),
+            Err(error) => eprintln!("xtask: the peers are not measured, they cannot be built: {error:#}"),
+        }
+    }
     process::run(&mut cargo)
+}
+
+/// Builds the harness of the peers, a workspace of its own.
+fn peers() -> Result<PathBuf> {
+    let folder = repo::at("peers");
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--release", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+    process::run(&mut cargo)?;
+    Ok(folder.join("target/release/peers"))
 }

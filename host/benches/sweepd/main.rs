@@ -1,7 +1,7 @@
 //! sweepd's numbers: ratios of two things measured in one run, printed as a
 //! table and written to `target/bench.json`.
 //!
-//! `cargo xtask bench` builds the plugins and runs all; `cargo xtask bench -- tax
+//! `cargo xtask bench` builds the plugins and runs all; `cargo xtask bench tax
 //! http` runs some. The machines are shared and noisy: each measure is the
 //! median of interleaved rounds.
 

@@ -1,45 +1,35 @@
 //! `sweepd enqueue`: tasks by hand or from a stream, straight into the queue,
 //! whether or not a host is running.
 
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::config::Config;
-use crate::domain::job::JobId;
-use crate::domain::task::{Enqueued, Key, NewTask, Payload, Priority};
+use crate::domain::task::{Key, NewTask, Payload, Priority};
 use crate::domain::time::Timestamp;
-use crate::http::instant;
-use crate::store::{At, SharedStore, StoreError};
+use crate::http::{instant, ndjson};
 
 use super::error::CliError;
 use super::lines::{self, Line};
-use super::store;
-
-/// Most tasks, and most bytes, that are queued at a time.
-const CHUNK: usize = 1000;
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// How often a chunk is tried, and the pause before the second time.
-const TRIES: u32 = 6;
-const PAUSE: Duration = Duration::from_millis(200);
+use super::queue::Queue;
+use super::{progress, store};
 
 /// What to queue.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 A key that is queued already is not queued twice. A key that is wrong is told
 with its line; the others are queued, and the exit code is 1. A running host
-finds the tasks at its next sweep.
+is woken.
 
 Examples:
   sweepd enqueue video-clear holiday.mp4
   sweepd enqueue video-clear --run-at 2026-12-31T23:00:00Z --priority low -- -odd-name.mp4
   sweepd enqueue video-clear - < ids.txt
+  jq -c '{key: .id}' videos.json | sweepd enqueue --ndjson video-clear -
   find old/ -mindepth 1 -maxdepth 1 -printf '%f\\0' | sweepd enqueue --null video-clear -")]
 pub(super) struct EnqueueArgs {
     /// The job, as the configuration names it
@@ -64,6 +54,10 @@ pub(super) struct EnqueueArgs {
     /// Keys on standard input end with NUL instead of a line end
     #[arg(long, short = '0')]
     null: bool,
+
+    /// Standard input has tasks as JSON, one a line: {"key": …, "payload": …, "run_at": …, "priority": …}
+    #[arg(long, conflicts_with_all = ["null", "payload", "run_at", "priority"])]
+    ndjson: bool,
 }
 
 fn priority(text: &str) -> Result<Priority, String> {
@@ -76,49 +70,60 @@ pub(super) async fn enqueue(config: Config, args: EnqueueArgs) -> Result<ExitCod
     let names = config.jobs.iter().map(|job| job.name.as_str());
     let job = config.jobs.iter().find(|job| job.name.as_str() == args.job);
     let Some(job) = job else { return Err(CliError::unknown_job(&args.job, names)) };
+    if args.ndjson && args.keys != ["-"] {
+        // A file's name given here would become a key, and its video removed.
+        let what = "with --ndjson the tasks come from standard input: sweepd enqueue --ndjson JOB - < FILE";
+        return Err(CliError::Usage(what.to_owned()));
+    }
 
-    let store = store::open(&config)?;
+    let store = store::open(&config).await?;
     let id = store.register_job(&job.name).await?.id;
-    let mut queue = Queue::new(Arc::clone(&store), id, &args);
+    let streams = args.keys.iter().any(|key| key == "-");
+    let bar = if streams { progress::of_input() } else { ProgressBar::hidden() };
+    let mut queue = Queue::new(Arc::clone(&store), id, bar);
     let fed = feed(&mut queue, &args).await;
     queue.bar.finish_and_clear();
     store.close().await;
-    let Counts { new, pending, successors, bad } = queue.counts;
-    let mut out = io::stdout().lock();
-    let told = writeln!(
-        out,
-        "{}: {new} new, {pending} already pending, {successors} to follow a running one{}",
-        job.name,
-        if bad == 0 { String::new() } else { format!(", {bad} wrong") }
-    );
+    let told = writeln!(io::stdout().lock(), "{}: {}", job.name, queue.counts);
     fed?;
     told?;
-    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if queue.counts.bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn feed(queue: &mut Queue, args: &EnqueueArgs) -> Result<(), CliError> {
+    let task = |key| NewTask { key, payload: args.payload.clone(), run_at: args.run_at, priority: args.priority };
     for key in &args.keys {
         if key == "-" {
-            let end = if args.null { 0 } else { b'\n' };
             let input = queue.bar.wrap_read(io::stdin().lock());
-            stream(queue, &mut BufReader::with_capacity(1 << 16, input), end).await?;
+            let mut input = BufReader::with_capacity(1 << 16, input);
+            if args.ndjson {
+                tasks(queue, &mut input).await?;
+            } else {
+                let end = if args.null { 0 } else { b'\n' };
+                keys(queue, &mut input, end, task).await?;
+            }
             continue;
         }
         match Key::new(key) {
-            Ok(key) => queue.push(key).await?,
+            Ok(key) => queue.push(task(key)).await?,
             Err(error) => queue.wrong(&format!("`{}`: {error}", key.escape_debug())),
         }
     }
-    queue.flush().await
+    Ok(queue.flush().await?)
 }
 
-async fn stream(queue: &mut Queue, input: &mut impl BufRead, end: u8) -> Result<(), CliError> {
+/// Keys, one a line.
+async fn keys(
+    queue: &mut Queue,
+    input: &mut impl BufRead,
+    end: u8,
+    task: impl Fn(Key) -> NewTask,
+) -> Result<(), CliError> {
     let mut number: u64 = 0;
-    let failed = |error| CliError::Stream("reading standard input", error);
-    while let Some(line) = lines::next(input, end).map_err(failed)? {
+    while let Some(line) = lines::next(input, end).map_err(unreadable)? {
         number += 1;
         match line {
-            Line::Key(key) => queue.push(key).await?,
+            Line::Key(key) => queue.push(task(key)).await?,
             Line::Empty => {}
             Line::Bad(why) => queue.wrong(&format!("line {number}: {why}")),
         }
@@ -126,111 +131,47 @@ async fn stream(queue: &mut Queue, input: &mut impl BufRead, end: u8) -> Result<
     Ok(())
 }
 
-/// What became of the keys.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    new: u64,
-    pending: u64,
-    successors: u64,
-    bad: u64,
-}
-
-/// Keys on their way into the queue: at most one chunk is held, so the memory
-/// does not grow with the input.
-struct Queue {
-    store: SharedStore,
-    job: JobId,
-    template: NewTask,
-    chunk: Vec<NewTask>,
-    bytes: usize,
-    counts: Counts,
-    bar: ProgressBar,
-}
-
-impl Queue {
-    fn new(store: SharedStore, job: JobId, args: &EnqueueArgs) -> Self {
-        let key = Key::new("-").expect("one byte is a key");
-        let template = NewTask { payload: args.payload.clone(), run_at: args.run_at, priority: args.priority, key };
-        let bar = if args.keys.iter().any(|key| key == "-") { progress() } else { ProgressBar::hidden() };
-        Self { store, job, template, chunk: Vec::new(), bytes: 0, counts: Counts::default(), bar }
-    }
-
-    async fn push(&mut self, key: Key) -> Result<(), CliError> {
-        let task = NewTask { key, ..self.template.clone() };
-        self.bytes += task.key.as_str().len() + task.payload.as_ref().map_or(0, |payload| payload.as_str().len());
-        self.chunk.push(task);
-        if self.chunk.len() >= CHUNK || self.bytes >= CHUNK_BYTES { self.flush().await } else { Ok(()) }
-    }
-
-    fn wrong(&mut self, what: &str) {
-        self.counts.bad += 1;
-        self.bar.suspend(|| {
-            // Where standard error is closed, the exit code still tells.
-            let _ = writeln!(io::stderr(), "{what}");
-        });
-    }
-
-    async fn flush(&mut self) -> Result<(), CliError> {
-        if self.chunk.is_empty() {
-            return Ok(());
+/// Tasks as JSON, one a line.
+async fn tasks(queue: &mut Queue, input: &mut impl BufRead) -> Result<(), CliError> {
+    let mut lines = ndjson::Lines::default();
+    loop {
+        let read = match input.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.map_err(unreadable)?,
+        };
+        let length = read.len();
+        let mut rest = read;
+        while let Some(line) = lines.next(&mut rest) {
+            take(queue, line).await?;
         }
-        let chunk = std::mem::take(&mut self.chunk);
-        self.bytes = 0;
-        for enqueued in patiently(&*self.store, self.job, chunk).await? {
-            *match enqueued {
-                Enqueued::New(_) => &mut self.counts.new,
-                Enqueued::Pending(_) => &mut self.counts.pending,
-                Enqueued::Successor(_) => &mut self.counts.successors,
-            } += 1;
+        if length == 0 {
+            break;
         }
-        let Counts { new, pending, successors, .. } = self.counts;
-        self.bar.set_message(format!("{} keys", new + pending + successors));
-        Ok(())
+        input.consume(length);
+    }
+    match lines.end() {
+        Some(line) => take(queue, line).await,
+        None => Ok(()),
     }
 }
 
-/// Queues a chunk, again where the store says that it may succeed later.
-async fn patiently(
-    store: &dyn crate::store::Store,
-    job: JobId,
-    chunk: Vec<NewTask>,
-) -> Result<Vec<Enqueued>, StoreError> {
-    let mut pause = PAUSE;
-    for _ in 1..TRIES {
-        match store.enqueue(job, chunk.clone(), At::Server).await {
-            Err(StoreError::Unavailable(why) | StoreError::Unknown(why)) => {
-                tracing::warn!(why, "trying again");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            answer => return answer,
-        }
+async fn take(queue: &mut Queue, line: ndjson::Line) -> Result<(), CliError> {
+    match line.task {
+        Ok(task) => queue.push(task).await?,
+        Err(why) => queue.wrong(&format!("line {}: {why}", line.number)),
     }
-    store.enqueue(job, chunk, At::Server).await
+    Ok(())
 }
 
-/// A bar where standard input is a file, whose end is known; else a count.
-fn progress() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let length = io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(|input| std::fs::File::from(input).metadata())
-        .ok()
-        .filter(std::fs::Metadata::is_file)
-        .map(|file| file.len());
-    let (bar, style) = match length {
-        Some(length) => (ProgressBar::new(length), "{bar:32} {percent}%  {msg}  {eta} left"),
-        None => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed}"),
-    };
-    bar.with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_spinner()))
+fn unreadable(error: io::Error) -> CliError {
+    CliError::Stream("reading standard input", error)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::Counts;
     use super::*;
+    use crate::store::At;
 
     fn args(keys: &[&str]) -> EnqueueArgs {
         EnqueueArgs {
@@ -240,6 +181,7 @@ mod tests {
             run_at: None,
             priority: Priority::Normal,
             null: false,
+            ndjson: false,
         }
     }
 
@@ -256,7 +198,7 @@ mod tests {
         let code = enqueue(config.clone(), args(&["a", "", "b", "a"])).await.expect("queued");
         assert_eq!(code, ExitCode::FAILURE);
         assert_eq!(enqueue(config.clone(), args(&["a"])).await.expect("queued"), ExitCode::SUCCESS);
-        let store = store::open(&config).expect("a store");
+        let store = store::open(&config).await.expect("a store");
         let id = store.register_job(&config.jobs[0].name).await.expect("a job").id;
         assert_eq!(store.backlog(id, At::Server).await.expect("a backlog").pending, 2);
         let unknown = EnqueueArgs { job: "video".to_owned(), ..args(&["a"]) };
@@ -267,14 +209,23 @@ mod tests {
     async fn a_stream_is_queued_in_chunks() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = config(folder.path());
-        let store = store::open(&config).expect("a store");
+        let store = store::open(&config).await.expect("a store");
         let id = store.register_job(&config.jobs[0].name).await.expect("a job").id;
-        let mut queue = Queue::new(Arc::clone(&store), id, &args(&["x"]));
+        let mut queue = Queue::new(Arc::clone(&store), id, ProgressBar::hidden());
         let input = (0..2500).fold(String::new(), |text, number| text + "key-" + &number.to_string() + "\n\n");
-        stream(&mut queue, &mut input.as_bytes(), b'\n').await.expect("read");
-        assert_eq!((queue.counts.new, queue.chunk.len()), (2000, 500));
-        stream(&mut queue, &mut &b"key-0\n\xff\nkey-9"[..], b'\n').await.expect("read");
+        keys(&mut queue, &mut input.as_bytes(), b'\n', NewTask::now).await.expect("read");
+        assert_eq!(queue.counts.new, 2000);
+        keys(&mut queue, &mut &b"key-0\n\xff\nkey-9"[..], b'\n', NewTask::now).await.expect("read");
+        let input = b"{\"key\":\"key-1\"}\n{}\n\n{\"key\":\"json\",\"priority\":\"low\"}";
+        tasks(&mut queue, &mut BufReader::with_capacity(5, &input[..])).await.expect("read");
         queue.flush().await.expect("queued");
-        assert_eq!(queue.counts, Counts { new: 2500, pending: 2, successors: 0, bad: 1 });
+        assert_eq!(queue.counts, Counts { new: 2501, pending: 3, successors: 0, bad: 2 });
+    }
+
+    #[tokio::test]
+    async fn a_file_is_not_taken_for_a_key() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let ndjson = EnqueueArgs { ndjson: true, ..args(&["videos.ndjson"]) };
+        assert!(matches!(enqueue(config(folder.path()), ndjson).await, Err(CliError::Usage(_))));
     }
 }

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::domain::nearest::nearest;
+use crate::domain::task::TaskId;
+use crate::legacy::LegacyError;
 use crate::store::StoreError;
 
 /// Why a command was not done.
@@ -39,6 +41,21 @@ pub(super) enum CliError {
         /// Where the queue would be.
         queue: std::path::PathBuf,
     },
+    /// There is no queue to look at.
+    #[error("there is no queue yet at {}", queue.display())]
+    NoQueue {
+        /// Where it would be.
+        queue: std::path::PathBuf,
+    },
+    /// No such task is stored (any more).
+    #[error("there is no task {0}")]
+    UnknownTask(TaskId),
+    /// The arguments do not go together, or something must be said with them.
+    #[error("{0}")]
+    Usage(String),
+    /// The table of the replaced service.
+    #[error(transparent)]
+    Legacy(#[from] LegacyError),
     /// The filter of `--log` cannot be read.
     #[error("`{filter}` is no log filter: {source}")]
     Log {
@@ -79,7 +96,7 @@ impl CliError {
         }
         // Where standard error is closed, the exit code still tells.
         let _ = io::stderr().lock().write_all(self.text().as_bytes());
-        ExitCode::from(if matches!(self, Self::Log { .. }) { 2 } else { 1 })
+        ExitCode::from(if matches!(self, Self::Log { .. } | Self::Usage(_)) { 2 } else { 1 })
     }
 
     fn text(&self) -> String {
@@ -97,7 +114,8 @@ impl CliError {
                     .to_owned(),
             ),
             Self::UnknownJob { hint, .. } => Some(hint.clone()),
-            Self::NothingThere { .. } => Some("start the host: sweepd run".to_owned()),
+            Self::NothingThere { .. } | Self::NoQueue { .. } => Some("start the host: sweepd run".to_owned()),
+            Self::UnknownTask(_) => Some("ended tasks are forgotten in time; see: sweepd tasks list".to_owned()),
             Self::Store(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {
                 Some("repeat the command: what is queued already is not queued twice".to_owned())
             }

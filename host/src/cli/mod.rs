@@ -16,13 +16,18 @@ mod compile;
 mod config;
 mod enqueue;
 mod error;
+mod import_legacy;
 mod lines;
 mod logging;
+mod migrate;
 mod plugin;
+mod progress;
+mod queue;
 mod run;
 mod status;
 mod store;
 mod table;
+mod tasks;
 
 use error::CliError;
 
@@ -49,7 +54,9 @@ Examples:
   sweepd config check                       is sweepd.toml right, and what does it mean?
   sweepd run                                start the host
   sweepd enqueue video-clear holiday.mp4    ask for a video to be deleted
-  sweepd status                             jobs, backlog, plugins, errors
+  sweepd status                             jobs, backlog, nodes, plugins, errors
+  sweepd tasks list --state dead            what failed for good, and why
+  sweepd tasks retry --job video-clear      queue all of that again
 
 Exit codes: 0 done, 1 not done or not all of it, 2 wrong usage (status --check: something is wrong).
 Every value of the configuration can be set by SWEEPD_…: docs/reference/config.md.";
@@ -90,8 +97,18 @@ enum Command {
     /// Queue tasks for a job
     Enqueue(enqueue::EnqueueArgs),
 
-    /// Show jobs, backlog, plugins and errors
+    /// Show jobs, backlog, nodes, plugins and errors
     Status(status::StatusArgs),
+
+    /// Look at tasks; retry, cancel or bury them
+    #[command(subcommand)]
+    Tasks(tasks::TasksCommand),
+
+    /// Bring the queue's schema up to date
+    Migrate(migrate::MigrateArgs),
+
+    /// Queue what the table of the replaced service holds
+    ImportLegacy(import_legacy::ImportArgs),
 
     /// Look at plugin files
     #[command(subcommand)]
@@ -133,6 +150,18 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             let config = global.load()?;
             block_on(tokio::runtime::Builder::new_current_thread(), status::status(config, args))
         }
+        Command::Tasks(command) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), tasks::tasks(config, command))
+        }
+        Command::Migrate(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), migrate::migrate(config, args))
+        }
+        Command::ImportLegacy(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), import_legacy::import(config, args))
+        }
         Command::Plugin(plugin::PluginCommand::Inspect(args)) => plugin::inspect(&args),
         Command::Config(config::ConfigCommand::Check) => config::check(&global.load()?),
         Command::Compile(_) => unreachable!("it was done above, before anything that it does not need"),
@@ -170,6 +199,14 @@ mod tests {
             "sweepd status --json --check",
             "sweepd plugin inspect --json a.wasm",
             "sweepd config check",
+            "sweepd enqueue --ndjson video-clear -",
+            "sweepd tasks list --job video-clear --state dead --limit 5 --after 7 --json",
+            "sweepd tasks show 7 --json",
+            "sweepd tasks retry 7 8",
+            "sweepd tasks cancel --job video-clear --state running --why lunch --yes",
+            "sweepd tasks bury --job video-clear",
+            "sweepd migrate --dry-run",
+            "sweepd import-legacy --url mysql://h/d --table t --job video-clear --follow",
             "sweepd compile --cache /tmp/c",
         ] {
             assert!(Cli::try_parse_from(good.split(' ')).is_ok(), "{good}");
@@ -179,6 +216,15 @@ mod tests {
             "sweepd enqueue video-clear",
             "sweepd enqueue video-clear --priority top a",
             "sweepd enqueue video-clear --run-at soon a",
+            "sweepd enqueue --ndjson --null video-clear -",
+            "sweepd tasks",
+            "sweepd tasks list --limit 0",
+            "sweepd tasks show x",
+            "sweepd tasks retry",
+            "sweepd tasks retry --state dead",
+            "sweepd tasks retry 7 --job video-clear",
+            "sweepd import-legacy --url mysql://h/d",
+            "sweepd import-legacy --url mysql://h/d --job j --table a`b",
             "sweepd plugin inspect",
             "sweepd --log-format xml run",
         ] {

@@ -16,7 +16,6 @@ use crate::http;
 use crate::plugin::{Compiler, Engine};
 use crate::runner::{Host, HostSpec};
 use crate::store::SharedStore;
-use crate::store::sqlite::{SqliteOptions, SqliteStore};
 
 /// Why the host did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +56,7 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, RunError> {
     let listening = listener.local_addr().map_err(system("reading the listening address"))?;
     let mut signals = Signals::new().map_err(system("installing signal handlers"))?;
 
-    let file = super::store::file(&config)?;
-    let store: SharedStore = Arc::new(SqliteStore::open(file, SqliteOptions::host())?);
+    let store = super::store::open_host(&config).await?;
     let host = start(&config, Arc::clone(&store)).await?;
     announce(&config, listening);
 

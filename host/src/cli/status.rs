@@ -193,19 +193,19 @@ async fn from_store(config: &Config) -> Result<Value, CliError> {
         backlog: crate::domain::status::Backlog,
     }
 
-    let queue = store::file(config)?;
-    if !queue.exists() {
+    if let Some(queue) = store::missing(config) {
         return Err(CliError::NothingThere { listen: config.server.listen, queue: queue.to_owned() });
     }
-    let store = store::open(config)?;
+    let store = store::open(config).await?;
     let mut jobs = Vec::new();
     for spec in &config.jobs {
         let row = store.register_job(&spec.name).await?;
         let backlog = store.backlog(row.id, At::Server).await?;
         jobs.push(Job { name: spec.name.to_string(), paused: row.paused, backlog });
     }
+    let nodes = store.nodes(At::Server).await?;
     store.close().await;
-    Ok(json!({ "running": false, "jobs": jobs }))
+    Ok(json!({ "running": false, "nodes": nodes, "jobs": jobs }))
 }
 
 #[cfg(test)]

@@ -1,24 +1,76 @@
-//! The queue, opened beside a host that may be running.
+//! The queue that the configuration names, for the host or for a command beside
+//! it. All that the command line knows of the kinds of database is here.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::{Backend, Config};
+use crate::store::mysql::{MySqlOptions, MySqlStore};
+use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{SharedStore, StoreError};
 
-/// Opens the queue that the configuration names; it is made where there is
-/// none. Blocks on the disk.
-pub(super) fn open(config: &Config) -> Result<SharedStore, StoreError> {
-    let file = file(config)?;
-    Ok(std::sync::Arc::new(SqliteStore::open(file, SqliteOptions::beside())?))
+use super::error::CliError;
+
+/// Connections that a command needs.
+const FOR_A_COMMAND: u32 = 2;
+
+/// Opens the queue for the host; it is made where there is none. Blocks on the
+/// disk.
+pub(super) async fn open_host(config: &Config) -> Result<SharedStore, StoreError> {
+    connect(config, SqliteOptions::host(), config.database.max_connections).await
 }
 
-/// The queue's file.
-pub(super) fn file(config: &Config) -> Result<&Path, StoreError> {
-    match &config.database.backend {
-        Backend::Sqlite(file) => Ok(file),
-        Backend::Postgres(url) | Backend::MySql(url) => {
-            Err(StoreError::Incompatible(format!("{url} is not supported by this command yet")))
+/// Opens the queue beside a host that may be running; it is made where there is
+/// none. Blocks on the disk.
+pub(super) async fn open(config: &Config) -> Result<SharedStore, StoreError> {
+    connect(config, SqliteOptions::beside(), FOR_A_COMMAND).await
+}
+
+async fn connect(config: &Config, sqlite: SqliteOptions, max_connections: u32) -> Result<SharedStore, StoreError> {
+    Ok(match &config.database.backend {
+        Backend::Sqlite(file) => Arc::new(SqliteStore::open(file, sqlite)?),
+        Backend::Postgres(url) => {
+            let options = PostgresOptions { max_connections, migrate: true };
+            Arc::new(PostgresStore::open(url.expose(), options).await?)
         }
+        Backend::MySql(url) => {
+            let options = MySqlOptions { max_connections, migrate: true };
+            Arc::new(MySqlStore::open(url.expose(), options).await?)
+        }
+    })
+}
+
+/// Opens the queue to look at what it has or to change that; where there is
+/// none, none is made.
+pub(super) async fn open_existing(config: &Config) -> Result<SharedStore, CliError> {
+    match missing(config) {
+        Some(queue) => Err(CliError::NoQueue { queue: queue.to_owned() }),
+        None => Ok(open(config).await?),
     }
+}
+
+/// The file where the queue would be, while it is not there yet. A server's
+/// database always is.
+pub(super) fn missing(config: &Config) -> Option<&Path> {
+    match &config.database.backend {
+        Backend::Sqlite(file) => (!file.exists()).then_some(file),
+        Backend::Postgres(_) | Backend::MySql(_) => None,
+    }
+}
+
+/// The steps that the schema of the queue lacks, in order; what is there is
+/// not changed.
+pub(super) async fn pending_migrations(config: &Config) -> Result<Vec<String>, StoreError> {
+    match &config.database.backend {
+        Backend::Sqlite(file) => SqliteStore::pending_migrations(file),
+        Backend::Postgres(url) => PostgresStore::pending_migrations(url.expose()).await,
+        Backend::MySql(url) => MySqlStore::pending_migrations(url.expose()).await,
+    }
+}
+
+/// Brings the schema up to date, under the database's own lock.
+pub(super) async fn migrate(config: &Config) -> Result<(), StoreError> {
+    open(config).await?.close().await;
+    Ok(())
 }

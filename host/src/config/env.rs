@@ -16,7 +16,7 @@ use super::schema::{self, Kind, Shape};
 const PREFIX: &str = "SWEEPD_";
 
 /// The command line's own, which are no keys of the file.
-const RESERVED: [&str; 3] = ["CONFIG", "LOG", "LOG_FORMAT"];
+const RESERVED: [&str; 4] = ["CONFIG", "LEGACY_URL", "LOG", "LOG_FORMAT"];
 
 /// Lays the overrides among `variables` over `table`; an unknown one is a
 /// problem.

@@ -31,6 +31,20 @@ impl Action {
         }
     }
 
+    /// The state of tasks that are meant where a filter names none.
+    #[must_use]
+    pub fn natural_state(self) -> TaskState {
+        match self {
+            Self::Retry => TaskState::Dead,
+            Self::Cancel | Self::Bury => TaskState::Pending,
+        }
+    }
+
+    /// The states in which it makes sense.
+    pub fn states(self) -> impl Iterator<Item = TaskState> {
+        TaskState::ALL.into_iter().filter(move |state| self.on(*state) != Effect::Refused)
+    }
+
     /// What a task in `state` can make of it.
     #[must_use]
     pub fn on(self, state: TaskState) -> Effect {
@@ -44,6 +58,12 @@ impl Action {
             (Self::Retry, TaskState::Running | TaskState::Done)
             | (Self::Cancel | Self::Bury, TaskState::Done | TaskState::Dead | TaskState::Cancelled) => Effect::Refused,
         }
+    }
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -84,6 +104,53 @@ pub enum Intervened {
     Unknown,
 }
 
+/// How many tasks an [`Action`] came to what with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Done.
+    pub applied: u64,
+    /// They run: their nodes were told to interrupt them.
+    pub interrupting: u64,
+    /// In a state in which it makes no sense.
+    pub refused: u64,
+    /// Not stored (any more).
+    pub unknown: u64,
+}
+
+impl Tally {
+    /// Counts one more.
+    pub fn count(&mut self, intervened: Intervened) {
+        *match intervened {
+            Intervened::Applied { .. } => &mut self.applied,
+            Intervened::Interrupting => &mut self.interrupting,
+            Intervened::Refused { .. } => &mut self.refused,
+            Intervened::Unknown => &mut self.unknown,
+        } += 1;
+    }
+
+    /// Counts all that `other` counted.
+    pub fn add(&mut self, other: Self) {
+        self.applied += other.applied;
+        self.interrupting += other.interrupting;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+    }
+
+    /// How many tasks were counted.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.applied + self.interrupting + self.refused + self.unknown
+    }
+}
+
+impl FromIterator<Intervened> for Tally {
+    fn from_iter<I: IntoIterator<Item = Intervened>>(all: I) -> Self {
+        let mut tally = Self::default();
+        all.into_iter().for_each(|one| tally.count(one));
+        tally
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,7 +165,9 @@ mod tests {
                     Action::Cancel | Action::Bury => state.is_live(),
                 };
                 assert_eq!(refused, !sensible, "{action:?} of {state:?}");
+                assert_eq!(action.states().any(|takes| takes == state), sensible);
             }
         }
+        assert!(Action::ALL.iter().all(|action| action.states().any(|state| state == action.natural_state())));
     }
 }

@@ -4,6 +4,7 @@
 //! be decided from values alone is decided here, and tested with tables and
 //! properties.
 
+pub mod chunk;
 pub mod digest;
 pub mod intervention;
 pub mod job;
@@ -17,3 +18,4 @@ pub mod schedule;
 pub mod status;
 pub mod task;
 pub mod time;
+pub mod video;

@@ -69,11 +69,20 @@ pub struct Backlog {
     /// The due time of the task that has been due longest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_due: Option<Timestamp>,
+    /// How long that task has been due, in milliseconds by the store's clock:
+    /// how far the job is behind. 0 where nothing is due.
+    pub age_ms: u64,
 }
 
 impl Backlog {
     /// Where counting stops.
     pub const COUNTED: u64 = 1_000_000;
+
+    /// What [`Backlog::age_ms`] is at `now`.
+    #[must_use]
+    pub fn age_ms(oldest_due: Option<Timestamp>, now: Timestamp) -> u64 {
+        oldest_due.map_or(0, |due| now.0.saturating_sub(due.0))
+    }
 }
 
 /// The seat of a job that holds its current generation.

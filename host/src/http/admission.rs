@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::error::Problem;
-use super::{App, HostApi, legacy};
+use super::{App, HostApi, legacy, stream};
 
 /// The answer to one request, whatever happens.
 pub(super) async fn answer<H: HostApi>(app: &Arc<App<H>>, router: Router, request: Request<Incoming>) -> Response {
@@ -42,7 +42,10 @@ pub(super) async fn admit<H: HostApi>(app: &Arc<App<H>>, router: Router, request
         return Problem::busy("as many requests as are allowed are under way").into_response();
     };
     let limit = app.options.request_timeout;
-    match timeout(limit, unpanicked(router.oneshot(request))).await {
+    let unbounded = stream::is_stream(&request);
+    let answering = unpanicked(router.oneshot(request));
+    let answered = if unbounded { Ok(answering.await) } else { timeout(limit, answering).await };
+    match answered {
         Ok(Ok(Ok(response))) => response,
         Ok(Err(panic)) => {
             tracing::error!(message = panic_message(&*panic), "a request handler panicked");

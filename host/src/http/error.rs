@@ -11,6 +11,8 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::domain::intervention::Action;
+use crate::domain::task::{TaskId, TaskState};
 use crate::runner::HostError;
 use crate::store::StoreError;
 
@@ -23,11 +25,21 @@ pub(super) struct FieldError {
     /// The place in the array, from 0; none where a single object was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) index: Option<usize>,
+    /// The line of a stream, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) line: Option<u64>,
     /// The field; none where the element as a whole is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) field: Option<String>,
     /// What is wrong with it.
     pub(super) detail: String,
+}
+
+impl FieldError {
+    /// A line of a stream is wrong.
+    pub(super) fn of_line(line: u64, detail: String) -> Self {
+        Self { index: None, line: Some(line), field: None, detail }
+    }
 }
 
 /// An answer that is an error.
@@ -99,6 +111,25 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid content", detail) }
     }
 
+    /// None of the lines of a stream could be queued.
+    pub(super) fn no_task(lines: u64, errors: Vec<FieldError>) -> Self {
+        let detail = format!("none of the {lines} lines is a task; nothing was queued");
+        Self { errors, ..Self::malformed(detail) }
+    }
+
+    pub(super) fn key_reused() -> Self {
+        let detail = "this Idempotency-Key was sent within the last 24 hours with another body; \
+                      nothing was queued: send the same body, or another key";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "Idempotency-Key reused", detail)
+    }
+
+    pub(super) fn refused(action: Action, id: TaskId, state: TaskState) -> Self {
+        let states: Vec<_> = action.states().map(TaskState::as_str).collect();
+        let detail =
+            format!("task {id} is {state}; to {action} a task makes sense while it is {}", states.join(" or "));
+        Self::new(StatusCode::CONFLICT, "refused-state", "Not in this state", detail)
+    }
+
     pub(super) fn not_json() -> Self {
         let detail = "send the body with content-type: application/json";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type", detail)
@@ -112,6 +143,25 @@ impl Problem {
     pub(super) fn slow_body() -> Self {
         let detail = "the body did not arrive in time; nothing was done";
         Self::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "Request timeout", detail).with(Extra::Close)
+    }
+
+    pub(super) fn slow_stream() -> Self {
+        let detail = "nothing more of the body arrived in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "Request timeout", detail).with(Extra::Close)
+    }
+
+    /// It came up in the middle of a stream: what was read before that line is
+    /// queued.
+    pub(super) fn from_line(self, line: u64) -> Self {
+        if line <= 1 {
+            return self;
+        }
+        let detail = format!(
+            "from line {line} on: {}. What is right in the lines before is queued; repeating them is safe",
+            self.detail
+        );
+        // The rest of the stream is not read.
+        Self { detail, ..self }.with(Extra::Close)
     }
 
     pub(super) fn cut_body() -> Self {

@@ -1,17 +1,29 @@
 //! What HTTP asks of a host: the seam at which tests put another one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::domain::intervention::{Intervened, Tally};
+use crate::domain::node::NodeView;
 use crate::domain::status::{HostStatus, JobStatus, SweepReport};
-use crate::domain::task::{Enqueued, NewTask, TaskId, TaskView};
-use crate::runner::{Host, HostError, TaskQuery};
+use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskView};
+use crate::runner::{ByFilter, Host, HostError, TaskQuery};
+use crate::store::{Intervene, Once, RequestKey};
 
 /// A host as HTTP sees it; [`Host`] documents each method.
 pub trait HostApi: Clone + Send + Sync + 'static {
     /// Queues tasks for a job.
     fn enqueue(&self, job: &str, tasks: Vec<NewTask>) -> impl Future<Output = Result<Vec<Enqueued>, HostError>> + Send;
+
+    /// Queues tasks for a job, unless the same request did so before.
+    fn enqueue_once(
+        &self,
+        job: &str,
+        request: RequestKey,
+        tasks: Vec<NewTask>,
+    ) -> impl Future<Output = Result<Once, HostError>> + Send;
 
     /// The host and all its jobs.
     fn status(&self) -> impl Future<Output = Result<HostStatus, HostError>> + Send;
@@ -24,6 +36,23 @@ pub trait HostApi: Clone + Send + Sync + 'static {
 
     /// One task.
     fn task(&self, id: TaskId) -> impl Future<Output = Result<TaskView, HostError>> + Send;
+
+    /// The attempts of a task, in order.
+    fn attempts(&self, id: TaskId) -> impl Future<Output = Result<Vec<AttemptView>, HostError>> + Send;
+
+    /// The nodes that share the queue.
+    fn nodes(&self) -> impl Future<Output = Result<Vec<NodeView>, HostError>> + Send;
+
+    /// Does to tasks what a person asks for, one answer an id.
+    fn intervene(&self, ask: Intervene) -> impl Future<Output = Result<Vec<Intervened>, HostError>> + Send;
+
+    /// The same for all tasks that match; also after which to go on, where the
+    /// time was not enough for all.
+    fn intervene_where(
+        &self,
+        ask: ByFilter,
+        time: Duration,
+    ) -> impl Future<Output = Result<(Tally, Option<TaskId>), HostError>> + Send;
 
     /// Asks for a sweep now.
     fn sweep(&self, job: &str) -> impl Future<Output = Result<oneshot::Receiver<SweepReport>, HostError>> + Send;
@@ -43,6 +72,10 @@ impl HostApi for Arc<Host> {
         Host::enqueue(self, job, tasks).await
     }
 
+    async fn enqueue_once(&self, job: &str, request: RequestKey, tasks: Vec<NewTask>) -> Result<Once, HostError> {
+        Host::enqueue_once(self, job, request, tasks).await
+    }
+
     async fn status(&self) -> Result<HostStatus, HostError> {
         Host::status(self).await
     }
@@ -57,6 +90,22 @@ impl HostApi for Arc<Host> {
 
     async fn task(&self, id: TaskId) -> Result<TaskView, HostError> {
         Host::task(self, id).await
+    }
+
+    async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptView>, HostError> {
+        Host::attempts(self, id).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, HostError> {
+        Host::nodes(self).await
+    }
+
+    async fn intervene(&self, ask: Intervene) -> Result<Vec<Intervened>, HostError> {
+        Host::intervene(self, ask).await
+    }
+
+    async fn intervene_where(&self, ask: ByFilter, time: Duration) -> Result<(Tally, Option<TaskId>), HostError> {
+        Host::intervene_where(self, ask, time).await
     }
 
     async fn sweep(&self, job: &str) -> Result<oneshot::Receiver<SweepReport>, HostError> {

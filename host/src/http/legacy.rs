@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use percent_encoding::percent_decode_str;
 
 use crate::domain::task::{Key, NewTask};
+use crate::domain::video;
 
 use super::error::Problem;
 use super::{App, HostApi};
@@ -35,13 +36,10 @@ pub(super) async fn delete_video<H: HostApi>(State(app): State<Arc<App<H>>>, met
     }
 }
 
-/// The id in a path; `None` where it is empty or can name no video: one folder
-/// up, a path, control characters, no UTF-8, or longer than a key.
+/// The id in a path; `None` where it is no UTF-8 or can name no video.
 fn video_id(path: &str) -> Option<Key> {
     let raw = path.strip_prefix(PREFIX)?.strip_prefix('/')?;
-    let id = percent_decode_str(raw).decode_utf8().ok()?;
-    let unusable = id == "." || id == ".." || id.contains(|c: char| c == '/' || c == '\\' || c.is_control());
-    if unusable { None } else { Key::new(id).ok() }
+    video::key_of(&percent_decode_str(raw).decode_utf8().ok()?)
 }
 
 #[cfg(test)]

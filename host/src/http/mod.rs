@@ -12,20 +12,28 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::{any, get, post};
 use tokio::sync::Semaphore;
 
+use crate::domain::intervention::Action;
+
 mod admission;
 mod body;
+mod enqueue;
 mod error;
 mod health;
 mod host;
 pub mod instant;
+mod interventions;
 mod jobs;
 mod legacy;
+pub mod ndjson;
 mod new_tasks;
+mod nodes;
 mod options;
 mod server;
+mod stream;
 mod tasks;
 
 pub use host::HostApi;
@@ -53,16 +61,29 @@ impl<H: HostApi> App<H> {
 }
 
 fn router<H: HostApi>(app: &Arc<App<H>>) -> Router {
-    Router::new()
+    let mut router = Router::new();
+    for action in Action::ALL {
+        router = router
+            .route(
+                &format!("/v1/tasks/{action}"),
+                post(move |State(app): State<Arc<App<H>>>, request| interventions::many(action, app, request)),
+            )
+            .route(
+                &format!("/v1/tasks/{{id}}/{action}"),
+                post(move |State(app): State<Arc<App<H>>>, id, request| interventions::one(action, app, id, request)),
+            );
+    }
+    router
         .route("/video-delete-record", any(legacy::delete_video::<H>))
         .route("/video-delete-record/", any(legacy::delete_video::<H>))
         .route("/video-delete-record/{*id}", any(legacy::delete_video::<H>))
         .route("/v1/jobs", get(jobs::list::<H>))
         .route("/v1/jobs/{job}", get(jobs::show::<H>))
-        .route("/v1/jobs/{job}/tasks", post(tasks::enqueue::<H>))
+        .route("/v1/jobs/{job}/tasks", post(enqueue::enqueue::<H>))
         .route("/v1/jobs/{job}/sweep", post(jobs::sweep::<H>))
         .route("/v1/jobs/{job}/pause", post(jobs::pause::<H>))
         .route("/v1/jobs/{job}/resume", post(jobs::resume::<H>))
+        .route("/v1/nodes", get(nodes::list::<H>))
         .route("/v1/tasks", get(tasks::list::<H>))
         .route("/v1/tasks/{id}", get(tasks::show::<H>))
         .route("/healthz", get(health::alive))

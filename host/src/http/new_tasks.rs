@@ -45,6 +45,29 @@ pub(super) fn parse(body: &[u8]) -> Result<NewTasks, Problem> {
     quick(body).map_or_else(|| Err(diagnose(body)), Ok)
 }
 
+/// Reads one task; the error says all that is wrong with it.
+pub(super) fn parse_line(line: &[u8]) -> Result<NewTask, String> {
+    if let Some(task) = serde_json::from_slice(line).ok().and_then(task) {
+        return Ok(task);
+    }
+    // A stream's lines have numbers of their own: serde's, which is always 1,
+    // would be taken for one of them.
+    let no_json = |error: serde_json::Error| format!("no JSON: {error}").replace(" at line 1 column ", " at column ");
+    let value: Value = serde_json::from_slice(line).map_err(no_json)?;
+    let errors = wrong_with(&value, None);
+    if errors.is_empty() {
+        // What a JSON value cannot show, such as a field given twice.
+        let error = serde_json::from_slice::<Item>(line).err();
+        return Err(error.map_or_else(|| "the line cannot be read".to_owned(), no_json));
+    }
+    let told = errors.into_iter().map(|error| match error.field {
+        Some(field) if error.detail.starts_with("is ") => format!("`{field}` {}", error.detail),
+        Some(field) => format!("`{field}`: {}", error.detail),
+        None => error.detail,
+    });
+    Err(told.collect::<Vec<_>>().join("; "))
+}
+
 fn quick(body: &[u8]) -> Option<NewTasks> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
         let items: Vec<Item> = serde_json::from_slice(body).ok().filter(|items: &Vec<_>| items.len() <= MAX_TASKS)?;
@@ -99,7 +122,8 @@ fn diagnose(body: &[u8]) -> Problem {
 }
 
 fn wrong_with(item: &Value, index: Option<usize>) -> Vec<FieldError> {
-    let error = |field: Option<&str>, detail: String| FieldError { index, field: field.map(str::to_owned), detail };
+    let error =
+        |field: Option<&str>, detail: String| FieldError { index, line: None, field: field.map(str::to_owned), detail };
     let Value::Object(fields) = item else {
         return vec![error(None, "a task is an object with a `key`".to_owned())];
     };

@@ -8,7 +8,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::domain::intervention::Intervened;
 use crate::domain::job::{JobSpec, Label};
 use crate::domain::nearest::nearest;
 use crate::domain::node::{NewNode, NodeView};
@@ -17,7 +16,7 @@ use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, Tas
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::{Compiler, Kept, Reloader, Slot};
 use crate::stop::told;
-use crate::store::{At, EnqueueOnce, Intervene, Once, RequestKey, SharedStore, StoreError, TaskFilter};
+use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 
 use super::housekeeping::keep_house;
 use super::job::{Control, Job, JobRunner, Phase, drain};
@@ -108,12 +107,12 @@ pub struct TaskQuery {
 /// A running host: the jobs, the store, and the way to stop them.
 pub struct Host {
     started_at: Timestamp,
-    store: SharedStore,
+    pub(super) store: SharedStore,
     node: Arc<Node>,
     phase: Phase,
-    jobs: Arc<[Seat]>,
+    pub(super) jobs: Arc<[Seat]>,
     /// Something was asked of a running task.
-    asked: Arc<Notify>,
+    pub(super) asked: Arc<Notify>,
     stop: watch::Sender<bool>,
     stop_node: watch::Sender<bool>,
     running: Mutex<Option<Running>>,
@@ -263,16 +262,6 @@ impl Host {
         Ok(self.store.attempts(id).await?)
     }
 
-    /// Does to tasks what a person asks for, one answer an id. Running ones
-    /// are interrupted soon: at this node at once, at another one at its next
-    /// heartbeat.
-    pub async fn intervene(&self, ask: Intervene) -> Result<Vec<Intervened>, HostError> {
-        let intervened = self.store.intervene(ask, At::Server).await?;
-        self.asked.notify_one();
-        self.jobs.iter().for_each(|seat| seat.job.wake());
-        Ok(intervened)
-    }
-
     /// Asks for a sweep now, a scan included; the receiver gets its report when
     /// it has ended.
     pub async fn sweep(&self, job: &str) -> Result<oneshot::Receiver<SweepReport>, HostError> {
@@ -375,7 +364,7 @@ impl Host {
         sender.send(control).await.map_err(|_| HostError::Stopping)
     }
 
-    fn seat(&self, name: &str) -> Result<&Seat, HostError> {
+    pub(super) fn seat(&self, name: &str) -> Result<&Seat, HostError> {
         self.jobs.iter().find(|seat| seat.job.spec.name.as_str() == name).ok_or_else(|| {
             let nearest = nearest(name, self.jobs.iter().map(|seat| seat.job.spec.name.as_str()));
             HostError::UnknownJob { name: name.to_owned(), nearest: nearest.map(str::to_owned) }

@@ -10,6 +10,7 @@
 //! executor only between its claim and its write-back, under one generation.
 
 mod batch;
+mod by_hand;
 mod dispatcher;
 mod executors;
 mod host;
@@ -22,4 +23,5 @@ mod scans;
 mod sweep;
 mod write_back;
 
+pub use by_hand::ByFilter;
 pub use host::{Host, HostError, HostSpec, TaskQuery};

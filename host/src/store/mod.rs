@@ -21,7 +21,9 @@ use crate::domain::task::{AttemptView, Enqueued, Fence, NewTask, TaskId, TaskVie
 use crate::domain::time::Timestamp;
 
 mod asks;
+mod by_filter;
 mod group;
+pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
@@ -29,6 +31,7 @@ pub use asks::{
     ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, EnqueueOnce, Heartbeat, Incarnation, Intervene, JobRow,
     Once, PlanApplied, Prune, Pruned, Reaped, RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
 };
+pub use by_filter::{InterveneAll, Progress, intervene_page};
 
 /// Whose clock a statement goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod cli;
+mod cluster;
 mod crash;
 mod examples;
 mod guests;
@@ -12,6 +13,7 @@ mod http;
 mod jobs;
 mod leases;
 mod regressions;
+mod schedules;
 mod shutdown;
 mod store_failures;
 mod stores;

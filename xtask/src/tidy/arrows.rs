@@ -37,6 +37,7 @@ const MODULES: &[Module] = &[
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
     Module { name: "store", uses: &["domain", "faults", "stop"], without: &["axum", WASM[0], WASM[1], WASM[2]] },
+    Module { name: "legacy", uses: &["domain"], without: &["axum", SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module { name: "sandbox", uses: &["domain", "faults"], without: &["axum", SQL[0], SQL[1]] },
     Module { name: "plugin", uses: &["config", "domain", "sandbox", "stop"], without: &["axum", SQL[0], SQL[1]] },
     Module {
@@ -51,7 +52,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "cli",
-        uses: &["config", "domain", "http", "plugin", "runner", "stop", "store"],
+        uses: &["config", "domain", "http", "legacy", "plugin", "runner", "stop", "store"],
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
 ];

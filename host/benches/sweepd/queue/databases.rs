@@ -2,6 +2,11 @@
 //! on a server of this machine.
 
 use std::process::Command;
+use std::sync::Arc;
+
+use sweepd::store::SharedStore;
+use sweepd::store::mysql::{MySqlOptions, MySqlStore};
+use sweepd::store::postgres::{PostgresOptions, PostgresStore};
 
 use crate::support::Site;
 
@@ -61,7 +66,9 @@ impl Database {
     pub(super) fn url(&self) -> Option<String> {
         let server = self.kind.server()?;
         let (server, _) = server.rsplit_once('/')?;
-        Some(format!("{server}/{}", self.name))
+        // Servers may offer encryption; peers are measured without it.
+        let plain = if self.kind == Kind::Postgres { "sslmode=disable" } else { "ssl-mode=disabled" };
+        Some(format!("{server}/{}?{plain}", self.name))
     }
 
     fn run(&self, sql: &str) -> bool {
@@ -120,6 +127,9 @@ impl Place {
 }
 
 /// Opens a server's database as a host does.
-pub(super) async fn open_server(url: &str) -> sweepd::store::SharedStore {
-    unimplemented!("{url}")
+pub(super) async fn open_server(url: &str) -> SharedStore {
+    if url.starts_with("postgres") {
+        return Arc::new(PostgresStore::open(url, PostgresOptions::default()).await.expect("it opens"));
+    }
+    Arc::new(MySqlStore::open(url, MySqlOptions::default()).await.expect("it opens"))
 }

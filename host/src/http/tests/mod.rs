@@ -9,17 +9,22 @@ use axum::http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::{Mutex, oneshot};
 
+use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::job::JobName;
+use crate::domain::node::{NodeId, NodeView};
 use crate::domain::status::{Backlog, HostStatus, JobStatus, SlotStatus, SweepReport};
-use crate::domain::task::{Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
+use crate::domain::task::{AttemptView, Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
 use crate::domain::time::Timestamp;
-use crate::runner::{HostError, TaskQuery};
-use crate::store::StoreError;
+use crate::runner::{ByFilter, HostError, TaskQuery};
+use crate::store::{Intervene, Once, RequestKey, StoreError};
 
 use super::*;
 
+mod by_hand;
 mod connections;
+mod once;
 mod routes;
+mod stream;
 
 /// A host that knows one job, `videos`, and remembers what it was given.
 #[derive(Clone, Default)]
@@ -30,6 +35,11 @@ struct Inner {
     queued: Mutex<Vec<NewTask>>,
     paused: Mutex<Option<String>>,
     next: AtomicU64,
+    /// How many tasks came at a time.
+    chunks: Mutex<Vec<usize>>,
+    requests: Mutex<Vec<(RequestKey, Vec<Enqueued>)>>,
+    interventions: Mutex<Vec<Intervene>>,
+    filters: Mutex<Vec<ByFilter>>,
 }
 
 impl Fake {
@@ -63,7 +73,9 @@ impl Fake {
 impl HostApi for Fake {
     async fn enqueue(&self, job: &str, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>, HostError> {
         Self::known(job)?;
-        match tasks[0].key.as_str() {
+        let Some(first) = tasks.first() else { return Ok(Vec::new()) };
+        self.0.chunks.lock().await.push(tasks.len());
+        match first.key.as_str() {
             "unavailable" => return Err(StoreError::Unavailable("/secret/path".to_owned()).into()),
             "unknown" => return Err(StoreError::Unknown("INSERT INTO secret".to_owned()).into()),
             "rejected" => return Err(StoreError::Rejected("INSERT INTO secret".to_owned()).into()),
@@ -84,6 +96,16 @@ impl HostApi for Fake {
         let answers = tasks.iter().map(answer).collect();
         queued.extend(tasks);
         Ok(answers)
+    }
+
+    async fn enqueue_once(&self, job: &str, request: RequestKey, tasks: Vec<NewTask>) -> Result<Once, HostError> {
+        let known = self.0.requests.lock().await.iter().find(|(known, _)| known.key == request.key).cloned();
+        if let Some((known, answers)) = known {
+            return Ok(if known == request { Once::Repeated(answers) } else { Once::Mismatch });
+        }
+        let answers = self.enqueue(job, tasks).await?;
+        self.0.requests.lock().await.push((request, answers.clone()));
+        Ok(Once::Queued(answers))
     }
 
     async fn status(&self) -> Result<HostStatus, HostError> {
@@ -111,6 +133,51 @@ impl HostApi for Fake {
 
     async fn task(&self, id: TaskId) -> Result<TaskView, HostError> {
         if id.0 == 1 { Ok(Self::view(1, Some("p"))) } else { Err(HostError::UnknownTask(id)) }
+    }
+
+    async fn attempts(&self, _: TaskId) -> Result<Vec<AttemptView>, HostError> {
+        let attempt = |number| AttemptView {
+            number,
+            started_at: Timestamp(1),
+            ended_at: Timestamp(2),
+            node: None,
+            digest: None,
+            outcome: "failed".to_owned(),
+            note: None,
+        };
+        Ok([1, 2].map(attempt).into())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, HostError> {
+        Ok(vec![NodeView {
+            id: NodeId(7),
+            name: "n".to_owned(),
+            labels: vec!["ssd".to_owned()],
+            version: "0".to_owned(),
+            started_at: Timestamp(5),
+            lease_until: None,
+            holds: Vec::new(),
+        }])
+    }
+
+    /// Task 1 is pending, 2 runs, 3 is done, all others are unknown.
+    async fn intervene(&self, ask: Intervene) -> Result<Vec<Intervened>, HostError> {
+        let one = |id: &TaskId| match id.0 {
+            1 => Intervened::Applied { task: TaskId(11) },
+            2 => Intervened::Interrupting,
+            3 => Intervened::Refused { state: TaskState::Done },
+            _ => Intervened::Unknown,
+        };
+        let answers = ask.ids.iter().map(one).collect();
+        self.0.interventions.lock().await.push(ask);
+        Ok(answers)
+    }
+
+    async fn intervene_where(&self, ask: ByFilter, _: Duration) -> Result<(Tally, Option<TaskId>), HostError> {
+        Self::known(&ask.job)?;
+        let next = if ask.after.is_none() { Some(TaskId(500)) } else { None };
+        self.0.filters.lock().await.push(ask);
+        Ok((Tally { applied: 500, ..Tally::default() }, next))
     }
 
     async fn sweep(&self, job: &str) -> Result<oneshot::Receiver<SweepReport>, HostError> {

@@ -163,7 +163,11 @@ async fn tasks_come_in_pages() {
     for bad in ["limit=0", "limit=1001", "state=odd", "stat=done", "after=x"] {
         assert_eq!(server.ask("GET", &format!("/v1/tasks?{bad}"), "").await.0, 400, "{bad}");
     }
-    assert_eq!(server.ask_json("GET", "/v1/tasks/1", "").await.1["payload"], json!("p"));
+    let (_, task) = server.ask_json("GET", "/v1/tasks/1", "").await;
+    assert_eq!(
+        (&task["payload"], &task["attempts"], &task["attempt_log"][1]["number"]),
+        (&json!("p"), &json!(0), &json!(2))
+    );
     assert_eq!(server.ask("GET", "/v1/tasks/2", "").await.0, 404);
     assert_eq!(server.ask("GET", "/v1/tasks/x", "").await.0, 400);
 }
@@ -172,6 +176,7 @@ async fn tasks_come_in_pages() {
 async fn jobs_are_steered() {
     let server = Server::new(options());
     assert_eq!(server.ask_json("GET", "/v1/jobs", "").await.1["jobs"][0]["name"], json!("videos"));
+    assert_eq!(server.ask_json("GET", "/v1/nodes", "").await.1["nodes"][0]["labels"], json!(["ssd"]));
     assert_eq!(server.ask("POST", "/v1/jobs/videos/sweep", "").await, (202, r#"{"job":"videos"}"#.to_owned()));
     let (status, report) = server.ask_json("POST", "/v1/jobs/videos/sweep?wait=true", "").await;
     assert_eq!((status, report["claimed"].clone()), (200, json!(3)));

@@ -37,12 +37,14 @@ pub(super) async fn backlog(conn: &mut PgConnection, job: JobId, now: Timestamp)
     )
     .await?;
     let pending = live.saturating_sub(running);
+    let oldest_due = next_due(conn, job).await?.filter(|due| *due <= now);
     Ok(Backlog {
         pending: pending.min(Backlog::COUNTED),
         running: running.min(Backlog::COUNTED),
         dead: dead.min(Backlog::COUNTED),
         more: pending.max(running).max(dead) > Backlog::COUNTED,
-        oldest_due: next_due(conn, job).await?.filter(|due| *due <= now),
+        oldest_due,
+        age_ms: Backlog::age_ms(oldest_due, now),
     })
 }
 

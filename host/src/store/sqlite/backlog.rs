@@ -33,12 +33,14 @@ pub(super) fn backlog(conn: &Connection, job: JobId, now: Timestamp) -> Result<B
         Backlog::COUNTED + 1,
     )?;
     let pending = live.saturating_sub(running);
+    let oldest_due = next_due(conn, job)?.filter(|due| *due <= now);
     Ok(Backlog {
         pending: pending.min(Backlog::COUNTED),
         running: running.min(Backlog::COUNTED),
         dead: dead.min(Backlog::COUNTED),
         more: pending.max(running).max(dead) > Backlog::COUNTED,
-        oldest_due: next_due(conn, job)?.filter(|due| *due <= now),
+        oldest_due,
+        age_ms: Backlog::age_ms(oldest_due, now),
     })
 }
 

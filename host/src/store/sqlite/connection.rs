@@ -9,7 +9,7 @@ use super::place::Place;
 use crate::store::StoreError;
 
 /// How long a connection waits for another process's write lock.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Pages of the log after which a commit copies it into the database: 64 MiB,
 /// so that a page that many commits touch is copied once.

@@ -1,8 +1,9 @@
 //! The schema's versions, applied in order and never changed afterwards.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::fault::Fault;
 use crate::domain::digest::Digest;
@@ -33,6 +34,25 @@ pub(super) fn migrate(conn: &Connection, path: &Path, now: Timestamp) -> Result<
     let end = if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = conn.execute_batch(end).map_err(about);
     migrated.and(ended)
+}
+
+/// The names of the steps that the database at `path` lacks; all of them where
+/// there is no file. Nothing is written.
+pub(super) fn pending(path: &Path) -> Result<Vec<String>, StoreError> {
+    let done = match std::fs::metadata(path) {
+        // An empty file is what opening a new database leaves for an instant.
+        Ok(file) if file.len() > 0 => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let conn = Connection::open_with_flags(path, flags).map_err(|error| Fault::from(error).about(path))?;
+            conn.busy_timeout(super::connection::BUSY).map_err(|error| Fault::from(error).about(path))?;
+            applied(&conn, path)?
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(StoreError::Unavailable(format!("{}: {error}; check the path and its rights", path.display())));
+        }
+        Ok(_) | Err(_) => 0,
+    };
+    Ok(MIGRATIONS.iter().skip(done).map(|migration| migration.name.to_owned()).collect())
 }
 
 /// Looks without a lock, so that opening an up-to-date database waits for

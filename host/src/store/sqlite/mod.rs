@@ -119,6 +119,13 @@ impl SqliteStore {
         Ok(Self { commands, readers, clock, place, bell })
     }
 
+    /// The names of the steps that the schema of the database at `path` lacks:
+    /// what [`Self::open`] would apply. All of them where there is no file;
+    /// nothing is made or changed. Blocks on the disk. Errors as of opening.
+    pub fn pending_migrations(path: &Path) -> Result<Vec<String>, StoreError> {
+        migrate::pending(path)
+    }
+
     /// Asks for a change that a host beside should hear of.
     async fn ask_and_ring<C: Command>(&self, command: C) -> Result<C::Answer, StoreError> {
         let answer = self.commands.ask(command).await?;

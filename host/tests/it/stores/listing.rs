@@ -101,9 +101,11 @@ pub(super) async fn the_backlog_counts(mut desk: Desk<impl StoreHarness>) {
     let backlog = desk.store.backlog(desk.job, desk.at()).await.expect("it is counted");
     assert_eq!((backlog.pending, backlog.running, backlog.dead), (3, 1, 1));
     assert_eq!((backlog.more, backlog.oldest_due), (false, Some(Timestamp(900_000))));
+    assert_eq!(Some(backlog.age_ms), desk.now.0.checked_sub(900_000));
     desk.claim(10).await.expect("two are due");
     let backlog = desk.store.backlog(desk.job, desk.at()).await.expect("it is counted");
     assert_eq!((backlog.pending, backlog.running, backlog.oldest_due), (1, 3, None));
+    assert_eq!(backlog.age_ms, 0);
 }
 
 pub(super) async fn the_next_due_is_the_first(desk: Desk<impl StoreHarness>) {

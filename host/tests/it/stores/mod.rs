@@ -24,6 +24,7 @@ mod housekeeping;
 mod interventions;
 mod keys;
 mod listing;
+mod mysql;
 mod nodes;
 mod plan;
 mod postgres;
@@ -34,6 +35,9 @@ mod servers;
 mod shared;
 mod sqlite;
 mod successor;
+
+pub(crate) use mysql::MySqlHarness;
+pub(crate) use postgres::PostgresHarness;
 
 /// A database of its own for one check; it goes when this is dropped.
 pub(crate) trait StoreHarness: Send + Sync + Sized + 'static {
@@ -53,6 +57,9 @@ pub(crate) trait StoreHarness: Send + Sync + Sized + 'static {
 pub(crate) trait SharedHarness: StoreHarness {
     /// Whether a node hears at once what another one queued.
     const TELLS: bool;
+
+    /// Where the database is, as a configuration names it.
+    fn url(&self) -> String;
 }
 
 /// The lease of every incarnation here.
@@ -330,4 +337,9 @@ mod on_sqlite {
 mod on_postgres {
     conformance!(super::super::postgres::PostgresHarness);
     conformance_of_shared!(super::super::postgres::PostgresHarness);
+}
+
+mod on_mysql {
+    conformance!(super::super::mysql::MySqlHarness);
+    conformance_of_shared!(super::super::mysql::MySqlHarness);
 }

@@ -36,10 +36,6 @@ pub(crate) struct PostgresHarness {
 }
 
 impl PostgresHarness {
-    fn url(&self) -> String {
-        with_database(&server(), &self.database)
-    }
-
     async fn store(&self, url: &str, max_connections: u32) -> PostgresStore {
         let options = PostgresOptions { max_connections, ..PostgresOptions::default() };
         PostgresStore::open(url, options).await.expect("the database opens")
@@ -65,6 +61,10 @@ impl StoreHarness for PostgresHarness {
 
 impl SharedHarness for PostgresHarness {
     const TELLS: bool = true;
+
+    fn url(&self) -> String {
+        with_database(&server(), &self.database)
+    }
 }
 
 impl Drop for PostgresHarness {

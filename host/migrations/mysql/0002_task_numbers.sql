@@ -1,0 +1,1 @@
+INSERT IGNORE INTO sequences (name, value) VALUES ('task', 0);

@@ -1,0 +1,140 @@
+//! Reading the old table, and removing rows of it.
+
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+
+use super::{LegacyError, LegacyUrl, TableName};
+
+/// How long the server may take to give a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The one column.
+const COLUMN: &str = "video_id";
+
+/// The old table, at the end of one connection, which is made anew when it
+/// breaks.
+#[derive(Debug)]
+pub struct LegacyTable {
+    pool: MySqlPool,
+    server: String,
+    table: String,
+    /// A bound text as the column has it: in its character set, compared by its
+    /// collation, so that its index is used.
+    parameter: String,
+}
+
+impl LegacyTable {
+    /// Most rows that are read or removed at a time.
+    pub const PAGE: usize = 1000;
+
+    /// Connects, and checks that the table is the old service's. Cancel safe.
+    ///
+    /// [`LegacyError::NotTheTable`] where it is missing, or its `video_id` is
+    /// no text or not its key.
+    pub async fn open(url: &LegacyUrl, table: &TableName) -> Result<Self, LegacyError> {
+        // Its statements are long lists of ids, of no use in a log.
+        let options = url.options.clone().disable_statement_logging();
+        let pool = MySqlPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect_lazy_with(options);
+        let mut opened = Self { pool, server: url.server(), table: table.quoted(), parameter: String::new() };
+        opened.parameter = opened.inspect(table).await?;
+        Ok(opened)
+    }
+
+    /// How many rows it has.
+    pub async fn rows(&self) -> Result<u64, LegacyError> {
+        let sql = format!("SELECT count(*) FROM {}", self.table);
+        let rows: i64 =
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.map_err(|error| self.failed(&error))?;
+        Ok(rows.unsigned_abs())
+    }
+
+    /// The next ids after `after` in the order of the primary key, at most
+    /// [`Self::PAGE`]; fewer at the end. Cancel safe.
+    pub async fn page(&self, after: Option<&str>) -> Result<Vec<String>, LegacyError> {
+        let Self { table, parameter, .. } = self;
+        let bound = if after.is_some() { format!("WHERE {COLUMN} > {parameter}") } else { String::new() };
+        let sql = format!("SELECT {UTF8} FROM {table} {bound} ORDER BY {COLUMN} LIMIT {}", Self::PAGE);
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+        if let Some(after) = after {
+            query = query.bind(after);
+        }
+        let ids: Vec<Vec<u8>> = query.fetch_all(&self.pool).await.map_err(|error| self.failed(&error))?;
+        let text = |id| String::from_utf8(id).map_err(|_| self.other("it has an id that is no UTF-8".to_owned()));
+        ids.into_iter().map(text).collect()
+    }
+
+    /// Removes the rows whose ids have exactly these bytes; answers how many
+    /// there were. At most [`Self::PAGE`] at a time. Dropped, it may have.
+    pub async fn remove(&self, ids: &[String]) -> Result<u64, LegacyError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        // By the index, which may take two ids for one; then by their bytes.
+        let alike = vec![self.parameter.as_str(); ids.len()].join(", ");
+        let same = vec!["?"; ids.len()].join(", ");
+        let sql = format!("DELETE FROM {} WHERE {COLUMN} IN ({alike}) AND {UTF8} IN ({same})", self.table);
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        for id in ids {
+            query = query.bind(id.as_str());
+        }
+        for id in ids {
+            query = query.bind(id.as_bytes());
+        }
+        Ok(query.execute(&self.pool).await.map_err(|error| self.failed(&error))?.rows_affected())
+    }
+
+    /// Looks at the table's definition; answers with `parameter`.
+    async fn inspect(&self, table: &TableName) -> Result<String, LegacyError> {
+        let column = sqlx::query(
+            "SELECT lower(data_type), character_set_name, collation_name,
+                    EXISTS (SELECT 1 FROM information_schema.statistics ours
+                            WHERE ours.table_schema = columns.table_schema AND ours.table_name = columns.table_name
+                              AND ours.column_name = columns.column_name AND ours.non_unique = 0
+                              AND ours.sub_part IS NULL
+                              AND NOT EXISTS (SELECT 1 FROM information_schema.statistics other
+                                              WHERE other.table_schema = ours.table_schema
+                                                AND other.table_name = ours.table_name
+                                                AND other.index_name = ours.index_name AND other.seq_in_index = 2))
+             FROM information_schema.columns
+             WHERE table_schema = database() AND table_name = ? AND column_name = ?",
+        );
+        let found = column.bind(table.as_str()).bind(COLUMN).fetch_optional(&self.pool).await;
+        let Some(row) = found.map_err(|error| self.failed(&error))? else {
+            return Err(self.other(format!("there is no table {} with a column {COLUMN}", table.as_str())));
+        };
+        let read = |error: sqlx::Error| self.failed(&error);
+        let text = |index: usize| -> Result<Option<String>, LegacyError> {
+            let bytes: Option<Vec<u8>> = row.try_get_unchecked(index).map_err(read)?;
+            Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        let (kind, unique) = (text(0)?.unwrap_or_default(), row.try_get_unchecked::<i64, _>(3).map_err(read)?);
+        let (Some(set), Some(collation)) = (text(1)?, text(2)?) else {
+            return Err(self.other(format!("{COLUMN} is {kind}, and no text: it is another service's table")));
+        };
+        let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if unique == 0 || !plain(&set) || !plain(&collation) {
+            return Err(self.other(format!("{COLUMN} is not the table's key: it is another service's table")));
+        }
+        Ok(format!("CONVERT(? USING {set}) COLLATE {collation}"))
+    }
+
+    fn other(&self, why: String) -> LegacyError {
+        LegacyError::NotTheTable { server: self.server.clone(), why }
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> LegacyError {
+        let (server, why) = (self.server.clone(), error.to_string());
+        let number = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+        match number.map(MySqlDatabaseError::number) {
+            None | Some(1040 | 1053 | 1158..=1161 | 1203 | 1205 | 1213 | 1290 | 1792 | 1836) => {
+                LegacyError::Unavailable { server, why }
+            }
+            Some(_) => LegacyError::Refused { server, why },
+        }
+    }
+}
+
+/// The column's exact text in UTF-8, as bytes.
+const UTF8: &str = "CAST(CONVERT(video_id USING utf8mb4) AS BINARY)";

@@ -1,0 +1,61 @@
+//! What people do to tasks at a running host.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::intervention::{Action, Intervened, Tally};
+use crate::domain::task::{TaskId, TaskState};
+use crate::store::{At, Intervene, InterveneAll, Progress, intervene_page};
+
+use super::host::{Host, HostError};
+
+/// What is to be done to all tasks that match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByFilter {
+    /// What.
+    pub action: Action,
+    /// To tasks of this job.
+    pub job: String,
+    /// In this state.
+    pub state: TaskState,
+    /// Only after this one, in ascending order of ids.
+    pub after: Option<TaskId>,
+    /// Why, for the record.
+    pub why: String,
+}
+
+impl Host {
+    /// Does to tasks what a person asks for, one answer an id. Running ones
+    /// are interrupted soon: at this node at once, at another one at its next
+    /// heartbeat.
+    pub async fn intervene(&self, ask: Intervene) -> Result<Vec<Intervened>, HostError> {
+        let intervened = self.store.intervene(ask, At::Server).await?;
+        self.heed();
+        Ok(intervened)
+    }
+
+    /// The same for all tasks that match and were queued by now, a page at a
+    /// time. Where there is no time left for another page, it also answers
+    /// after which task to go on. Dropped, it may have done it to some.
+    pub async fn intervene_where(&self, ask: ByFilter, time: Duration) -> Result<(Tally, Option<TaskId>), HostError> {
+        let ByFilter { action, job, state, after, why } = ask;
+        let end = Instant::now() + time;
+        let ask = InterveneAll { action, job: self.seat(&job)?.job.id, state, why };
+        let mut place = Some(Progress::begin(&*self.store, after).await?);
+        let mut tally = Tally::default();
+        while let Some(progress) = place.filter(|_| Instant::now() < end) {
+            let (page, next) = intervene_page(&*self.store, &ask, progress).await?;
+            self.heed();
+            tally.add(page);
+            place = next;
+        }
+        Ok((tally, place.map(|progress| progress.after)))
+    }
+
+    /// Something was asked for: of running tasks, or of pending ones.
+    fn heed(&self) {
+        self.asked.notify_one();
+        self.jobs.iter().for_each(|seat| seat.job.wake());
+    }
+}

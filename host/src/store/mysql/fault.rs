@@ -1,0 +1,138 @@
+//! From the server's errors to the store's: sorted by what the caller can do,
+//! and told with the server's name, never with a password.
+
+use sqlx::mysql::MySqlDatabaseError;
+
+use crate::store::StoreError;
+use crate::store::group::{Undone, closed};
+
+/// Why a command was not applied, before anybody knows which server it was.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The server, or the way to it, said no.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    /// The command makes no sense, whatever the state of the server.
+    #[error("{0}")]
+    Refused(String),
+    /// The server takes no writes.
+    #[error("it is set to be read only")]
+    ReadOnly,
+}
+
+/// What an error says about the connection and the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The server rolled it back because of others: a deadlock, a lock that
+    /// was waited for in vain, a row that changed below.
+    Collision,
+    /// The connection is gone or about to be.
+    Gone,
+    /// The command or its values are at fault.
+    Data,
+    /// The schema is not the one that this version made.
+    Schema,
+    /// Anything else that may pass.
+    Server,
+}
+
+impl Fault {
+    fn kind(&self) -> Kind {
+        let error = match self {
+            Self::Refused(_) => return Kind::Data,
+            Self::ReadOnly => return Kind::Server,
+            Self::Sql(error) => error,
+        };
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => return Kind::Gone,
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => return Kind::Server,
+            sqlx::Error::Database(_) => {}
+            _ => return Kind::Data,
+        }
+        match self.number() {
+            Some(1020 | 1205 | 1213) => Kind::Collision,
+            Some(1053 | 1152 | 1154..=1161 | 1184 | 1317 | 1927) => Kind::Gone,
+            // Too long, out of range, null, twice there, not of the character
+            // set, no JSON, a packet over the limit.
+            Some(1048 | 1062 | 1153 | 1264 | 1292 | 1366 | 1406 | 3140 | 3141 | 4037 | 4038) => Kind::Data,
+            Some(1049 | 1054 | 1146) => Kind::Schema,
+            _ => Kind::Server,
+        }
+    }
+
+    /// As the store's error about the database that `place` names, where
+    /// nothing was written.
+    pub(super) fn about(&self, place: &str) -> StoreError {
+        match self.kind() {
+            Kind::Data => StoreError::Rejected(self.to_string()),
+            Kind::Schema => StoreError::Incompatible(format!(
+                "{place}: {self}; check that `database.url` names sweepd's own database, and run `sweepd migrate`"
+            )),
+            Kind::Collision => StoreError::Unavailable(format!("{place}: {self}; it may be tried again")),
+            Kind::Gone => StoreError::Unavailable(format!(
+                "{place}: the connection was lost ({self}); sweepd connects again by itself"
+            )),
+            Kind::Server => self.unavailable(place),
+        }
+    }
+
+    /// As the reason why a transaction did not end in an answer.
+    /// `committing`: the commit was sent.
+    pub(super) fn undone(&self, place: &str, committing: bool) -> Undone {
+        let error = self.about(place);
+        match self.kind() {
+            Kind::Collision => Undone::Again(error),
+            Kind::Gone if committing => Undone::Unconfirmed(error),
+            Kind::Gone => Undone::Lost(error),
+            Kind::Data | Kind::Schema | Kind::Server => Undone::Failed(error),
+        }
+    }
+
+    fn unavailable(&self, place: &str) -> StoreError {
+        let what_to_do = match self {
+            Self::Sql(sqlx::Error::PoolClosed) => return closed(),
+            Self::Sql(sqlx::Error::PoolTimedOut) => {
+                return StoreError::Unavailable(format!(
+                    "{place}: no connection within {} s; the server is down or overloaded, or its \
+                     `max_connections` is reached",
+                    super::server::PATIENCE.as_secs()
+                ));
+            }
+            Self::ReadOnly => "name the primary",
+            _ => match self.number() {
+                Some(1044 | 1045 | 1142 | 1227 | 1698) => "check the user's password and rights",
+                Some(1040 | 1203 | 1226) => "raise the server's `max_connections`, or lower `database.max_connections`",
+                Some(1021 | 1114) => "free space on the server's disk, sweepd goes on by itself",
+                Some(1290 | 1792 | 1836) => "the server only reads; name the primary",
+                _ => "check the server's log",
+            },
+        };
+        StoreError::Unavailable(format!("{place}: {self}; {what_to_do}"))
+    }
+
+    fn number(&self) -> Option<u16> {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => {
+                error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+            }
+            Self::Sql(_) | Self::Refused(_) | Self::ReadOnly => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_caller_can_do() {
+        let place = "mysql://db/q";
+        assert_eq!(Fault::from(sqlx::Error::PoolClosed).about(place), closed());
+        let refused = Fault::Refused("there is no job number 9".to_owned());
+        assert!(matches!(refused.about(place), StoreError::Rejected(_)));
+        let cut = || Fault::from(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
+        assert!(matches!(cut().about(place), StoreError::Unavailable(told) if told.contains(place)));
+        assert!(matches!(cut().undone(place, false), Undone::Lost(_)));
+        assert!(matches!(cut().undone(place, true), Undone::Unconfirmed(_)));
+    }
+}

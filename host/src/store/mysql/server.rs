@@ -1,0 +1,125 @@
+//! The server: a bounded number of connections, each set up alike.
+
+use std::time::Duration;
+
+use sqlx::mysql::MySqlPoolOptions;
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, MySql, MySqlConnection, MySqlPool};
+use tokio::sync::Semaphore;
+
+use super::address::{Address, set_up};
+use super::fault::Fault;
+use crate::store::StoreError;
+
+/// How long a caller waits for a free connection, or for the server to take
+/// one.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a transaction or a read may take before its connection is given
+/// up: a server that is silent for so long is out of reach.
+pub(super) const LONGEST: Duration = Duration::from_secs(20);
+
+/// Unused connections are closed after this time.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// A connection that rested for longer is asked whether it still stands.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The way to the server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pool: MySqlPool,
+    /// Reads take at most half of the connections, so that claims never wait
+    /// for them; a reader beyond waits for as long as for a connection.
+    reads: Semaphore,
+    place: String,
+}
+
+impl Server {
+    /// Connects lazily: the pool is empty until something is asked.
+    pub(super) fn new(address: &Address, max_connections: u32) -> Self {
+        let max_connections = max_connections.max(2);
+        let pool = MySqlPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(PATIENCE)
+            .idle_timeout(IDLE)
+            .test_before_acquire(false)
+            .before_acquire(|conn, rested| {
+                Box::pin(async move {
+                    if rested.idle_for > FRESH {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(|conn, _| Box::pin(set_up(conn)))
+            .connect_lazy_with(address.options());
+        let reads = usize::try_from(max_connections / 2).unwrap_or(1);
+        Self { pool, reads: Semaphore::new(reads), place: address.place().to_owned() }
+    }
+
+    /// Server and database, for people.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// A connection, once one is free.
+    pub(super) async fn lease(&self) -> Result<Lease, Fault> {
+        Ok(Lease { conn: self.pool.acquire().await?, clean: false })
+    }
+
+    /// Reads with one connection, outside of a transaction.
+    pub(super) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        F: AsyncFnOnce(&mut MySqlConnection) -> Result<T, Fault>,
+    {
+        let timed_out = |_| Fault::from(sqlx::Error::PoolTimedOut);
+        let answer = async {
+            let _permit = tokio::time::timeout(PATIENCE, self.reads.acquire()).await.map_err(timed_out)?;
+            let mut lease = self.lease().await?;
+            let answer = tokio::time::timeout(LONGEST, read(&mut lease.conn)).await;
+            let answer = answer.unwrap_or_else(|_| Err(silent()))?;
+            lease.give_back();
+            Ok(answer)
+        };
+        answer.await.map_err(|fault: Fault| fault.about(&self.place))
+    }
+
+    /// Closes all connections, when what is under way on them is done.
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// What a server that does not answer is told apart by.
+pub(super) fn silent() -> Fault {
+    let told = format!("no answer within {} s", LONGEST.as_secs());
+    Fault::from(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, told)))
+}
+
+/// A connection in use. One that is dropped in the middle is closed: an answer
+/// left unread in it would be taken for that of the next statement, and the
+/// server rolls back what was open on it.
+pub(super) struct Lease {
+    conn: PoolConnection<MySql>,
+    clean: bool,
+}
+
+impl Lease {
+    pub(super) fn conn(&mut self) -> &mut MySqlConnection {
+        &mut self.conn
+    }
+
+    /// Everything asked on it was answered, and no transaction is open.
+    pub(super) fn give_back(mut self) {
+        self.clean = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.clean {
+            self.conn.close_on_drop();
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Two hosts on one database: work is shared, what is asked at one is heard at
+//! the other, and what a dead one held is taken over.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::stores::SharedHarness;
+use crate::support::{Site, Sweepd, guest};
+
+/// A database and the sites of two nodes, `a` and `b`, with one folder of
+/// videos.
+struct Cluster<H> {
+    // Dropped first, before the database goes.
+    a: Site,
+    b: Site,
+    database: H,
+}
+
+impl<H: SharedHarness> Cluster<H> {
+    /// `None` where the server is not there, which was said.
+    fn with(guest: &Path, job: &str) -> Option<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let database = runtime.block_on(async {
+            match H::ready().await {
+                true => Some(H::fresh().await),
+                false => None,
+            }
+        })?;
+        let (a, b) = (Site::new(), Site::new());
+        let cluster = Self { a, b, database };
+        for (site, name) in [(&cluster.a, "a"), (&cluster.b, "b")] {
+            site.install(guest);
+            cluster.configure(site, name, job);
+        }
+        Some(cluster)
+    }
+
+    fn configure(&self, site: &Site, name: &str, job: &str) {
+        let text = format!(
+            "node = \"{name}\"\nlabels = [\"disk-{name}\"]\nlease = \"2s\"\n\
+             [server]\nlisten = \"127.0.0.1:0\"\nvideo_delete_record = \"clear\"\n\
+             [database]\nurl = \"{}\"\nmax_connections = 4\n\
+             [[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\nmounts = [\"{}\"]\n{job}",
+            self.database.url(),
+            self.a.videos().display(),
+        );
+        fs::write(site.path().join("sweepd.toml"), text).unwrap();
+    }
+
+    fn start(&self) -> (Sweepd, Sweepd) {
+        let (a, b) = (self.a.start(), self.b.start());
+        a.serving("clear");
+        b.serving("clear");
+        (a, b)
+    }
+}
+
+fn texts(values: &Value, field: &str) -> Vec<String> {
+    let values = values.as_array().expect("a list").iter();
+    values.map(|value| value[field].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn work_is_shared_and_shown<H: SharedHarness>() {
+    let job = "interval = \"200ms\"\ncapacity = 4\nconcurrency = 2\n[job.config]\nsleep_ms = 100\n";
+    let Some(cluster) = Cluster::<H>::with(&guest("sleeps"), job) else { return };
+    let (a, b) = cluster.start();
+    let keys: Vec<_> = (0..40).map(|number| format!("video-{number}")).collect();
+    a.enqueue("clear", &keys);
+    let mut held = false;
+    b.wait("both hold tasks", || {
+        let nodes = b.get("/v1/nodes");
+        let nodes = nodes["nodes"].as_array().expect("a list");
+        held |= nodes.iter().filter(|node| node["holds"][0]["tasks"].as_u64() > Some(0)).count() == 2;
+        held
+    });
+    assert_eq!(texts(&b.get("/v1/nodes")["nodes"], "name"), ["a", "b"]);
+    a.drained("clear");
+    let done = b.tasks("clear", "done");
+    assert_eq!(done.len(), 40);
+    for name in ["a", "b"] {
+        assert!(done.iter().any(|task| task["node"] == name), "{name} did nothing");
+    }
+    let status = cluster.b.command(&["status"]).output().unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("disk-a") && status.contains("disk-b"), "{status}");
+}
+
+fn a_killed_nodes_tasks_run_elsewhere<H: SharedHarness>() {
+    let job = "interval = \"200ms\"\n[job.config]\nsleep_ms = 600000\n[job.limits]\ntask_deadline = \"20m\"\n";
+    let Some(cluster) = Cluster::<H>::with(&guest("sleeps"), job) else { return };
+    let a = cluster.a.start();
+    a.serving("clear");
+    let id = a.enqueue("clear", &["video"])[0];
+    a.wait("it runs", || a.has("clear", "running"));
+    let b = cluster.b.start();
+    b.serving("clear");
+    let task = |host: &Sweepd| host.get(&format!("/v1/tasks/{id}"));
+    assert_eq!(task(&b)["node"], "a");
+    a.kill();
+    b.wait("it runs at the other node", || task(&b)["node"] == "b");
+    let task = task(&b);
+    assert_eq!((&task["losses"], &task["attempts"]), (&1.into(), &0.into()), "{task}");
+}
+
+fn a_pause_is_heard_everywhere<H: SharedHarness>() {
+    let job = "interval = \"100ms\"\n[job.config]\nsleep_ms = 600000\n[job.limits]\ntask_deadline = \"20m\"\n";
+    let Some(cluster) = Cluster::<H>::with(&guest("sleeps"), job) else { return };
+    let b = cluster.b.start();
+    b.serving("clear");
+    b.enqueue("clear", &["video"]);
+    b.wait("it runs", || b.has("clear", "running"));
+    let a = cluster.a.start();
+    let (status, body) = a.request("POST", "/v1/jobs/clear/pause", None);
+    assert!(status < 300, "{body}");
+    b.wait("the other node stops it", || b.get("/v1/jobs/clear")["paused"].is_string() && !b.has("clear", "running"));
+    assert!(a.request("POST", "/v1/jobs/clear/resume", None).0 < 300);
+    b.wait("it goes on", || b.has("clear", "running"));
+}
+
+fn what_runs_elsewhere_is_cancelled<H: SharedHarness>() {
+    let job = "interval = \"100ms\"\n[job.config]\nsleep_ms = 600000\n[job.limits]\ntask_deadline = \"20m\"\n";
+    let Some(cluster) = Cluster::<H>::with(&guest("sleeps"), job) else { return };
+    let b = cluster.b.start();
+    b.serving("clear");
+    let id = b.enqueue("clear", &["video"])[0];
+    b.wait("it runs", || b.has("clear", "running"));
+    let a = cluster.a.start();
+    let (status, body) = a.request("POST", &format!("/v1/tasks/{id}/cancel"), None);
+    assert_eq!(status, 200, "{body}");
+    a.wait("it ends", || a.get(&format!("/v1/tasks/{id}"))["state"] == "cancelled");
+}
+
+/// Nothing but the wake-up could bring it there so soon.
+fn a_task_goes_where_its_files_are<H: SharedHarness>() {
+    let interval = if H::TELLS { "1h" } else { "200ms" };
+    let job = format!("interval = \"{interval}\"\nlabels = [\"disk-b\"]\n");
+    let Some(cluster) = Cluster::<H>::with(&guest("noop"), &job) else { return };
+    let (a, b) = (cluster.a.start(), cluster.b.start());
+    b.serving("clear");
+    // Both are known to each other after a heartbeat.
+    std::thread::sleep(Duration::from_secs(2));
+    let (status, body) = a.request("GET", "/video-delete-record/video", None);
+    assert_eq!(status, 200, "{body}");
+    b.wait("it is done", || b.has("clear", "done"));
+    assert_eq!(b.tasks("clear", "done")[0]["node"], "b");
+    let (status, body) = a.request("POST", "/v1/jobs/clear/sweep", None);
+    assert_eq!(status, 409, "{body}");
+    assert!(body.contains("disk-b"), "{body}");
+    assert_eq!(a.request("GET", "/readyz", None).0, 200, "it needs no plugin here");
+}
+
+fn one_node_scans<H: SharedHarness>() {
+    let Some(cluster) = Cluster::<H>::with(&guest("discovers"), "interval = \"1h\"\n") else { return };
+    fs::write(cluster.a.videos().join("found"), "").unwrap();
+    // Each sweeps when it has its plugin, and only one of them may scan.
+    let (a, b) = cluster.start();
+    a.wait("it is found", || a.has("clear", "done"));
+    a.wait("both have swept", || {
+        [&a, &b].iter().all(|host| host.log().contains("serves") || host.get("/v1/jobs/clear")["slot"]["swaps"] == 1)
+    });
+    let by_hand = |host: &Sweepd| {
+        let (status, body) = host.request("POST", "/v1/jobs/clear/sweep?wait=true", None);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<Value>(&body).unwrap()["discovered"].as_u64().unwrap()
+    };
+    let found = [by_hand(&a), by_hand(&b)];
+    assert_eq!(found.iter().sum::<u64>(), 1, "one scans, the other must not: {found:?}");
+}
+
+/// Makes a test of each, for one kind of database.
+macro_rules! cluster {
+    ($name:ident, $harness:ty) => {
+        mod $name {
+            cluster!(@each $harness: work_is_shared_and_shown, a_killed_nodes_tasks_run_elsewhere,
+                a_pause_is_heard_everywhere, what_runs_elsewhere_is_cancelled, a_task_goes_where_its_files_are,
+                one_node_scans);
+        }
+    };
+    (@each $harness:ty: $($test:ident),+) => {
+        $(
+            #[test]
+            fn $test() {
+                super::$test::<$harness>();
+            }
+        )+
+    };
+}
+
+cluster!(on_postgres, crate::stores::PostgresHarness);
+cluster!(on_mysql, crate::stores::MySqlHarness);
