@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod config;
 pub mod domain;
+mod faults;
 pub mod http;
 pub mod legacy;
 pub mod plugin;

@@ -11,6 +11,7 @@ mod run;
 mod servers;
 mod test;
 mod tidy;
+mod torture;
 mod wasm;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Task {
     Test(test::Args),
     /// Builds the plugins and the tests' guests into `target/plugins`.
     Plugins,
+    /// Breaks nodes and databases for so many minutes, while nothing may be lost.
+    Torture(torture::Args),
     /// Runs a benchmark of the host, with the plugins built.
     Bench(bench::Args),
     /// Checks format, lints, docs, dependencies and the project's own rules.
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::test(&args),
         Task::Plugins => plugins::build(),
+        Task::Torture(args) => torture::torture(&args),
         Task::Bench(args) => bench::bench(&args),
         Task::Tidy(args) => tidy::tidy(&args),
     };

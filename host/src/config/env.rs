@@ -29,6 +29,7 @@ pub(super) fn overlay(
     let mut variables: Vec<_> = variables
         .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value)))
         .filter(|(name, _)| !RESERVED.contains(&name.as_str()) && !is_service_link(name))
+        .filter(|(name, _)| !crate::faults::reads(&format!("{PREFIX}{name}")))
         .collect();
     variables.sort();
     for (name, text) in variables {

@@ -13,6 +13,7 @@ use crate::domain::job::{Isolation, JobSpec};
 use crate::domain::outcome::{Crash, Ending};
 use crate::domain::task::ClaimedTask;
 use crate::domain::time::Clock;
+use crate::faults::Execution;
 use crate::plugin::{CallFailed, ExecutorInstance, StartFailed};
 
 use super::batch::{Batch, Completion, Completions, Work};
@@ -140,14 +141,17 @@ impl Executor {
     /// A panic of the host's own code costs an attempt, not the thread: the
     /// sweep waits for every task that it handed over.
     fn attempt_without_panic(&mut self, task: &ClaimedTask, batch: &Batch) -> Ending {
-        let attempt = std::panic::AssertUnwindSafe(|| self.attempt(task, batch));
-        std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let execution = Execution::of(task);
+        let attempt = std::panic::AssertUnwindSafe(|| self.attempt(task, batch, &execution));
+        let ending = std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
             self.instance = None;
             Ending::Crashed(Crash::Trap("the host panicked while it ran the task; this is a bug in sweepd".to_owned()))
-        })
+        });
+        execution.end(&ending);
+        ending
     }
 
-    fn attempt(&mut self, task: &ClaimedTask, batch: &Batch) -> Ending {
+    fn attempt(&mut self, task: &ClaimedTask, batch: &Batch, execution: &Execution<'_>) -> Ending {
         if let Some(crash) = batch.not_started.get() {
             return Ending::NotStarted(crash.clone());
         }
@@ -163,6 +167,7 @@ impl Executor {
             Err(StartFailed::Plugin(crash)) => return not_started(batch, crash),
             Err(StartFailed::Mount(error)) => return not_started(batch, Crash::Start(error.to_string())),
         };
+        execution.start();
         let answer = seated.instance.execute(task);
         match answer {
             Ok(answer) => {

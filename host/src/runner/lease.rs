@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::domain::node::{NewNode, NodeId};
+use crate::faults;
 use crate::sandbox::{BootTime, Lease};
 use crate::store::{At, Heartbeat, SharedStore, StoreError};
 
@@ -69,6 +70,7 @@ impl Node {
         let beat = match self.store.heartbeat(self.id(), self.about.lease, At::Server).await? {
             Heartbeat::Held { asked } => Beat::Held { asked },
             Heartbeat::Lost => {
+                faults::lease_lost();
                 tracing::error!("the lease was lost: all running tasks are stopped, their results are void");
                 lost();
                 let incarnation = self.store.begin_incarnation(self.about.clone(), At::Server).await?;

@@ -18,6 +18,7 @@ use crate::domain::plan::{Decided, SweepCall};
 use crate::domain::status::SweepReport;
 use crate::domain::task::{ClaimedTask, Enqueued, Fence};
 use crate::domain::time::Timestamp;
+use crate::faults::{self, Mutant};
 use crate::plugin::{Generation, World};
 use crate::sandbox::Gate;
 use crate::store::{ApplyPlan, At, Claim, ClaimDue, CursorUpdate, StoreError, WriteBack};
@@ -187,7 +188,7 @@ impl Sweep<'_> {
             suspects,
         };
         let mut claim = match self.job.store.claim_due(claim).await {
-            Err(error @ StoreError::Unknown(_)) => {
+            Err(error @ StoreError::Unknown(_)) if !faults::is(Mutant::UnknownIsLost) => {
                 self.release_unheld(claim.node).await;
                 return Err(error);
             }

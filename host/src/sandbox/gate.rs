@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::deadline::BootTime;
 use crate::domain::task::TaskId;
+use crate::faults::{KeyLock, Mutation};
 
 /// When the right of this node to change files ends, in boot time; all gates of
 /// a host share one.
@@ -61,9 +62,19 @@ pub struct Gate {
 }
 
 /// The right to make one mutation.
-pub struct Permit<'gate>(
-    #[allow(dead_code, reason = "held, not read: dropping it is its use")] RwLockReadGuard<'gate, ()>,
-);
+pub struct Permit<'gate> {
+    #[allow(dead_code, reason = "held, not read: dropping it is its use")]
+    traced: Option<KeyLock>,
+    #[allow(dead_code, reason = "held, not read: dropping it is its use")]
+    held: RwLockReadGuard<'gate, ()>,
+}
+
+impl Permit<'_> {
+    /// The same, with the mutation in the trace where there is one.
+    pub(super) fn traced(self, mutation: Mutation) -> Self {
+        Self { traced: mutation.permitted(), ..self }
+    }
+}
 
 impl Gate {
     /// An open gate under this lease.
@@ -91,7 +102,7 @@ impl Gate {
         // The lock comes first: whoever passes the check after `close` would
         // otherwise not be waited for.
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        self.is_open().then_some(Permit(held))
+        self.is_open().then_some(Permit { traced: None, held })
     }
 
     /// Lets nobody in any more, and wakes what waits inside a guest.

@@ -11,6 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use crate::domain::job::JobSpec;
 use crate::domain::task::TaskId;
 use crate::domain::time::{Clock, Timestamp};
+use crate::faults::Mutation;
 
 use super::capture::{Capture, Stream};
 use super::deadline::SharedDeadline;
@@ -77,9 +78,10 @@ impl Bounds {
 
     /// The right to make one mutation now.
     pub(super) fn permit(&self) -> Result<Permit<'_>, Interrupt> {
+        let mutation = Mutation::asks();
         let permit = self.gate.enter().ok_or(Interrupt::Stopped)?;
         self.check()?;
-        Ok(permit)
+        Ok(permit.traced(mutation))
     }
 }
 

@@ -21,4 +21,5 @@ mod store_failures;
 mod stores;
 mod support;
 mod swap;
+mod torture;
 mod videos;

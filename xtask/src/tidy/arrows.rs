@@ -26,14 +26,23 @@ const WASM: [&str; 3] = ["wasmtime", "wasmtime_wasi", "wasmtime_wasi_io"];
 const MODULES: &[Module] = &[
     Module { name: "domain", uses: &[], without: &["tokio", SQL[0], SQL[1], "axum", WASM[0], WASM[1], WASM[2]] },
     Module { name: "stop", uses: &[], without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
-    Module { name: "config", uses: &["domain"], without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
-    Module { name: "store", uses: &["domain", "stop"], without: &["axum", WASM[0], WASM[1], WASM[2]] },
+    Module {
+        name: "faults",
+        uses: &["domain"],
+        without: &["tokio", "axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
+    },
+    Module {
+        name: "config",
+        uses: &["domain", "faults"],
+        without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
+    },
+    Module { name: "store", uses: &["domain", "faults", "stop"], without: &["axum", WASM[0], WASM[1], WASM[2]] },
     Module { name: "legacy", uses: &["domain"], without: &["axum", SQL[1], WASM[0], WASM[1], WASM[2]] },
-    Module { name: "sandbox", uses: &["domain"], without: &["axum", SQL[0], SQL[1]] },
+    Module { name: "sandbox", uses: &["domain", "faults"], without: &["axum", SQL[0], SQL[1]] },
     Module { name: "plugin", uses: &["config", "domain", "sandbox", "stop"], without: &["axum", SQL[0], SQL[1]] },
     Module {
         name: "runner",
-        uses: &["domain", "plugin", "sandbox", "stop", "store"],
+        uses: &["domain", "faults", "plugin", "sandbox", "stop", "store"],
         without: &["axum", SQL[0], SQL[1]],
     },
     Module {

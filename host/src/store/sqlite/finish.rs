@@ -15,6 +15,7 @@ use super::writing::{Command, Writing};
 use crate::domain::outcome::{Attempt, Disposition, Finish, Finished};
 use crate::domain::task::{Fence, TaskId, TaskState};
 use crate::domain::time::Timestamp;
+use crate::faults::{self, Mutant};
 use crate::store::{At, WriteBack};
 
 /// [`Store::finish`](crate::store::Store::finish).
@@ -60,6 +61,16 @@ fn close_batches(writing: &Writing<'_>, closed: &[Fence]) -> Result<(), Fault> {
         close.execute([sql::fence(*fence)])?;
     }
     Ok(())
+}
+
+/// Under which fence a write-back applies: that of its claim.
+fn fence_of(writing: &Writing<'_>, finish: &Finish) -> Result<i64, Fault> {
+    if faults::is(Mutant::NoFenceCheck) {
+        let mut present = writing.statement("SELECT fence FROM tasks WHERE id = ?1")?;
+        let present = present.query_row([sql::id(finish.id)], |row| row.get(0)).optional()?;
+        return Ok(present.unwrap_or_else(|| sql::fence(finish.fence)));
+    }
+    Ok(sql::fence(finish.fence))
 }
 
 struct Statements<'c> {
@@ -109,7 +120,7 @@ impl<'c> Statements<'c> {
     }
 
     fn finish(&mut self, writing: &mut Writing<'_>, finish: &Finish, now: Timestamp) -> Result<Finished, Fault> {
-        let (id, fence) = (sql::id(finish.id), sql::fence(finish.fence));
+        let (id, fence) = (sql::id(finish.id), fence_of(writing, finish)?);
         let due = |after| sql::millis(now.after(after));
         let (state, outcome, note) = match &finish.disposition {
             Disposition::Done(note) => (TaskState::Done, "done", note.as_deref()),

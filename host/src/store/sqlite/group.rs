@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::fault::Fault;
 use super::writing::{Command, Writing};
+use crate::faults::{self, Mutant};
 use crate::store::StoreError;
 
 /// A command that waits for its group, whatever it answers.
@@ -24,20 +25,20 @@ pub(super) trait Entry: Send {
     fn apply(&mut self, writing: &mut Writing<'_>) -> Result<(), Fault>;
     /// Keeps an error in place of an answer.
     fn fail(&mut self, error: StoreError);
-    /// Tells the caller, if it still waits.
-    fn answer(self: Box<Self>);
+    /// Tells the caller, if it still waits; once.
+    fn answer(&mut self);
 }
 
 /// A command and whoever asked for it.
 pub(super) struct Asked<C: Command> {
     command: C,
     answer: Option<Result<C::Answer, StoreError>>,
-    reply: oneshot::Sender<Result<C::Answer, StoreError>>,
+    reply: Option<oneshot::Sender<Result<C::Answer, StoreError>>>,
 }
 
 impl<C: Command> Asked<C> {
     pub(super) fn new(command: C, reply: oneshot::Sender<Result<C::Answer, StoreError>>) -> Self {
-        Self { command, answer: None, reply }
+        Self { command, answer: None, reply: Some(reply) }
     }
 }
 
@@ -55,10 +56,10 @@ impl<C: Command> Entry for Asked<C> {
         self.answer = Some(Err(error));
     }
 
-    fn answer(self: Box<Self>) {
-        if let Some(answer) = self.answer {
+    fn answer(&mut self) {
+        if let (Some(answer), Some(reply)) = (self.answer.take(), self.reply.take()) {
             // Nobody listens any more when the caller's future was dropped.
-            let _ = self.reply.send(answer);
+            let _ = reply.send(answer);
         }
     }
 }
@@ -95,7 +96,14 @@ pub(super) fn commit<'c>(
 
 fn together(mut writing: Writing<'_>, group: &mut Group) -> Result<(), Fault> {
     group.iter_mut().try_for_each(|entry| entry.apply(&mut writing))?;
-    writing.finish()
+    writing.finish()?;
+    if faults::is(Mutant::AcknowledgeBeforeCommit) {
+        for entry in group.iter_mut() {
+            entry.answer();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn each(

@@ -13,6 +13,7 @@ use crate::domain::job::JobId;
 use crate::domain::node::{NewNode, NodeId};
 use crate::domain::task::Fence;
 use crate::domain::time::Timestamp;
+use crate::faults::{self, Mutant};
 use crate::store::{At, Heartbeat, Incarnation};
 
 /// [`Store::begin_incarnation`](crate::store::Store::begin_incarnation).
@@ -148,11 +149,11 @@ fn lose(writing: &mut Writing<'_>, batch: &Batch, now: Timestamp) -> Result<u64,
     let lost = writing
         .statement(
             "UPDATE tasks
-             SET state = 0, losses = losses + 1, attempt = attempt + solo, solo = 0, backoff = 0,
+             SET state = 0, losses = losses + 1, attempt = attempt + max(solo, ?3), solo = 0, backoff = 0,
                  fence = 0, note = 'the host was lost while it held the task'
              WHERE id IN (SELECT value FROM json_each(?1)) AND fence = ?2 AND state = 1",
         )?
-        .execute(params![batch.ids, batch.fence])?;
+        .execute(params![batch.ids, batch.fence, faults::is(Mutant::LossIsAttempt)])?;
     forget(writing, batch)?;
     Ok(lost as u64)
 }

@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::sql;
 use super::writing::Writing;
 use crate::domain::task::TaskId;
+use crate::faults::{self, Mutant};
 
 /// The columns of a pending row with its successor merged into it.
 macro_rules! merged {
@@ -26,6 +27,10 @@ macro_rules! merged {
 
 /// Turns the row of the ended task `id` into its successor.
 pub(super) fn promote(writing: &mut Writing<'_>, id: TaskId) -> Result<(), Fault> {
+    if faults::is(Mutant::DropSuccessor) {
+        writing.statement("DELETE FROM tasks WHERE id = ?1")?.execute([sql::id(id)])?;
+        return Ok(());
+    }
     let fresh = writing.fresh_task()?;
     writing
         .statement(

@@ -17,6 +17,7 @@ use super::readers::{Readers, closed};
 use super::writing::{Command, Writing};
 use super::{connection, migrate};
 use crate::domain::time::Clock;
+use crate::faults::{self, Mutant};
 use crate::store::StoreError;
 
 /// Commands that may wait; a caller beyond them waits before its own is handed
@@ -167,7 +168,7 @@ impl Writer {
                 entry.fail(error.clone());
             }
         }
-        for entry in group {
+        for entry in &mut group {
             entry.answer();
         }
     }
@@ -182,6 +183,7 @@ impl Writer {
         let writing = || Writing::new(conn, &self.clock, self.in_doubt);
         group::commit(conn, writing, group, |fault| fault.about(path)).map_err(|undone| match undone {
             Undone::RolledBack(fault) => fault.about(path),
+            Undone::Unconfirmed(fault) if faults::is(Mutant::UnknownIsLost) => fault.about(path),
             Undone::Unconfirmed(fault) => StoreError::Unknown(fault.about(path).to_string()),
         })?;
         let wrote = conn.total_changes() != before;

@@ -1,0 +1,99 @@
+//! The torture test: real nodes are killed, stopped and cut off while writers
+//! queue keys, and nothing acknowledged may be lost, nothing done twice at
+//! once, nothing stuck and nothing buried.
+//!
+//! ```text
+//!  writers ──HTTP──▶ nodes ──[proxy]──▶ [database server]
+//!     │ sent/acked     │ start/work/end      ▲ stop, kill -9, cut in a commit
+//!     ▼                ▼                     │
+//!   one trace, read by the checker      chaos ──▶ kill -9, SIGSTOP past the lease
+//! ```
+//! It proves itself: mutants of the code (`host/src/faults.rs`) are each
+//! caught. Every run prints its seed; `SWEEPD_SEED` gives it one. A long one is
+//! `cargo xtask torture --minutes N`.
+
+mod chaos;
+mod check;
+mod line;
+mod nodes;
+mod proxy;
+mod run;
+mod servers;
+mod writer;
+
+use std::env;
+use std::time::Duration;
+
+use self::chaos::Database;
+use self::check::Violation;
+use self::run::{Found, Torture};
+use self::servers::Kind;
+
+const POSTGRES: Database = Database::Shared(Kind::Postgres, 3);
+const MARIADB: Database = Database::Shared(Kind::Mariadb, 3);
+
+/// What continuous integration has time for, on each database.
+const SHORT: Duration = Duration::from_secs(17);
+
+/// No round begins later, if a mutant was not caught until then.
+const UNTIL_CAUGHT: Duration = Duration::from_secs(40);
+
+fn seed() -> u64 {
+    env::var("SWEEPD_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SWEEPD_SEED is a number"))
+}
+
+/// Nothing may be wrong, and enough must have happened for that to mean
+/// something.
+fn survives(database: Database, length: Duration) -> Found {
+    let found = Torture { database, mutant: None, length, seed: seed() }.run();
+    assert_eq!(found.violations, [], "{found}");
+    let seen = &found.seen;
+    assert!(seen.killed > 0 && seen.cut > 0, "executions were cut by kill -9: {found}");
+    assert!(seen.acked > 200 && seen.started > 200 && seen.failed > 0, "much was done: {found}");
+    assert!(2 * seen.sent_hot >= seen.sent, "at least half of what is sent are hot keys: {found}");
+    println!("{found}");
+    found
+}
+
+/// The same run on code with a mistake finds it.
+fn is_caught(mutant: &'static str, database: Database, signature: impl Fn(&Violation) -> bool) {
+    let found = Torture { database, mutant: Some(mutant), length: UNTIL_CAUGHT, seed: seed() }.run();
+    assert!(found.violations.iter().any(signature), "{mutant} was not caught: {found}");
+    println!("caught: {found}");
+}
+
+#[test]
+fn sqlite_survives() {
+    survives(Database::Sqlite, SHORT);
+}
+
+#[test]
+fn a_dropped_successor_is_caught() {
+    is_caught("drop-successor", Database::Sqlite, |violation| matches!(violation, Violation::Lost { .. }));
+}
+
+#[test]
+fn an_acknowledgement_before_the_commit_is_caught() {
+    is_caught("acknowledge-before-commit", Database::Sqlite, |violation| matches!(violation, Violation::Lost { .. }));
+}
+
+#[test]
+fn a_loss_that_is_an_attempt_is_caught() {
+    is_caught("loss-is-attempt", Database::Sqlite, |violation| matches!(violation, Violation::Charged { .. }));
+}
+
+/// For `cargo xtask torture`.
+#[test]
+#[ignore = "takes as long as SWEEPD_TORTURE_MINUTES says"]
+fn long() {
+    let minutes = env::var("SWEEPD_TORTURE_MINUTES").expect("SWEEPD_TORTURE_MINUTES is set");
+    let minutes = minutes.parse().expect("SWEEPD_TORTURE_MINUTES is a number");
+    let database = env::var("SWEEPD_TORTURE_DATABASE");
+    let database = match database.as_deref().unwrap_or("sqlite") {
+        "sqlite" => Database::Sqlite,
+        "postgres" => POSTGRES,
+        "mariadb" => MARIADB,
+        unknown => panic!("SWEEPD_TORTURE_DATABASE={unknown} is none of sqlite, postgres, mariadb"),
+    };
+    survives(database, Duration::from_mins(minutes));
+}
