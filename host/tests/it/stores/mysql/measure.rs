@@ -12,7 +12,7 @@ use sweepd::domain::outcome::Disposition;
 use sweepd::store::{ClaimDue, WriteBack};
 
 use super::MySqlHarness;
-use crate::stores::{Desk, StoreHarness as _, node, task};
+use crate::stores::{Desk, SharedHarness as _, StoreHarness as _, node, task};
 
 /// Tasks in all, and in one claim.
 const TASKS: usize = 100_000;
