@@ -145,7 +145,12 @@ async fn end_asked(
             succeeded: task.succeeded,
         });
     }
-    ending::end(conn, &ends, now).await
+    ending::end(conn, &ends, now).await?;
+    for end in &ends {
+        // Nobody may write back under it any more.
+        sqlx::query("UPDATE history SET fence = 0 WHERE id = ?").bind(end.id).execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 async fn record_losses(conn: &mut MySqlConnection, batch: &Batch, ids: &[i64], now: Timestamp) -> Result<(), Fault> {

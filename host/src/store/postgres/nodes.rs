@@ -279,6 +279,11 @@ async fn end_asked(work: &mut Work, fences: &[i64], now: Timestamp) -> Result<()
             digest: None,
         });
     }
-    ending::end(work, &ends, sql::RUNNING, now).await?;
+    let ended = ending::end(work, &ends, sql::RUNNING, now).await?;
+    if !ended.is_empty() {
+        // Nobody may write back under their fences any more.
+        let forget = "UPDATE history SET fence = 0 WHERE id = ANY ($1)";
+        sqlx::query(forget).bind(&ended).execute(work.conn()).await?;
+    }
     Ok(())
 }

@@ -199,6 +199,8 @@ fn end_asked(writing: &mut Writing<'_>, batch: &Batch, now: Timestamp) -> Result
             digest: None,
         };
         endings.end_running(writing, &end, now)?;
+        // Nobody may write back under it any more.
+        writing.statement("UPDATE history SET fence = 0 WHERE id = ?1")?.execute([id])?;
     }
     Ok(())
 }

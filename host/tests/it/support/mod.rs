@@ -248,9 +248,11 @@ impl Sweepd {
         tasks["tasks"].as_array().is_some_and(|tasks| !tasks.is_empty())
     }
 
-    /// Waits until nothing of a job is pending or running.
+    /// Waits until nothing of a job is pending or running. Looks twice: a
+    /// running task may become a pending successor between the two questions.
     pub(crate) fn drained(&self, job: &str) {
-        self.wait("the queue is drained", || !self.has(job, "pending") && !self.has(job, "running"));
+        let empty = || !self.has(job, "pending") && !self.has(job, "running");
+        self.wait("the queue is drained", || empty() && empty());
     }
 
     /// Waits until `done` holds.
