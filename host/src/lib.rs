@@ -2,7 +2,7 @@
 //!
 //! The modules and who may use whom are described in ARCHITECTURE.md:
 //! `domain ← store`, `domain ← sandbox ← plugin`,
-//! `{store, plugin} ← runner ← http ← cli ← main`.
+//! `{store, plugin} ← runner ← http ← cli ← main`, `domain ← legacy ← cli`.
 
 pub mod cli;
 pub mod config;

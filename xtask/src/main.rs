@@ -8,6 +8,7 @@ mod plugins;
 mod process;
 mod repo;
 mod run;
+mod servers;
 mod test;
 mod tidy;
 mod torture;

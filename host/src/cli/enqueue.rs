@@ -55,7 +55,7 @@ pub(super) struct EnqueueArgs {
     #[arg(long, short = '0')]
     null: bool,
 
-    /// Standard input has tasks as JSON, one a line: {"key": …, "payload": …, "run_at": …, "priority": …}
+    /// Standard input has tasks as JSON, one a line: `{"key": …, "payload": …, "run_at": …, "priority": …}`
     #[arg(long, conflicts_with_all = ["null", "payload", "run_at", "priority"])]
     ndjson: bool,
 }

@@ -116,7 +116,8 @@ impl CliError {
             Self::UnknownJob { hint, .. } => Some(hint.clone()),
             Self::NothingThere { .. } | Self::NoQueue { .. } => Some("start the host: sweepd run".to_owned()),
             Self::UnknownTask(_) => Some("ended tasks are forgotten in time; see: sweepd tasks list".to_owned()),
-            Self::Store(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {
+            Self::Legacy(LegacyError::Unavailable { .. })
+            | Self::Store(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {
                 Some("repeat the command: what is queued already is not queued twice".to_owned())
             }
             Self::Log { .. } => Some("try `info`, or `warn,sweepd::runner=debug`".to_owned()),

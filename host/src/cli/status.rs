@@ -50,7 +50,27 @@ pub(super) struct View {
     pub(super) version: Option<String>,
     pub(super) node: Option<String>,
     pub(super) started_at: Option<Timestamp>,
+    pub(super) nodes: Vec<NodeView>,
     pub(super) jobs: Vec<JobView>,
+}
+
+/// One node that shares the queue.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeView {
+    pub(super) name: String,
+    pub(super) labels: Vec<String>,
+    pub(super) version: String,
+    pub(super) started_at: Timestamp,
+    pub(super) holds: Vec<HoldingView>,
+}
+
+/// What it runs of a job.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct HoldingView {
+    pub(super) job: String,
+    pub(super) tasks: u64,
 }
 
 /// One job.
@@ -73,6 +93,7 @@ pub(super) struct BacklogView {
     pub(super) dead: u64,
     pub(super) more: bool,
     pub(super) oldest_due: Option<Timestamp>,
+    pub(super) age_ms: u64,
 }
 
 /// Its plugin.

@@ -1,4 +1,4 @@
-//! The table of `sweepd status`.
+//! The tables of `sweepd status`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::domain::time::Timestamp;
 
-use super::status::{BacklogView, JobView, View};
+use super::status::{BacklogView, JobView, NodeView, View};
 
-/// The status for people: a line about the host, a row a job, and what is to be
-/// known besides.
+/// The status for people: a line about the host, a row a job, a row a node, and
+/// what is to be known besides.
 pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
     let mut text = String::new();
     if view.running {
@@ -19,19 +19,22 @@ pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
         let up = view.started_at.map_or_else(|| "?".to_owned(), |started| ago(now, started));
         let _ = writeln!(text, "sweepd {version} on {node}, up {up}");
     }
-    let mut table = Table::new();
-    table.load_preset(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
-    table.set_header(["JOB", "STATE", "PENDING", "RUNNING", "DEAD", "OLDEST DUE", "GENERATION", "LOADED"]);
+    let mut jobs = table(["JOB", "STATE", "PENDING", "RUNNING", "DEAD", "BEHIND", "GENERATION", "LOADED"], terminal);
     for column in 2..=4 {
-        if let Some(column) = table.column_mut(column) {
+        if let Some(column) = jobs.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     for job in &view.jobs {
-        table.add_row(row(job, now, view.running));
+        jobs.add_row(row(job, now, view.running));
     }
-    for line in table.lines() {
-        let _ = writeln!(text, "{}", line.trim_end());
+    write_table(&mut text, &jobs);
+    if !view.nodes.is_empty() {
+        let mut nodes = table(["NODE", "LABELS", "VERSION", "UP", "RUNS"], terminal);
+        for node in &view.nodes {
+            nodes.add_row(node_row(node, now));
+        }
+        write_table(&mut text, &nodes);
     }
     for job in &view.jobs {
         notes(&mut text, job, now);
@@ -39,8 +42,33 @@ pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
     text
 }
 
+fn table<const N: usize>(header: [&str; N], terminal: bool) -> Table {
+    let mut table = Table::new();
+    table.load_preset(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
+    table.set_header(header);
+    table
+}
+
+fn write_table(text: &mut String, table: &Table) {
+    for line in table.lines() {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+fn node_row(node: &NodeView, now: Timestamp) -> [String; 5] {
+    let holds: Vec<_> = node.holds.iter().map(|holding| format!("{}: {}", holding.job, holding.tasks)).collect();
+    let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    [
+        node.name.clone(),
+        or_none(node.labels.join(" ")),
+        node.version.clone(),
+        ago(now, node.started_at),
+        or_none(holds.join(", ")),
+    ]
+}
+
 fn row(job: &JobView, now: Timestamp, running: bool) -> [String; 8] {
-    let BacklogView { pending, running: claimed, dead, more, oldest_due } = &job.backlog;
+    let BacklogView { pending, running: claimed, dead, more, oldest_due, age_ms } = &job.backlog;
     let plus = if *more { "+" } else { "" };
     let generation = job.slot.generation.as_ref();
     [
@@ -49,7 +77,7 @@ fn row(job: &JobView, now: Timestamp, running: bool) -> [String; 8] {
         format!("{pending}{plus}"),
         format!("{claimed}{plus}"),
         format!("{dead}{plus}"),
-        oldest_due.map_or_else(|| "-".to_owned(), |due| ago(now, due)),
+        oldest_due.map_or_else(|| "-".to_owned(), |_| ago(Timestamp(*age_ms), Timestamp(0))),
         generation.map_or_else(
             || "-".to_owned(),
             |serving| {
@@ -110,13 +138,18 @@ mod tests {
         let document = json!({
             "running": true, "version": "0.1.0", "node": "n1", "started_at": 0,
             "jobs": [{
-                "name": "video-clear", "backlog": { "pending": 12, "running": 2, "dead": 1, "more": true, "oldest_due": 60_000 },
+                "name": "video-clear", "backlog": { "pending": 12, "running": 2, "dead": 1, "more": true, "oldest_due": 50_000, "age_ms": 60_000 },
                 "slot": {
                     "generation": { "number": 2, "digest": "0123456789abcdef", "loaded_at": 0, "kept": true },
                     "error": { "at": 119_000, "message": "half a file" },
                 },
                 "last_error": { "at": 118_000, "message": "cannot remove x" },
             }, { "name": "b", "paused": "lunch" }],
+            "nodes": [
+                { "name": "n1", "labels": ["nvme", "rack-2"], "version": "0.1.0", "started_at": 60_000,
+                  "holds": [{ "job": "b", "tasks": 3 }, { "job": "video-clear", "tasks": 1 }] },
+                { "name": "n2", "version": "0.1.0", "started_at": 0 },
+            ],
         });
         let view = View::deserialize(&document).expect("a view");
         let text = render(&view, Timestamp(120_000), false);
@@ -124,8 +157,10 @@ mod tests {
         assert_eq!(lines[0].join(" "), "sweepd 0.1.0 on n1, up 2m");
         assert_eq!(lines[2].join(" "), "video-clear serving 12+ 2+ 1+ 1m 2 (0123456789ab) 2m");
         assert_eq!(lines[3].join(" "), "b paused 0 0 0 - - -");
+        assert_eq!(lines[5].join(" "), "n1 nvme rack-2 0.1.0 1m b: 3, video-clear: 1");
+        assert_eq!(lines[6].join(" "), "n2 - 0.1.0 2m -");
         assert_eq!(
-            text.lines().skip(4).collect::<Vec<_>>(),
+            text.lines().skip(7).collect::<Vec<_>>(),
             [
                 "video-clear: the plugin file does not serve (1s ago): half a file",
                 "video-clear: an earlier generation serves, kept in the state folder",

@@ -152,7 +152,7 @@ impl Problem {
 
     /// It came up in the middle of a stream: what was read before that line is
     /// queued.
-    pub(super) fn from_line(self, line: u64) -> Self {
+    pub(super) fn since_line(self, line: u64) -> Self {
         if line <= 1 {
             return self;
         }

@@ -92,7 +92,7 @@ pub(super) async fn enqueue<H: HostApi>(app: &App<H>, job: &str, body: Body) -> 
     stream.queue(Vec::new(), 0).await?;
     match stream.read(body).await {
         Ok(()) => stream.summary.answer(),
-        Err(problem) => Err(problem.from_line(stream.stored + 1)),
+        Err(problem) => Err(problem.since_line(stream.stored + 1)),
     }
 }
 
@@ -198,10 +198,11 @@ async fn next(body: &mut Body) -> Option<Result<Bytes, Problem>> {
         let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
         match frame {
             // What is no data is trailers, which say nothing here.
-            Ok(frame) => match frame.into_data() {
-                Ok(bytes) => return Some(Ok(bytes)),
-                Err(_) => continue,
-            },
+            Ok(frame) => {
+                if let Ok(bytes) = frame.into_data() {
+                    return Some(Ok(bytes));
+                }
+            }
             Err(_) => return Some(Err(Problem::cut_body())),
         }
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use tokio::time::timeout;
 
 use super::{LegacyError, LegacyUrl, TableName};
 
@@ -36,8 +37,10 @@ impl LegacyTable {
     pub async fn open(url: &LegacyUrl, table: &TableName) -> Result<Self, LegacyError> {
         // Its statements are long lists of ids, of no use in a log.
         let options = url.options.clone().disable_statement_logging();
-        let pool = MySqlPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect_lazy_with(options);
+        let pool = MySqlPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
+        let pool = pool.connect_lazy_with(options.clone());
         let mut opened = Self { pool, server: url.server(), table: table.quoted(), parameter: String::new() };
+        opened.try_out(&options).await?;
         opened.parameter = opened.inspect(table).await?;
         Ok(opened)
     }
@@ -85,31 +88,45 @@ impl LegacyTable {
         Ok(query.execute(&self.pool).await.map_err(|error| self.failed(&error))?.rows_affected())
     }
 
+    /// Connects once apart from the pool, which would try again for as long as
+    /// it may and forget why it could not.
+    async fn try_out(&self, options: &MySqlConnectOptions) -> Result<(), LegacyError> {
+        let unavailable = |why: String| LegacyError::Unavailable { server: self.server.clone(), why };
+        let connected = timeout(PATIENCE, options.connect()).await;
+        let connection = connected.map_err(|_| unavailable(format!("no answer within {PATIENCE:?}")))?;
+        // What it says at its end is of no more interest.
+        let _ = connection.map_err(|error| self.failed(&error))?.close().await;
+        Ok(())
+    }
+
     /// Looks at the table's definition; answers with `parameter`.
     async fn inspect(&self, table: &TableName) -> Result<String, LegacyError> {
+        // Each looks at one table only: with a join the server would open every
+        // table that it has.
         let column = sqlx::query(
-            "SELECT lower(data_type), character_set_name, collation_name,
-                    EXISTS (SELECT 1 FROM information_schema.statistics ours
-                            WHERE ours.table_schema = columns.table_schema AND ours.table_name = columns.table_name
-                              AND ours.column_name = columns.column_name AND ours.non_unique = 0
-                              AND ours.sub_part IS NULL
-                              AND NOT EXISTS (SELECT 1 FROM information_schema.statistics other
-                                              WHERE other.table_schema = ours.table_schema
-                                                AND other.table_name = ours.table_name
-                                                AND other.index_name = ours.index_name AND other.seq_in_index = 2))
-             FROM information_schema.columns
+            "SELECT lower(data_type), character_set_name, collation_name FROM information_schema.columns
              WHERE table_schema = database() AND table_name = ? AND column_name = ?",
         );
         let found = column.bind(table.as_str()).bind(COLUMN).fetch_optional(&self.pool).await;
         let Some(row) = found.map_err(|error| self.failed(&error))? else {
             return Err(self.other(format!("there is no table {} with a column {COLUMN}", table.as_str())));
         };
+        let keys = sqlx::query_scalar(
+            "SELECT count(*) FROM (
+                 SELECT index_name FROM information_schema.statistics
+                 WHERE table_schema = database() AND table_name = ?
+                 GROUP BY index_name
+                 HAVING max(non_unique) = 0 AND max(seq_in_index) = 1 AND max(column_name) = ? AND max(sub_part) IS NULL
+             ) alone",
+        );
+        let unique: i64 =
+            keys.bind(table.as_str()).bind(COLUMN).fetch_one(&self.pool).await.map_err(|error| self.failed(&error))?;
         let read = |error: sqlx::Error| self.failed(&error);
         let text = |index: usize| -> Result<Option<String>, LegacyError> {
             let bytes: Option<Vec<u8>> = row.try_get_unchecked(index).map_err(read)?;
             Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
         };
-        let (kind, unique) = (text(0)?.unwrap_or_default(), row.try_get_unchecked::<i64, _>(3).map_err(read)?);
+        let kind = text(0)?.unwrap_or_default();
         let (Some(set), Some(collation)) = (text(1)?, text(2)?) else {
             return Err(self.other(format!("{COLUMN} is {kind}, and no text: it is another service's table")));
         };

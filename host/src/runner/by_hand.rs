@@ -8,7 +8,8 @@ use crate::domain::intervention::{Action, Intervened, Tally};
 use crate::domain::task::{TaskId, TaskState};
 use crate::store::{At, Intervene, InterveneAll, Progress, intervene_page};
 
-use super::host::{Host, HostError};
+use super::error::HostError;
+use super::host::Host;
 
 /// What is to be done to all tasks that match.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use crate::plugin::{Compiler, Kept, Reloader, Slot};
 use crate::stop::told;
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 
+use super::error::{HostError, elsewhere};
 use super::housekeeping::keep_house;
 use super::job::{Control, Job, JobRunner, Phase, drain};
 use super::lease::Node;
@@ -39,56 +40,6 @@ pub struct HostSpec {
     pub state: PathBuf,
     /// The jobs.
     pub jobs: Vec<JobSpec>,
-}
-
-/// Why the host did not do as asked.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// No such job is configured.
-    #[error("there is no job `{name}`{}", did_you_mean(nearest.as_deref()))]
-    UnknownJob {
-        /// What was asked for.
-        name: String,
-        /// The configured name nearest to it.
-        nearest: Option<String>,
-    },
-    /// No such task is stored (any more).
-    #[error("there is no task {0}")]
-    UnknownTask(TaskId),
-    /// A paused job is not swept.
-    #[error("the job `{job}` is paused: {reason}")]
-    Paused {
-        /// The job.
-        job: String,
-        /// Why it is.
-        reason: String,
-    },
-    /// The job runs on other nodes.
-    #[error("the job `{job}` runs on nodes labelled {labels}, and this one is not")]
-    Elsewhere {
-        /// The job.
-        job: String,
-        /// The labels that it asks for.
-        labels: String,
-    },
-    /// No plugin is loaded.
-    #[error("the job `{job}` has no plugin to run: {why}")]
-    NoPlugin {
-        /// The job.
-        job: String,
-        /// What is wrong with its file.
-        why: String,
-    },
-    /// The host is shutting down.
-    #[error("the host is shutting down")]
-    Stopping,
-    /// The store did not do it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
 /// Which tasks to list.
@@ -393,11 +344,6 @@ async fn all(tasks: &mut JoinSet<()>) {
             tracing::error!("a part of the host ended badly: {error}");
         }
     }
-}
-
-fn elsewhere(job: &JobSpec) -> HostError {
-    let labels: Vec<_> = job.labels.iter().map(ToString::to_string).collect();
-    HostError::Elsewhere { job: job.name.to_string(), labels: labels.join(", ") }
 }
 
 async fn status_of(job: &Job) -> Result<JobStatus, HostError> {

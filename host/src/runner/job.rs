@@ -18,6 +18,7 @@ use crate::sandbox::Gate;
 use crate::stop::told;
 use crate::store::{JobRow, SharedStore, StoreError};
 
+use super::claim::Unsure;
 use super::dispatcher::Dispatcher;
 use super::executors::Executors;
 use super::lease::Node;
@@ -67,6 +68,7 @@ pub(super) struct Job {
     pub(super) phase: Phase,
     pub(super) pace: Pace,
     pub(super) wake: Notify,
+    pub(super) unsure: Unsure,
     /// The last time of its schedule that was scanned when the host began.
     pub(super) scheduled: Timestamp,
     gate: ArcSwap<Gate>,
@@ -125,6 +127,7 @@ impl Job {
             phase,
             pace: Pace::default(),
             wake: Notify::new(),
+            unsure: Unsure::default(),
             scheduled: row.scheduled,
             gate,
             view,

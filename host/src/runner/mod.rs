@@ -11,7 +11,9 @@
 
 mod batch;
 mod by_hand;
+mod claim;
 mod dispatcher;
+mod error;
 mod executors;
 mod host;
 mod housekeeping;
@@ -24,4 +26,5 @@ mod sweep;
 mod write_back;
 
 pub use by_hand::ByFilter;
-pub use host::{Host, HostError, HostSpec, TaskQuery};
+pub use error::HostError;
+pub use host::{Host, HostSpec, TaskQuery};

@@ -8,20 +8,19 @@
 //! Both run side by side: while a batch executes, the next is claimed.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 
-use crate::domain::node::NodeId;
 use crate::domain::outcome::{self, Attempt, Disposition, Finish};
 use crate::domain::plan::{Decided, SweepCall};
 use crate::domain::status::SweepReport;
 use crate::domain::task::{ClaimedTask, Enqueued, Fence};
 use crate::domain::time::Timestamp;
-use crate::faults::{self, Mutant};
 use crate::plugin::{Generation, World};
 use crate::sandbox::Gate;
-use crate::store::{ApplyPlan, At, Claim, ClaimDue, CursorUpdate, StoreError, WriteBack};
+use crate::store::{ApplyPlan, At, Claim, CursorUpdate, StoreError, WriteBack};
 
 use super::batch::{Batch, Completions, Work};
 use super::dispatcher::{DispatchError, Dispatcher};
@@ -31,9 +30,6 @@ use super::write_back::{Flow, stored, write_back};
 
 /// One claim in so many goes lowest priority first.
 const LOWEST_FIRST_EVERY: u64 = 10;
-
-/// Between two tries to put back what a claim may have taken.
-const AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a sweep ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +64,9 @@ pub(super) async fn sweep_once(job: &Job, threads: &Threads, gate: Arc<Gate>, sc
     let flow = Flow::new(SweepReport { started_at: now, ..SweepReport::default() });
     // Each message carries at least one task in flight, so that a thread never waits here.
     let (completions, completed) = mpsc::channel(2 * job.spec.capacity as usize + 1);
-    let sweep = Sweep { job, threads, flow: &flow, gate, horizon: now, began };
-    let flowing = async { tokio::join!(sweep.feed(scan, completions), write_back(job, &flow, completed)).0 };
+    let sweep = Sweep { job, threads, flow: &flow, gate };
+    let window = Window { horizon: now, began };
+    let flowing = async { tokio::join!(sweep.feed(window, scan, completions), write_back(job, &flow, completed)).0 };
     let end = tokio::select! {
         end = flowing => end,
         // What a thread finished must not wait for the slow task after it.
@@ -92,11 +89,16 @@ fn failed(error: &StoreError) -> (SweepReport, SweepEnd) {
     (SweepReport { error: Some(error.clone()), ..SweepReport::default() }, SweepEnd::Failed(error))
 }
 
-struct Sweep<'a> {
-    job: &'a Job,
+pub(super) struct Sweep<'a> {
+    pub(super) job: &'a Job,
     threads: &'a Threads,
-    flow: &'a Flow,
-    gate: Arc<Gate>,
+    pub(super) flow: &'a Flow,
+    pub(super) gate: Arc<Gate>,
+}
+
+/// What is offered: all that was due at its horizon, each task once.
+#[derive(Clone, Copy, Debug)]
+struct Window {
     horizon: Timestamp,
     began: Instant,
 }
@@ -111,8 +113,8 @@ enum Scan {
 }
 
 impl Sweep<'_> {
-    async fn feed(&self, scan: bool, completions: mpsc::Sender<Completions>) -> SweepEnd {
-        match self.feed_until_end(scan, &completions).await {
+    async fn feed(&self, window: Window, scan: bool, completions: mpsc::Sender<Completions>) -> SweepEnd {
+        match self.feed_until_end(window, scan, &completions).await {
             Ok(end) => end,
             Err(error) => SweepEnd::Failed(error.to_string()),
         }
@@ -120,9 +122,11 @@ impl Sweep<'_> {
 
     async fn feed_until_end(
         &self,
+        mut window: Window,
         scan: bool,
         completions: &mpsc::Sender<Completions>,
     ) -> Result<SweepEnd, StoreError> {
+        self.release_late_claims().await;
         let Some(mut generation) = self.job.slot.current() else { return Ok(SweepEnd::Stopped) };
         let mut scan = self.begin_scan(scan, &generation).await?;
         for number in 0_u64.. {
@@ -130,6 +134,12 @@ impl Sweep<'_> {
             self.flow.room_for(limit).await;
             if let Some(end) = self.must_end() {
                 return Ok(end);
+            }
+            if window.began.elapsed() >= self.job.spec.max_sweep {
+                if timeout(self.job.spec.interval, self.flow.room_for(0)).await.is_ok() {
+                    return Ok(SweepEnd::Yielded);
+                }
+                window = self.window().await?;
             }
             // The batch begins: from here to its last finish it keeps this generation.
             let Some(current) = self.job.slot.current() else { return Ok(SweepEnd::Stopped) };
@@ -139,17 +149,16 @@ impl Sweep<'_> {
             generation = current;
             let lowest_first = number % LOWEST_FIRST_EVERY == LOWEST_FIRST_EVERY - 1;
             let suspects = self.flow.is_idle();
-            let claim = self.claim(limit, lowest_first, suspects).await?;
+            let claim = self.claim(window.horizon, limit, lowest_first, suspects).await?;
             if claim.is_none() && scan == Scan::Over {
                 if suspects {
                     return Ok(SweepEnd::Exhausted);
                 }
-                // What is left, if anything, must run alone.
-                self.flow.room_for(0).await;
+                window = self.wait_for_more(window).await?;
                 continue;
             }
             let alone = claim.as_ref().is_some_and(|claim| claim.tasks.iter().any(|task| task.losses > 0));
-            scan = match self.batch(&generation, claim, scan, completions).await? {
+            scan = match self.batch(&generation, window.horizon, claim, scan, completions).await? {
                 Ok(scan) => scan,
                 Err(end) => return Ok(end),
             };
@@ -165,10 +174,22 @@ impl Sweep<'_> {
             return Some(SweepEnd::Stopped);
         }
         // A batch that could not start its plugin has said why.
-        if self.flow.has_failed() {
-            return Some(SweepEnd::Exhausted);
+        self.flow.has_failed().then_some(SweepEnd::Exhausted)
+    }
+
+    async fn window(&self) -> Result<Window, StoreError> {
+        Ok(Window { horizon: self.job.store.now(At::Server).await?, began: Instant::now() })
+    }
+
+    /// All of the window is offered, and something still runs: until it is done
+    /// (what is left, if anything, must run alone) or something may be due that
+    /// was not. A slow task holds up no other.
+    async fn wait_for_more(&self, window: Window) -> Result<Window, StoreError> {
+        tokio::select! {
+            () = self.flow.room_for(0) => Ok(window),
+            () = self.job.wake.notified() => self.window().await,
+            () = sleep(self.job.spec.interval) => self.window().await,
         }
-        (self.began.elapsed() >= self.job.spec.max_sweep).then_some(SweepEnd::Yielded)
     }
 
     async fn begin_scan(&self, scan: bool, generation: &Generation) -> Result<Scan, StoreError> {
@@ -178,65 +199,19 @@ impl Sweep<'_> {
         Ok(Scan::From(self.job.store.cursor(self.job.id, generation.plugin.digest).await?))
     }
 
-    async fn claim(&self, limit: u32, lowest_first: bool, suspects: bool) -> Result<Option<Claim>, StoreError> {
-        let claim = ClaimDue {
-            job: self.job.id,
-            node: self.job.node.id(),
-            horizon: self.horizon,
-            limit,
-            lowest_first,
-            suspects,
-        };
-        let mut claim = match self.job.store.claim_due(claim).await {
-            Err(error @ StoreError::Unknown(_)) if !faults::is(Mutant::UnknownIsLost) => {
-                self.release_unheld(claim.node).await;
-                return Err(error);
-            }
-            claimed => claimed?,
-        };
-        if let Some(Claim { fence, tasks }) = &mut claim {
-            self.flow.report(|report| {
-                report.batches += 1;
-                report.claimed += tasks.len() as u64;
-            });
-            if bury_the_spent(self.job, self.flow, *fence, tasks).await {
-                claim = Some(Claim { fence: *fence, tasks: Vec::new() });
-            }
-        }
-        Ok(claim)
-    }
-
-    /// The claim may be stored without anybody knowing its tasks: they would
-    /// run for ever. Tried until it is done, or the lease does it.
-    async fn release_unheld(&self, node: NodeId) {
-        let job = self.job;
-        while self.gate.is_open() && !job.phase.is_halted() {
-            let held = self.flow.open();
-            match job.store.release_unheld(node, job.id, &held, At::Server).await {
-                Ok(0) => return,
-                Ok(tasks) => {
-                    return tracing::warn!(job = %job.spec.name, tasks, "put back what a claim without an answer had taken");
-                }
-                Err(error) => {
-                    tracing::warn!(job = %job.spec.name, "what a claim may have taken could not be put back, trying again: {error}")
-                }
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-
     /// Decides about one claim and hands on what is to run. Answers where the
     /// scan stands, or why the sweep ends here.
     async fn batch(
         &self,
         generation: &Arc<Generation>,
+        now: Timestamp,
         claim: Option<Claim>,
         scan: Scan,
         completions: &mpsc::Sender<Completions>,
     ) -> Result<Result<Scan, SweepEnd>, StoreError> {
         let (fence, due) = claim.map_or((None, Vec::new()), |claim| (Some(claim.fence), claim.tasks));
         let call = SweepCall {
-            now: self.horizon,
+            now,
             capacity: self.job.spec.capacity,
             scan: scan != Scan::Over,
             cursor: match &scan {
@@ -381,25 +356,4 @@ impl Sweep<'_> {
     fn no_attempt(&self, number: u32, now: Timestamp) -> Attempt {
         Attempt { number, node: self.job.node.id(), started: now, ended: now, digest: None }
     }
-}
-
-/// A task whose last attempts ended with a lost node comes back with more
-/// attempts than it has: it is buried unrun, alone as it was claimed. Answers
-/// whether that closed the batch.
-async fn bury_the_spent(job: &Job, flow: &Flow, fence: Fence, tasks: &[ClaimedTask]) -> bool {
-    let [task] = tasks else { return false };
-    if task.losses == 0 || task.attempt <= job.spec.retry.max_attempts {
-        return false;
-    }
-    let now = job.clock.now();
-    let why = format!("the host was lost {} times while it held this task", task.losses);
-    tracing::error!(job = %job.spec.name, task = task.id.0, key = %task.key, "buried: {why}");
-    let finish = Finish {
-        id: task.id,
-        fence,
-        disposition: Disposition::Bury(why),
-        attempt: Attempt { number: task.attempt - 1, node: job.node.id(), started: now, ended: now, digest: None },
-    };
-    stored(job, flow, WriteBack { finishes: vec![finish], closed: vec![fence] }).await;
-    true
 }

@@ -94,7 +94,8 @@ impl Tries {
     }
 }
 
-fn reason(error: StoreError) -> String {
+/// What an error says, without its kind.
+pub(super) fn reason(error: StoreError) -> String {
     let (StoreError::Unavailable(reason)
     | StoreError::Unknown(reason)
     | StoreError::Rejected(reason)

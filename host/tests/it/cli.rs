@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::support::{Site, Sweepd, guest, plugin};
 
 /// What a command said, and its exit code.
-struct Said {
+pub(crate) struct Said {
     code: Option<i32>,
-    out: String,
-    err: String,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Said {
@@ -26,34 +26,34 @@ impl From<Output> for Said {
 
 impl Said {
     #[track_caller]
-    fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "standard output:\n{}\nstandard error:\n{}", self.out, self.err);
         self
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
 
     #[track_caller]
-    fn says(&self, part: &str) {
+    pub(crate) fn says(&self, part: &str) {
         assert!(self.err.contains(part), "`{part}` is not in:\n{}", self.err);
     }
 }
 
-fn run(site: &Site, args: &[&str]) -> Said {
+pub(crate) fn run(site: &Site, args: &[&str]) -> Said {
     site.command(args).stdin(Stdio::null()).output().unwrap().into()
 }
 
 /// A command beside the running host, which listens elsewhere than the file says.
-fn beside(site: &Site, host: &Sweepd, args: &[&str]) -> Said {
+pub(crate) fn beside(site: &Site, host: &Sweepd, args: &[&str]) -> Said {
     let address = host.address.to_string();
     site.command(args).env("SWEEPD_SERVER__LISTEN", address).stdin(Stdio::null()).output().unwrap().into()
 }
 
 /// A command with this on its standard input.
-fn fed(site: &Site, args: &[&str], input: &[u8]) -> Said {
+pub(crate) fn fed(site: &Site, args: &[&str], input: &[u8]) -> Said {
     let mut command = site.command(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -211,8 +211,11 @@ fn status_of_a_running_and_of_a_stopped_host() {
     assert_eq!(rows[2][..7], ["clear", "serving", "0", "0", "0", "-", "1"], "{}", said.out);
     let short = format!("({})", &digest.as_str().unwrap()[..12]);
     assert_eq!(rows[2][7], short, "{}", said.out);
+    assert_eq!(rows[3], ["NODE", "LABELS", "VERSION", "UP", "RUNS"], "{}", said.out);
+    assert_eq!((rows[4][2], rows[4].last()), (env!("CARGO_PKG_VERSION"), Some(&"-")), "{}", said.out);
     let json = beside(&site, &host, &["status", "--json"]).exits(0).json();
     assert_eq!(json["running"], true, "{json}");
+    assert_eq!(json["nodes"].as_array().map(Vec::len), Some(1), "{json}");
     assert_eq!(json["jobs"][0]["slot"]["generation"]["digest"], digest, "{json}");
     assert_eq!(host.stop(), Some(0));
 
@@ -224,6 +227,43 @@ fn status_of_a_running_and_of_a_stopped_host() {
     let json = run(&site, &["status", "--json"]).exits(0).json();
     assert_eq!(json["running"], false, "{json}");
     assert_eq!(json["jobs"][0]["backlog"]["pending"], 1, "{json}");
+    assert_eq!(json["nodes"], serde_json::json!([]), "it signed off: {json}");
+}
+
+#[test]
+fn tasks_as_json_come_from_standard_input() {
+    let site = Site::with_job(&guest("noop"), "");
+    let input = "{\"key\":\"a\",\"priority\":\"high\"}\n\n{\"kye\":\"b\"}\nnot json\n{\"key\":\"c\",\"payload\":\"p\"}";
+    let said = fed(&site, &["enqueue", "--ndjson", "clear", "-"], input.as_bytes()).exits(1);
+    assert_eq!(said.out, "clear: 2 new, 0 already pending, 0 to follow a running one, 2 wrong\n");
+    let told: Vec<_> = said.err.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(told, ["line 3", "line 4"], "{}", said.err);
+    said.says("did you mean `key`?");
+    // The name of a file would be taken for a video's.
+    run(&site, &["enqueue", "--ndjson", "clear", "videos.ndjson"]).exits(2).says("standard input");
+    let lines: Vec<_> = (0..30_000).map(|number| format!("{{\"key\":\"key-{number}\"}}\n")).collect();
+    let said = fed(&site, &["enqueue", "--ndjson", "clear", "-"], lines.concat().as_bytes()).exits(0);
+    assert_eq!(said.out, "clear: 30000 new, 0 already pending, 0 to follow a running one\n");
+    assert_eq!(pending(&site), 30_002);
+}
+
+#[test]
+fn a_schema_is_migrated_by_hand() {
+    let site = Site::with_job(&guest("noop"), "");
+    let said = run(&site, &["migrate", "--dry-run"]).exits(0);
+    assert!(said.out.starts_with("would apply 0001_"), "{}", said.out);
+    assert!(!site.path().join("state").exists(), "nothing was made");
+    let wanted = said.out.replace("would apply", "applied");
+    assert_eq!(run(&site, &["migrate"]).exits(0).out, wanted);
+    for again in [&["migrate"][..], &["migrate", "--dry-run"]] {
+        assert_eq!(run(&site, again).exits(0).out, "the schema is up to date\n");
+    }
+    // Beside a running host, too.
+    let host = site.start();
+    assert_eq!(run(&site, &["migrate"]).exits(0).out, "the schema is up to date\n");
+    drop(host);
+    fs::write(site.path().join("state/sweepd.db"), "not a database, and long enough to be looked into").unwrap();
+    run(&site, &["migrate", "--dry-run"]).exits(1).says("sweepd.db");
 }
 
 #[test]
@@ -283,9 +323,23 @@ fn a_plugin_file_is_inspected_before_it_is_installed() {
 
 #[test]
 fn help_has_examples() {
-    for command in [&["--help"][..], &["enqueue", "--help"], &["status", "--help"], &["plugin", "inspect", "--help"]] {
+    for command in [
+        &["--help"][..],
+        &["enqueue", "--help"],
+        &["status", "--help"],
+        &["plugin", "inspect", "--help"],
+        &["tasks", "list", "--help"],
+        &["tasks", "show", "--help"],
+        &["tasks", "cancel", "--help"],
+        &["migrate", "--help"],
+        &["import-legacy", "--help"],
+    ] {
         let said = Said::from(Command::new(env!("CARGO_BIN_EXE_sweepd")).args(command).output().unwrap()).exits(0);
         let (_, examples) = said.out.split_once("Examples:\n").unwrap_or_else(|| panic!("{command:?}:\n{}", said.out));
-        assert!(examples.trim_start().starts_with("sweepd "), "{command:?}:\n{}", said.out);
+        assert!(
+            examples.trim_start().starts_with("sweepd ") || examples.contains("\n  sweepd "),
+            "{command:?}:\n{}",
+            said.out
+        );
     }
 }

@@ -80,6 +80,29 @@ fn an_enqueue_wakes_the_job() {
     }
 }
 
+/// A host that would look by itself only in ten minutes.
+#[test]
+fn a_command_beside_the_host_wakes_it() {
+    let site = Site::new();
+    site.install(&plugin("video-clear"));
+    site.configure(
+        "[[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\nmounts = [\"videos\"]\ninterval = \"10m\"\n",
+    );
+    let host = site.start();
+    host.serving("clear");
+    // Its first sweep, which needs no waking, is over.
+    let (status, body) = host.request("POST", "/v1/jobs/clear/sweep?wait=true", None);
+    assert_eq!(status, 200, "{body}");
+    let began = std::time::Instant::now();
+    for video in ["a.mp4", "b.mp4"] {
+        let file = site.videos().join(video);
+        fs::write(&file, "").unwrap();
+        assert!(site.command(&["enqueue", "clear", video]).output().unwrap().status.success());
+        host.wait("the video is gone", || !file.exists());
+    }
+    assert!(began.elapsed() < std::time::Duration::from_mins(10), "it was the tick");
+}
+
 #[test]
 fn a_running_key_gets_one_successor() {
     let site = Site::with_job(&guest("slow"), "concurrency = 1\n[job.config]\nwork_ms = 500\n");

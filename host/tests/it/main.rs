@@ -4,12 +4,14 @@
 //! in this process; everything else starts the binary.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod by_hand;
 mod cli;
 mod cluster;
 mod crash;
 mod examples;
 mod guests;
 mod http;
+mod import;
 mod jobs;
 mod leases;
 mod regressions;

@@ -134,3 +134,19 @@ fn unusable_ids_are_refused_at_the_door() {
     }
     assert!(!host.has("clear", "pending"));
 }
+
+/// A sweep ended only with its slowest task, and what fell due meanwhile waited
+/// for it beside idle executors.
+#[test]
+fn a_slow_task_holds_up_no_later_one() {
+    let job = "concurrency = 2\n[job.limits]\ntask_deadline = \"20m\"\n[job.config]\nsleep_ms = 300000\n";
+    let site = Site::with_job(&guest("sleeps"), job);
+    let host = site.start();
+    host.serving("clear");
+    let first = host.enqueue("clear", &["slow"])[0];
+    let state = |id: u64| host.get(&format!("/v1/tasks/{id}"))["state"].clone();
+    host.wait("it runs", || state(first) == "running");
+    let second = host.enqueue("clear", &["later"])[0];
+    host.wait("the later one runs beside it", || state(second) == "running");
+    assert_eq!(state(first), "running");
+}

@@ -8,6 +8,7 @@ mod failover;
 mod latency;
 mod memory;
 mod peers;
+pub(crate) mod size;
 
 use super::report::Report;
 

@@ -1,5 +1,6 @@
 //! `sweepd tasks retry`, `cancel` and `bury`: by ids, or all that match.
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
@@ -79,7 +80,7 @@ pub(super) async fn by_hand(config: Config, action: Action, args: ByHandArgs) ->
         [(interrupting, "to be interrupted"), (refused, "in a state that does not allow it"), (unknown, "unknown")]
     {
         if number > 0 {
-            text.push_str(&format!(", {number} {what}"));
+            let _ = write!(text, ", {number} {what}");
         }
     }
     writeln!(io::stdout().lock(), "{text}")?;

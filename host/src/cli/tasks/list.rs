@@ -60,7 +60,9 @@ pub(super) async fn list(config: Config, args: ListArgs) -> Result<ExitCode, Cli
     let next = tasks.last().filter(|_| tasks.len() >= args.limit as usize).map(|task| task.id);
     let mut out = io::stdout().lock();
     if args.json {
-        tasks.iter_mut().for_each(|task| task.payload = None);
+        for task in &mut tasks {
+            task.payload = None;
+        }
         serde_json::to_writer_pretty(&mut out, &json!({ "tasks": tasks, "next": next })).map_err(io::Error::from)?;
         writeln!(out)?;
         return Ok(ExitCode::SUCCESS);

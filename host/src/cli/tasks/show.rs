@@ -71,10 +71,10 @@ fn write(out: &mut impl Write, task: &TaskView, attempts: &[AttemptView]) -> io:
     line("payload", task.payload.as_deref().map(printable))?;
     for AttemptView { number, started_at, ended_at, node, digest, outcome, note } in attempts {
         let took = humantime::format_duration(ended_at.since(*started_at));
-        let node = node.as_deref().map(|node| format!(" on {}", printable(node))).unwrap_or_default();
+        let place = node.as_deref().map(|node| format!(" on {}", printable(node))).unwrap_or_default();
         let digest = digest.map(|digest| format!(" by {}", digest.short())).unwrap_or_default();
-        let note = note.as_deref().map(|note| format!(": {}", printable(note))).unwrap_or_default();
-        writeln!(out, "attempt {number} began {started_at}, took {took}{node}{digest}, {outcome}{note}")?;
+        let why = note.as_deref().map(|note| format!(": {}", printable(note))).unwrap_or_default();
+        writeln!(out, "attempt {number} began {started_at}, took {took}{place}{digest}, {outcome}{why}")?;
     }
     Ok(())
 }

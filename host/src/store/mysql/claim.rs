@@ -80,21 +80,32 @@ async fn candidates(conn: &mut MySqlConnection, claim: &ClaimDue) -> Result<Vec<
         order.reverse();
     }
     let limit = usize::try_from(claim.limit).unwrap_or(usize::MAX);
-    let (mut tasks, mut first) = (Vec::new(), claim.suspects);
+    let (mut tasks, mut may_be_lost) = (Vec::new(), claim.suspects);
     for priority in order {
-        if tasks.len() == limit {
+        let wanted = limit - tasks.len();
+        if wanted == 0 {
             break;
         }
-        if first {
-            let head = due(conn, due!(""), claim, priority, 1).await?;
-            match head.first() {
-                Some(task) if task.losses > 0 => return Ok(head),
-                Some(_) => first = false,
-                None => continue,
-            }
+        if !may_be_lost {
+            tasks.extend(due(conn, due!(" AND losses = 0"), claim, priority, wanted).await?);
+            continue;
         }
-        let wanted = limit - tasks.len();
-        tasks.extend(due(conn, due!(" AND losses = 0"), claim, priority, wanted).await?);
+        // Read once, for the range begins with what was finished and is not
+        // yet purged: those with losses, of which there rarely are any, are
+        // left out below.
+        let mut found = due(conn, due!(""), claim, priority, wanted).await?;
+        match found.first() {
+            None => continue,
+            Some(first) if first.losses > 0 => {
+                found.truncate(1);
+                return Ok(found);
+            }
+            Some(_) => may_be_lost = false,
+        }
+        if found.iter().any(|task| task.losses > 0) {
+            found = due(conn, due!(" AND losses = 0"), claim, priority, wanted).await?;
+        }
+        tasks = found;
     }
     Ok(tasks)
 }

@@ -44,30 +44,38 @@ pub(super) async fn end(conn: &mut MySqlConnection, ends: &[End<'_>], now: Times
 }
 
 async fn record(conn: &mut MySqlConnection, ends: &[End<'_>], now: Timestamp) -> Result<(), Fault> {
-    let rows: Vec<_> = ends
-        .iter()
-        .map(|end| {
-            let digest = end.digest.as_ref().map(|digest| sql::hex(digest.as_bytes()));
-            let (started, ended) = (sql::millis(end.started), sql::millis(end.ended));
-            let (state, attempted) = (sql::state(end.state), i64::from(end.attempted));
-            (end.id, state, attempted, started, ended, end.node.0, end.outcome, digest, end.note)
-        })
-        .collect();
+    // What many ends have in common is sent once: taking a list apart costs
+    // the server as much as all else about it.
+    let (mut kinds, mut rows) = (Vec::new(), Vec::with_capacity(ends.len()));
+    for end in ends {
+        let digest = end.digest.as_ref().map(|digest| sql::hex(digest.as_bytes()));
+        let kind = (sql::state(end.state), i64::from(end.attempted), end.node.0, end.outcome, digest, end.note);
+        // The last one's, as a rule.
+        let place = kinds.iter().rposition(|known| *known == kind).unwrap_or_else(|| {
+            kinds.push(kind);
+            kinds.len() - 1
+        });
+        rows.push((end.id, place + 1, sql::millis(end.started), sql::millis(end.ended)));
+    }
     sqlx::query(
         "INSERT INTO history
              (id, job, `key`, state, priority, run_at, attempt, losses, fence, enqueued_at,
               started_at, ended_at, finished_at, node, outcome, digest, note, payload)
-         SELECT tasks.id, job, `key`, ends.state, priority, run_at, attempt + ends.attempted, losses, fence,
-                enqueued_at, ends.started_at, ends.ended_at, ?, ends.node, ends.outcome, UNHEX(ends.digest),
-                ends.note, payload
+         SELECT tasks.id, job, `key`, kinds.state, priority, run_at, attempt + kinds.attempted, losses, fence,
+                enqueued_at, ends.started_at, ends.ended_at, ?, kinds.node, kinds.outcome, UNHEX(kinds.digest),
+                kinds.note, payload
          FROM JSON_TABLE(?, '$[*]' COLUMNS (
-                  id BIGINT PATH '$[0]', state TINYINT PATH '$[1]', attempted TINYINT PATH '$[2]',
-                  started_at BIGINT PATH '$[3]', ended_at BIGINT PATH '$[4]', node BIGINT PATH '$[5]',
-                  outcome VARCHAR(16) PATH '$[6]', digest VARCHAR(64) PATH '$[7]', note TEXT PATH '$[8]')) AS ends
+                  id BIGINT PATH '$[0]', kind BIGINT PATH '$[1]',
+                  started_at BIGINT PATH '$[2]', ended_at BIGINT PATH '$[3]')) AS ends
+         STRAIGHT_JOIN JSON_TABLE(?, '$[*]' COLUMNS (
+                  place FOR ORDINALITY, state TINYINT PATH '$[0]', attempted TINYINT PATH '$[1]',
+                  node BIGINT PATH '$[2]', outcome VARCHAR(16) PATH '$[3]', digest VARCHAR(64) PATH '$[4]',
+                  note TEXT PATH '$[5]')) AS kinds ON kinds.place = ends.kind
          STRAIGHT_JOIN tasks FORCE INDEX (PRIMARY) ON tasks.id = ends.id",
     )
     .bind(sql::millis(now))
     .bind(json(&rows)?)
+    .bind(json(&kinds)?)
     .execute(conn)
     .await?;
     Ok(())

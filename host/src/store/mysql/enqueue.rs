@@ -82,9 +82,12 @@ impl Command for Together<'_> {
         }
         let (conn, numbers) = work.conn_and_numbers();
         let mut queued = enqueue(conn, numbers, &asked).await?.into_iter();
-        let answer = |ask: &Enqueue| match is_known(ask) {
-            true => Ok(queued.by_ref().take(ask.tasks.len()).collect()),
-            false => Err(StoreError::Rejected(jobs::unknown(ask.job))),
+        let answer = |ask: &Enqueue| {
+            if is_known(ask) {
+                Ok(queued.by_ref().take(ask.tasks.len()).collect())
+            } else {
+                Err(StoreError::Rejected(jobs::unknown(ask.job)))
+            }
         };
         Ok(self.0.iter().map(answer).collect())
     }

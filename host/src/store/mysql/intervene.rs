@@ -14,7 +14,7 @@ use super::writing::{Command, Work};
 use crate::domain::intervention::{Action, Effect, Intervened};
 use crate::domain::job::JobId;
 use crate::domain::node::NodeId;
-use crate::domain::task::{Key, NewTask, Payload, TaskId, TaskState};
+use crate::domain::task::{Enqueued, Key, NewTask, Payload, TaskId, TaskState};
 use crate::domain::time::Timestamp;
 use crate::store::{At, Intervene, StoreError};
 
@@ -176,11 +176,12 @@ async fn ask(conn: &mut MySqlConnection, asked: &[(TaskState, i64)], why: &str) 
 
 /// Queues the keys of ended tasks; answers which tasks they are now.
 async fn queue_anew(work: &mut Work<'_>, ids: &[TaskId], now: Timestamp) -> Result<Vec<(TaskId, TaskId)>, Fault> {
+    type Columns = (i64, i64, Vec<u8>, Option<String>, i64);
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let numbers: Vec<i64> = ids.iter().map(|id| sql::id(*id)).collect();
-    let rows: Vec<(i64, i64, Vec<u8>, Option<String>, i64)> = sqlx::query_as(concat!(
+    let rows: Vec<Columns> = sqlx::query_as(concat!(
         "SELECT history.id, job, `key`, payload, priority FROM ",
         given!(),
         " STRAIGHT_JOIN history FORCE INDEX (PRIMARY) ON history.id = given.id"
@@ -201,5 +202,5 @@ async fn queue_anew(work: &mut Work<'_>, ids: &[TaskId], now: Timestamp) -> Resu
     let asked: Vec<_> = tasks.iter().map(|(_, job, task)| Asked { job: *job, task, now }).collect();
     let (conn, numbers) = work.conn_and_numbers();
     let queued = enqueue(conn, numbers, &asked).await?;
-    Ok(tasks.iter().map(|(id, ..)| *id).zip(queued.into_iter().map(|queued| queued.id())).collect())
+    Ok(tasks.iter().map(|(id, ..)| *id).zip(queued.into_iter().map(Enqueued::id)).collect())
 }

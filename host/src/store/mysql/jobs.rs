@@ -171,10 +171,10 @@ pub(super) async fn known(conn: &mut MySqlConnection, jobs: impl Iterator<Item =
 
 /// Refuses a job that was never registered here.
 pub(super) async fn must_exist(conn: &mut MySqlConnection, job: JobId) -> Result<(), Fault> {
-    match known(conn, std::iter::once(job)).await?.is_empty() {
-        false => Ok(()),
-        true => Err(Fault::Refused(unknown(job))),
+    if known(conn, std::iter::once(job)).await?.is_empty() {
+        return Err(Fault::Refused(unknown(job)));
     }
+    Ok(())
 }
 
 /// What is said about a job that was never registered here.

@@ -248,7 +248,7 @@ impl Store for MySqlStore {
 
     async fn woken(&self) {
         // The server tells nobody what others queued.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn close(&self) {

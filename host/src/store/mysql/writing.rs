@@ -9,7 +9,7 @@ use super::numbers::Numbers;
 use super::server::{LONGEST, Lease, silent};
 use super::sql::{self, server_now};
 use crate::domain::time::Timestamp;
-use crate::store::group::{Tries, Undone};
+use crate::store::group::{Tries, Undone, reason};
 use crate::store::{At, StoreError};
 
 /// One method of the store, as a transaction applies it.
@@ -86,7 +86,7 @@ impl Shared {
             match self.attempt(command).await {
                 Ok(answer) => return Ok(answer),
                 Err(Undone::Unconfirmed(error)) if !C::REPEATABLE => {
-                    return Err(StoreError::Unknown(error.to_string()));
+                    return Err(StoreError::Unknown(reason(error)));
                 }
                 Err(undone) => tries.again(undone).await?,
             }

@@ -8,14 +8,17 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::fault::Fault;
 use super::sql::{self, server_now};
-use super::{Shared, nodes};
+use super::writing::Work;
+use super::{Command, Shared, nodes};
+use crate::domain::node::NodeId;
 use crate::domain::task::{ClaimedTask, Key, Payload, Priority};
-use crate::store::group::Undone;
+use crate::store::group::{Undone, reason};
 use crate::store::{Claim, ClaimDue, StoreError};
 
 /// After so long without an answer the connection is given up.
@@ -66,10 +69,10 @@ const CLAIM: &str = concat!(
          FROM (SELECT id FROM alone UNION ALL SELECT id FROM a UNION ALL SELECT id FROM b
                UNION ALL SELECT id FROM c UNION ALL SELECT id FROM d) AS locked),
      batch AS (
-         INSERT INTO batches (node, job, claimed_at, ids)
+         INSERT INTO batches (node, job, claimed_at, ticket, ids)
          SELECT $2, $1, ",
     server_now!(),
-    ", ids FROM picked WHERE ids IS NOT NULL
+    ", $7, ids FROM picked WHERE ids IS NOT NULL
          RETURNING fence)
      UPDATE tasks SET state = 1, fence = (SELECT fence FROM batch), solo = losses > 0
      WHERE id = ANY ((SELECT ids FROM picked)::int8[])
@@ -81,6 +84,7 @@ pub(super) async fn claim(shared: &Shared, claim: &ClaimDue) -> Result<Option<Cl
     let server = &shared.server;
     let mut conn = server.connection().await.map_err(|fault| server.tell(fault))?;
     let order = order(claim);
+    let ticket = Ticket { node: claim.node, number: fastrand::i64(..) };
     let rows = sqlx::query(CLAIM)
         .bind(claim.job.0)
         .bind(claim.node.0)
@@ -88,21 +92,24 @@ pub(super) async fn claim(shared: &Shared, claim: &ClaimDue) -> Result<Option<Cl
         .bind(i64::from(claim.limit))
         .bind(order.map(sql::priority).to_vec())
         .bind(claim.suspects)
+        .bind(ticket.number)
         .fetch_all(&mut *conn);
     let silent = || StoreError::Unknown(format!("{}: no answer within {} s", server.place, LONGEST.as_secs()));
+    let doubt = Doubt { shared, ticket: Some(ticket) };
     let rows = match tokio::time::timeout(LONGEST, rows).await {
         Ok(Ok(rows)) => rows,
-        Ok(Err(error)) => return Err(unanswered(shared, error.into())),
+        Ok(Err(error)) => return Err(doubt.unanswered(&error.into())),
         Err(_) => {
             conn.close_on_drop();
             return Err(silent());
         }
     };
+    doubt.answered();
     if rows.is_empty() {
         nodes::must_live(&mut conn, claim.node).await.map_err(|fault| server.tell(fault))?;
         return Ok(None);
     }
-    in_order(&rows, &order).map_err(|fault| server.tell(fault))
+    in_order(&rows, order).map_err(|fault| server.tell(fault))
 }
 
 fn order(claim: &ClaimDue) -> [Priority; 4] {
@@ -113,16 +120,72 @@ fn order(claim: &ClaimDue) -> [Priority; 4] {
     order
 }
 
-/// The statement commits itself, so that without its answer nobody knows. The
-/// next claim comes soon: it is not repeated here.
-fn unanswered(shared: &Shared, fault: Fault) -> StoreError {
-    match fault.undone(&shared.server.place, true) {
-        Undone::Unconfirmed(error) => StoreError::Unknown(error.to_string()),
-        Undone::Again(error) | Undone::Lost(error) | Undone::Failed(error) => error,
+/// A claim as its claimer knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) node: NodeId,
+    pub(super) number: i64,
+}
+
+/// A claim that is under way. The statement commits itself, so that without
+/// its answer nobody knows, and the server may still be at it: dropped so, it
+/// is left to [`Void`]. It is not repeated here, for the next claim comes soon.
+struct Doubt<'a> {
+    shared: &'a Shared,
+    ticket: Option<Ticket>,
+}
+
+impl Doubt<'_> {
+    fn answered(mut self) {
+        self.ticket = None;
+    }
+
+    fn unanswered(self, fault: &Fault) -> StoreError {
+        match fault.undone(&self.shared.server.place, true) {
+            Undone::Unconfirmed(error) => StoreError::Unknown(reason(error)),
+            Undone::Again(error) | Undone::Lost(error) | Undone::Failed(error) => {
+                self.answered();
+                error
+            }
+        }
     }
 }
 
-fn in_order(rows: &[PgRow], order: &[Priority; 4]) -> Result<Option<Claim>, Fault> {
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shared.doubtful().push(ticket);
+        }
+    }
+}
+
+/// Makes claims whose answer was lost certain: what is not committed now never
+/// will be. A claim that the server is still at is waited for, by the unique
+/// index of tickets.
+pub(super) struct Void(pub(super) Vec<Ticket>);
+
+#[async_trait]
+impl Command for Void {
+    type Answer = ();
+
+    async fn apply(&self, work: &mut Work) -> Result<(), Fault> {
+        let (tickets, nodes): (Vec<i64>, Vec<i64>) = self.0.iter().map(|ticket| (ticket.number, ticket.node.0)).unzip();
+        sqlx::query(concat!(
+            "INSERT INTO batches (node, job, claimed_at, ticket, ids)
+             SELECT node, 0, ",
+            server_now!(),
+            ", ticket, '{}' FROM unnest($1::int8[], $2::int8[]) AS doubtful (ticket, node)
+             ON CONFLICT (ticket) DO NOTHING"
+        ))
+        .bind(tickets)
+        .bind(nodes)
+        .execute(work.conn())
+        .await?;
+        Ok(())
+    }
+}
+
+fn in_order(rows: &[PgRow], order: [Priority; 4]) -> Result<Option<Claim>, Fault> {
     let mut placed = Vec::with_capacity(rows.len());
     for row in rows {
         let priority = sql::task_priority(row.try_get(7)?)?;

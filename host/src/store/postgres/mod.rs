@@ -17,13 +17,14 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use sqlx::Row as _;
 use sqlx::pool::PoolConnection;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use self::claim::Ticket;
 use self::enqueue::{Enqueue, Enqueues};
 use self::fault::Fault;
 use self::listen::Ears;
@@ -96,6 +97,8 @@ struct Shared {
     life: AtomicI64,
     /// Jobs that exist.
     jobs: Mutex<HashSet<i64>>,
+    /// Claims whose answer was lost, until they are voided.
+    doubtful: Mutex<Vec<Ticket>>,
 }
 
 impl Shared {
@@ -109,6 +112,10 @@ impl Shared {
 
     fn learn(&self, job: JobId) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(job.0);
+    }
+
+    fn doubtful(&self) -> MutexGuard<'_, Vec<Ticket>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection to read with.
@@ -152,6 +159,7 @@ impl PostgresStore {
             voice: format!("{:032x}", fastrand::u128(..)),
             life: AtomicI64::new(0),
             jobs: Mutex::default(),
+            doubtful: Mutex::default(),
         });
         let enqueues = Group::start(Enqueues(Arc::clone(&shared)));
         Ok(Self { shared, enqueues, ears: Ears::default() })
@@ -227,6 +235,11 @@ impl Store for PostgresStore {
     }
 
     async fn release_unheld(&self, node: NodeId, job: JobId, held: &[Fence], at: At) -> Result<u64, StoreError> {
+        let doubtful = self.shared.doubtful().clone();
+        if !doubtful.is_empty() {
+            write(&self.shared, &claim::Void(doubtful.clone())).await?;
+            self.shared.doubtful().retain(|ticket| !doubtful.contains(ticket));
+        }
         write(&self.shared, &nodes::ReleaseUnheld { node, job, held: held.to_vec(), at }).await
     }
 

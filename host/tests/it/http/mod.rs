@@ -3,6 +3,7 @@
 
 mod bounds;
 mod routes;
+mod streams;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -3,7 +3,8 @@
 use sweepd::domain::intervention::{Action, Intervened};
 use sweepd::domain::outcome::{Disposition, Finished};
 use sweepd::domain::task::{Enqueued, TaskId, TaskState};
-use sweepd::store::{Heartbeat, Intervene};
+use sweepd::domain::time::Timestamp;
+use sweepd::store::{Heartbeat, Intervene, InterveneAll, Progress, intervene_page};
 
 use super::{Desk, LEASE, StoreHarness, all_dispositions, retry_in, task, with_payload};
 
@@ -118,4 +119,32 @@ pub(super) async fn a_retry_of_a_live_key_is_that_task(desk: Desk<impl StoreHarn
     assert_eq!(desk.by_hand(Action::Retry, &[dead]).await, [Intervened::Applied { task: live }]);
     desk.add(task("b")).await;
     assert_eq!(desk.claim_keys(10).await, ["a", "b"], "one live task a key");
+}
+
+pub(super) async fn all_that_match_are_taken_page_by_page(desk: Desk<impl StoreHarness>) {
+    const TASKS: u64 = 1203;
+    desk.enqueue((0..TASKS).map(|number| task(&format!("{number:04}"))).collect()).await;
+    for (action, state) in [
+        (Action::Bury, TaskState::Pending),
+        (Action::Retry, TaskState::Dead),
+        (Action::Retry, TaskState::Pending),
+        (Action::Cancel, TaskState::Pending),
+        (Action::Retry, TaskState::Cancelled),
+    ] {
+        let ask = InterveneAll { action, job: desk.job, state, why: "all of them".to_owned() };
+        let begun = Progress::begin(&*desk.store, None).await.expect("it answers");
+        // What was queued later is not meant.
+        let earlier = Progress { queued_by: Timestamp(0), ..begun };
+        let (tally, _) = intervene_page(&*desk.store, &ask, earlier).await.expect("it answers");
+        assert_eq!(tally.total(), 0);
+
+        let (mut place, mut pages, mut applied) = (Some(begun), 0, 0);
+        while let Some(progress) = place {
+            let (tally, next) = intervene_page(&*desk.store, &ask, progress).await.expect("it answers");
+            assert_eq!(tally.total(), tally.applied);
+            assert!(tally.applied <= 500, "no transaction is long");
+            (place, pages, applied) = (next, pages + 1, applied + tally.applied);
+        }
+        assert_eq!((applied, pages), (TASKS, 3), "{action} of what is {state}");
+    }
 }

@@ -31,7 +31,7 @@ mod postgres;
 mod property;
 mod requests;
 mod scan;
-mod servers;
+pub(crate) mod servers;
 mod shared;
 mod sqlite;
 mod successor;
@@ -280,6 +280,7 @@ macro_rules! conformance {
             interventions {
                 what_waits_ends, what_runs_is_asked_to_end, what_was_asked_survives_a_crash, what_ended_is_queued_anew,
                 a_backoff_is_cut_short, senseless_ones_are_refused, a_retry_of_a_live_key_is_that_task,
+                all_that_match_are_taken_page_by_page,
             }
             requests { done_once, another_content_is_a_mistake, forgotten_after_a_day, asked_at_once_done_once }
             scan { one_node_scans, a_time_is_scanned_once, only_who_scans_discovers }

@@ -12,6 +12,7 @@ use sweepd::store::mysql::{MySqlOptions, MySqlStore};
 use super::servers::{address, reachable};
 use super::{SharedHarness, StoreHarness};
 
+mod measure;
 mod server;
 
 /// The server of the tests, as a user who may make databases.
@@ -79,8 +80,7 @@ impl Drop for MySqlHarness {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(tell(&server(), sql));
         });
-        if dropped.join().is_err() && !std::thread::panicking() {
-            panic!("the database {} stays behind", self.database);
-        }
+        let dropped = dropped.join().is_ok();
+        assert!(dropped || std::thread::panicking(), "the database {} stays behind", self.database);
     }
 }
