@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::StoreError;
+use crate::faults::{self, Mutant};
 
 /// Asks that may wait; a caller beyond them waits before its own is handed
 /// over, and if it gives up then, nothing is written.
@@ -69,6 +70,7 @@ impl Tries {
                 (error, (self.deadlocks <= Self::DEADLOCKS).then_some(wait))
             }
             Undone::Lost(error) => (error, self.lost()),
+            Undone::Unconfirmed(error) if faults::is(Mutant::UnknownIsLost) => (error, None),
             Undone::Unconfirmed(error) => {
                 self.doubtful = true;
                 (error, self.lost())

@@ -5,13 +5,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use rustix::process::Signal;
 
 use super::check::{Queue, Violation};
-use super::line::Trace;
+use super::line::{Tail, Trace};
 use super::nodes::{Ground, LEASE, Node};
 use super::proxy::{Cut, Proxy};
 use super::servers::{Kind, Server, Stop};
+use super::watch::Watch;
 
 /// The database of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(super) struct Cluster {
     plans: Vec<Plan>,
     server: Option<(Server, Proxy)>,
     server_back: Option<Instant>,
+    watch: Watch,
 }
 
 /// When a node goes on.
@@ -39,6 +40,8 @@ enum Plan {
     StartAt(Instant),
     /// It was stopped.
     ContinueAt(Instant),
+    /// It was stopped, until another one has taken over from it, or then.
+    ContinueAtWorst(Instant),
 }
 
 /// What can be done to them.
@@ -51,28 +54,16 @@ enum Blow {
     StopServer,
 }
 
-/// How likely each is: one file has a node alone, and while that is stopped
-/// nothing happens at all.
-const BLOWS_TO_ONE: [Blow; 8] =
-    [Blow::Kill, Blow::Kill, Blow::Kill, Blow::Kill, Blow::Kill, Blow::Kill, Blow::Kill, Blow::Pause];
-const BLOWS_TO_ALL: [Blow; 16] = [
-    Blow::Kill,
-    Blow::Kill,
-    Blow::Kill,
-    Blow::Kill,
-    Blow::Pause,
-    Blow::Pause,
-    Blow::Pause,
-    Blow::CutAll,
-    Blow::CutAll,
-    Blow::CutOne,
-    Blow::CutOne,
-    Blow::CutOne,
-    Blow::CutOne,
-    Blow::CutOne,
-    Blow::CutOne,
-    Blow::StopServer,
-];
+/// How often each is chosen, among how many. One file has a node alone: while
+/// that is stopped, nothing happens at all.
+const BLOWS_TO_ONE: &[(Blow, usize)] = &[(Blow::Kill, 7), (Blow::Pause, 1)];
+const BLOWS_TO_ALL: &[(Blow, usize)] =
+    &[(Blow::Kill, 8), (Blow::Pause, 10), (Blow::CutAll, 3), (Blow::CutOne, 10), (Blow::StopServer, 1)];
+
+fn choice(random: &mut Rng, blows: &[(Blow, usize)]) -> Blow {
+    let all = blows.iter().flat_map(|(blow, often)| std::iter::repeat_n(*blow, *often));
+    random.choice(all.collect::<Vec<_>>()).expect("there are some")
+}
 
 /// How often is looked whether something is to be done.
 const TICK: Duration = Duration::from_millis(5);
@@ -92,12 +83,13 @@ impl Cluster {
         let names = ["a", "b", "c", "d"];
         let nodes: Vec<_> = names[..count].iter().map(|name| Node::new(name, ground, url.as_deref(), mutant)).collect();
         let plans = nodes.iter().map(|_| Plan::Up).collect();
-        Self { nodes, plans, server, server_back: None }
+        let watch = Watch::over(Tail::of(ground.trace.path()));
+        Self { nodes, plans, server, server_back: None, watch }
     }
 
     /// Breaks things until `end`.
     pub(super) fn torment(&mut self, random: &mut Rng, trace: &Trace, end: Instant) {
-        let blows: &[Blow] = if self.server.is_some() { &BLOWS_TO_ALL } else { &BLOWS_TO_ONE };
+        let blows = if self.server.is_some() { BLOWS_TO_ALL } else { BLOWS_TO_ONE };
         let (mut last, mut spared) = (Instant::now(), Duration::ZERO);
         while Instant::now() < end {
             self.tend(trace, Instant::now());
@@ -106,7 +98,7 @@ impl Cluster {
                 last = Instant::now();
             }
             if last.elapsed() >= spared {
-                self.strike(*random.choice(blows).expect("there are some"), random, trace);
+                self.strike(choice(random, blows), random, trace);
                 (last, spared) = (Instant::now(), Duration::from_millis(random.u64(50..800)));
             }
             thread::sleep(TICK);
@@ -117,20 +109,25 @@ impl Cluster {
         let now = Instant::now();
         let one = random.usize(..self.nodes.len());
         let pid = self.nodes[one].pid().unwrap_or_default();
+        // Where there are several, one is left to take over.
+        let others = self.plans.iter().enumerate().filter(|(other, plan)| *other != one && **plan == Plan::Up).count();
+        let may_go = others > 0 || self.nodes.len() == 1;
         match (blow, &mut self.server) {
-            (Blow::Kill, _) if !matches!(self.plans[one], Plan::StartAt(_)) => {
-                trace.say(&format!("kill {pid}\n"));
+            (Blow::Kill, _) if may_go && !matches!(self.plans[one], Plan::StartAt(_)) => {
                 self.nodes[one].kill();
+                // Only now: what it started stands before.
+                trace.say(&format!("kill {pid}\n"));
                 // Some come back before their lease has ended, some after; an
                 // only node at once.
                 let at_most = if self.nodes.len() > 1 { 2 * LEASE } else { LEASE / 10 };
                 self.plans[one] = Plan::StartAt(now + at_most.mul_f64(random.f64()));
             }
-            (Blow::Pause, _) if self.plans[one] == Plan::Up => {
-                self.nodes[one].signal(Signal::STOP);
+            (Blow::Pause, _) if may_go && self.plans[one] == Plan::Up => {
+                self.nodes[one].stop();
                 trace.say(&format!("stop {pid}\n"));
-                let away = LEASE.mul_f64(1.1 + random.f64() / 2.0);
-                self.plans[one] = Plan::ContinueAt(now + away);
+                let away = LEASE.mul_f64(1.1 + random.f64());
+                self.plans[one] =
+                    if random.bool() { Plan::ContinueAtWorst(now + away) } else { Plan::ContinueAt(now + away) };
             }
             (Blow::CutAll, Some((_, proxy))) => {
                 proxy.cut_all();
@@ -146,7 +143,7 @@ impl Cluster {
                 let how = if random.bool() { Stop::Kill } else { Stop::Orderly };
                 server.stop(how);
                 trace.say(&format!("server {how:?}\n"));
-                self.server_back = Some(now + Duration::from_millis(random.u64(..3_000)));
+                self.server_back = Some(now + Duration::from_millis(random.u64(..1_000)));
             }
             _ => {}
         }
@@ -160,15 +157,20 @@ impl Cluster {
             server.resume();
             self.server_back = None;
         }
+        let overtaken = self.watch.overtaken();
         for (node, plan) in self.nodes.iter_mut().zip(&mut self.plans) {
-            match *plan {
-                Plan::StartAt(at) if at <= now => *plan = Plan::Up,
-                Plan::ContinueAt(at) if at <= now => {
-                    trace.say(&format!("continue {}\n", node.pid().unwrap_or_default()));
-                    node.signal(Signal::CONT);
-                    *plan = Plan::Up;
+            let pid = node.pid().unwrap_or_default();
+            let goes_on = match *plan {
+                Plan::Up => false,
+                Plan::StartAt(at) | Plan::ContinueAt(at) => at <= now,
+                Plan::ContinueAtWorst(at) => at <= now || overtaken.contains(&pid),
+            };
+            if goes_on {
+                if let Plan::ContinueAt(_) | Plan::ContinueAtWorst(_) = plan {
+                    trace.say(&format!("continue {pid}\n"));
+                    node.go_on();
                 }
-                _ => {}
+                *plan = Plan::Up;
             }
             if *plan == Plan::Up {
                 node.tend();
@@ -180,8 +182,13 @@ impl Cluster {
     /// one does not.
     pub(super) fn calm(&mut self, trace: &Trace, patience: Duration) -> Result<(), Violation> {
         let began = Instant::now();
-        // What has a time comes now.
-        let far = began + Duration::from_hours(1);
+        for plan in &mut self.plans {
+            // One that is stopped stays so until its time: it is to lose its lease.
+            if let Plan::StartAt(_) = plan {
+                *plan = Plan::Up;
+            }
+        }
+        self.server_back = None;
         if let Some((server, proxy)) = &mut self.server {
             proxy.relent();
             server.resume();
@@ -189,8 +196,9 @@ impl Cluster {
         }
         trace.say("calm\n");
         loop {
-            self.tend(trace, far);
-            let Some(down) = self.nodes.iter().find(|node| !node.serves()) else { return Ok(()) };
+            self.tend(trace, Instant::now());
+            let paused = self.plans.iter().any(|plan| *plan != Plan::Up);
+            let Some(down) = self.nodes.iter().find(|node| paused || !node.serves()) else { return Ok(()) };
             if began.elapsed() > patience {
                 return Err(Violation::Gone { node: down.name().to_owned() });
             }

@@ -32,9 +32,9 @@ pub(super) enum Said<'l> {
     /// A guest's call has ended.
     End { key: &'l str, fence: u64, task: u64, outcome: &'l str },
     /// A node was told that its lease was lost.
-    Lost,
+    Lost(u32),
     /// A node is killed.
-    Kill,
+    Kill(u32),
     /// A node is stopped past its lease.
     Stop,
     /// The database server is stopped.
@@ -65,8 +65,8 @@ impl<'l> Said<'l> {
                 let (key, Allowed { fence, .. }) = (word()?, allowed(&mut word)?);
                 Self::End { key, fence, task: word()?.parse().ok()?, outcome: word()? }
             }
-            "lost" => word().map(|_| Self::Lost)?,
-            "kill" => word().map(|_| Self::Kill)?,
+            "lost" => Self::Lost(word()?.parse().ok()?),
+            "kill" => Self::Kill(word()?.parse().ok()?),
             "stop" => Self::Stop,
             "server" => Self::Server,
             "continue" | "cut" | "calm" => Self::Other,

@@ -19,6 +19,7 @@ mod nodes;
 mod proxy;
 mod run;
 mod servers;
+mod watch;
 mod writer;
 
 use std::env;
@@ -65,6 +66,30 @@ fn is_caught(mutant: &'static str, database: Database, signature: impl Fn(&Viola
 #[test]
 fn sqlite_survives() {
     survives(Database::Sqlite, SHORT);
+}
+
+/// On a server: nodes take over from each other, and connections are cut.
+fn survives_with_others(database: Database) {
+    let found = survives(database, SHORT);
+    let seen = &found.seen;
+    assert!(found.cuts > 0, "connections were cut: {found}");
+    assert!(seen.paused > 0 && seen.leases > 0, "nodes were stopped, and lost their leases: {found}");
+}
+
+#[test]
+fn postgres_survives() {
+    survives_with_others(POSTGRES);
+}
+
+#[test]
+fn a_missing_check_of_the_fence_is_caught() {
+    is_caught("no-fence-check", POSTGRES, |_| true);
+}
+
+#[test]
+fn an_unknown_commit_that_is_taken_for_lost_is_caught() {
+    let signature = |violation: &_| matches!(violation, Violation::Refused { .. } | Violation::Stuck { .. });
+    is_caught("unknown-is-lost", POSTGRES, signature);
 }
 
 #[test]

@@ -20,8 +20,8 @@ use crate::support::{Site, guest};
 /// The job's name.
 pub(super) const JOB: &str = "torture";
 
-/// Short, so that much fits into a run.
-pub(super) const LEASE: Duration = Duration::from_secs(2);
+/// As short as it may be, so that much fits into a run.
+pub(super) const LEASE: Duration = Duration::from_secs(1);
 
 /// The test's own variables, which a node would take for overrides of its
 /// configuration.
@@ -59,6 +59,8 @@ pub(super) struct Node {
     mutant: Option<&'static str>,
     child: Option<Child>,
     address: Address,
+    /// Where it listens while it is stopped.
+    away: Option<SocketAddr>,
 }
 
 impl Node {
@@ -80,7 +82,7 @@ impl Node {
         );
         fs::write(site.path().join("sweepd.toml"), text).expect("the configuration writes");
         let trace = ground.trace.path().to_owned();
-        Self { name: name.to_owned(), site, trace, mutant, child: None, address: Address::default() }
+        Self { name: name.to_owned(), site, trace, mutant, child: None, address: Address::default(), away: None }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -119,14 +121,29 @@ impl Node {
 
     /// kill -9.
     pub(super) fn kill(&mut self) {
+        self.away = None;
         if let Some(mut child) = self.child.take() {
             child.kill().expect("it is killed");
             child.wait().expect("it ends");
         }
     }
 
-    /// SIGSTOP or SIGCONT.
-    pub(super) fn signal(&self, signal: Signal) {
+    /// SIGSTOP. As before a load balancer, no new requests come, and those that
+    /// are under way hang.
+    pub(super) fn stop(&mut self) {
+        self.signal(Signal::STOP);
+        self.away = self.address.lock().expect("nobody panics with it").take();
+    }
+
+    /// SIGCONT.
+    pub(super) fn go_on(&mut self) {
+        if let Some(address) = self.away.take() {
+            *self.address.lock().expect("nobody panics with it") = Some(address);
+        }
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
             kill_process(pid, signal).expect("the signal is sent");
         }

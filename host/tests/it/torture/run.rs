@@ -11,10 +11,17 @@ use fastrand::Rng;
 use super::chaos::{Cluster, Database};
 use super::check::{Checker, Queue, Seen, Violation};
 use super::line::Tail;
-use super::nodes::Ground;
+use super::nodes::{Ground, LEASE};
 use super::writer::Writer;
 
-const WRITERS: usize = 3;
+/// A writer that asks a stopped node waits for long: beside other nodes there
+/// have to be more of them.
+fn writers(database: Database) -> usize {
+    match database {
+        Database::Sqlite => 3,
+        Database::Shared(..) => 8,
+    }
+}
 
 /// How long everything is broken before it is put right.
 const ROUND: Duration = Duration::from_secs(5);
@@ -49,22 +56,26 @@ pub(super) struct Found {
 impl Torture {
     /// Runs until the time is up or something is wrong.
     pub(super) fn run(self) -> Found {
-        let began = Instant::now();
         println!("{self:?}; SWEEPD_SEED={} repeats what is done, if not when", self.seed);
         let mut random = Rng::with_seed(self.seed);
         let ground = Ground::new();
         let mut cluster = Cluster::new(self.database, &ground, self.mutant);
-        let mut writers: Vec<_> = (0..WRITERS).map(|name| Writer::new(name, WRITERS, random.fork())).collect();
+        let count = writers(self.database);
+        let mut writers: Vec<_> = (0..count).map(|name| Writer::new(name, count, random.fork())).collect();
         let mut trace = Tail::of(ground.trace.path());
         let mut checker = Checker::default();
         let patience = if self.mutant.is_some() { PATIENCE / 6 } else { PATIENCE };
         let mut rounds = 0;
         checker.violations.extend(cluster.calm(&ground.trace, PATIENCE).err());
+        let began = Instant::now();
         while checker.violations.is_empty() && began.elapsed() < self.length {
             rounds += 1;
             round(&mut cluster, &mut writers, &ground, &mut random);
             checker.violations.extend(cluster.calm(&ground.trace, patience).err());
+            let calm = Instant::now();
             let queue = drained(&cluster, patience);
+            // By then every node has beaten, and knows whether its lease holds.
+            thread::sleep(LEASE.saturating_sub(calm.elapsed()));
             let end = Instant::now() + LAST_LINES;
             checker.read(&trace.more());
             while checker.is_owed() && Instant::now() < end {

@@ -20,7 +20,7 @@ pub(super) const HOT: usize = 50;
 const HOT_OF_TEN: u8 = 7;
 
 /// An answer that takes longer is not waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One client.
 pub(super) struct Writer {

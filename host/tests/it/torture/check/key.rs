@@ -7,11 +7,41 @@ use super::{Seen, Violation};
 
 /// One execution.
 struct Run {
+    task: u64,
+    pid: u32,
+    /// Where in the trace it started.
+    place: u64,
     at: u64,
     payload: Option<u64>,
     /// What had been acknowledged when it started.
     acked: u64,
-    ended: bool,
+    end: Option<End>,
+    /// Another one followed that is to be accounted for.
+    followed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Well,
+    Otherwise,
+}
+
+/// A call of a guest, as the trace has it.
+pub(super) struct Start<'l> {
+    pub(super) line: &'l str,
+    pub(super) place: u64,
+    pub(super) key: &'l str,
+    pub(super) allowed: Allowed,
+    pub(super) task: u64,
+    pub(super) payload: Option<u64>,
+}
+
+/// An execution that may only be where the node of an earlier one was lost
+/// after that had started.
+pub(super) struct Follows {
+    pub(super) line: String,
+    pub(super) pid: u32,
+    pub(super) place: u64,
 }
 
 #[derive(Default)]
@@ -45,15 +75,10 @@ impl KeyTrace {
         ran.then(|| Violation::Refused { key: key.to_owned(), number })
     }
 
-    pub(super) fn start(
-        &mut self,
-        line: &str,
-        key: &str,
-        allowed: Allowed,
-        payload: Option<u64>,
-        seen: &mut Seen,
-    ) -> Option<Violation> {
-        let run = Run { at: allowed.at, payload, acked: self.acked, ended: false };
+    pub(super) fn start(&mut self, start: &Start<'_>, seen: &mut Seen) -> Option<Violation> {
+        let Start { line, place, key, allowed, task, payload } = *start;
+        let Allowed { pid, at, .. } = allowed;
+        let run = Run { task, pid, place, at, payload, acked: self.acked, end: None, followed: false };
         if self.runs.insert(allowed.fence, run).is_some() {
             return Some(Violation::Twice { line: line.to_owned() });
         }
@@ -61,6 +86,19 @@ impl KeyTrace {
             return Some(Violation::Refused { key: key.to_owned(), number });
         }
         self.rises(line, allowed, seen)
+    }
+
+    /// Earlier executions that have not ended yet, or that ended this very task
+    /// well: only the loss of their nodes explains another one.
+    pub(super) fn follows(&mut self, start: &Start<'_>) -> Vec<Follows> {
+        let mut follows = Vec::new();
+        for (_, run) in self.runs.iter_mut().filter(|(fence, run)| **fence < start.allowed.fence && !run.followed) {
+            if run.end.is_none() || (run.end == Some(End::Well) && run.task == start.task) {
+                run.followed = true;
+                follows.push(Follows { line: start.line.to_owned(), pid: run.pid, place: run.place });
+            }
+        }
+        follows
     }
 
     pub(super) fn work(&mut self, line: &str, allowed: Allowed, seen: &mut Seen) -> Option<Violation> {
@@ -80,10 +118,10 @@ impl KeyTrace {
     }
 
     pub(super) fn end(&mut self, fence: u64, well: bool, line: &str) -> Option<Violation> {
-        let Some(run) = self.runs.get_mut(&fence).filter(|run| !run.ended) else {
+        let Some(run) = self.runs.get_mut(&fence).filter(|run| run.end.is_none()) else {
             return Some(Violation::Unreadable { line: format!("{line} (without a start)") });
         };
-        run.ended = true;
+        run.end = Some(if well { End::Well } else { End::Otherwise });
         if let Some(number) = run.payload.filter(|_| well) {
             // Only of a number in doubt the order of lines has to do.
             let in_doubt = self.unanswered.contains(&number);
@@ -116,7 +154,7 @@ impl KeyTrace {
     /// highest fence stays for ever, and so do they: a node that was stopped
     /// for long may still say how they ended.
     pub(super) fn settle(&mut self) -> u64 {
-        self.runs.retain(|_, run| !run.ended);
+        self.runs.retain(|_, run| run.end.is_none());
         self.refused.clear();
         self.unanswered.clear();
         self.served = self.served.max(self.acked);

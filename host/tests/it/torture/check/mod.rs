@@ -23,6 +23,10 @@
 //! - **A loss is no attempt**, but for the one task that a node ran alone when
 //!   it was lost: there are never more attempts without an execution that
 //!   failed than nodes that were lost.
+//! - **Nothing is executed again or beside itself** while the node of the
+//!   earlier execution lives: a key is claimed again only when its execution
+//!   has ended, and a task that is done is done. Whether a node was lost is known
+//!   when all is calm: it learns of it later than others do.
 //! - **Nothing is stuck, nothing is buried** when all is calm: see
 //!   [`Checker::settle`].
 
@@ -33,7 +37,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 
-use self::key::KeyTrace;
+use self::key::{Follows, KeyTrace, Start};
 use super::line::Said;
 
 /// What must not happen.
@@ -47,6 +51,9 @@ pub(super) enum Violation {
     OldFence { line: String, highest: u64 },
     /// One claim was executed twice.
     Twice { line: String },
+    /// Executed beside another execution of its key, or after it was done,
+    /// though the node of that one was not lost.
+    Again { line: String },
     /// Two changed files of a key at the same time.
     LockHeld { line: String },
     /// More tasks were charged with a lost node than nodes were lost.
@@ -68,6 +75,7 @@ impl fmt::Display for Violation {
             Self::Refused { key, number } => write!(f, "{key} {number} was executed, but answered as not stored"),
             Self::OldFence { line, highest } => write!(f, "after the fence {highest}: {line}"),
             Self::Twice { line } => write!(f, "one claim was executed twice: {line}"),
+            Self::Again { line } => write!(f, "executed again, but nothing was lost: {line}"),
             Self::LockHeld { line } => write!(f, "two work on a key at once: {line}"),
             Self::Charged { charged, losses, last } => {
                 write!(f, "{losses} lost nodes cost {charged} tasks an attempt; the last: {last}")
@@ -129,6 +137,11 @@ pub(super) struct Checker {
     keys: HashMap<String, KeyTrace>,
     tasks: HashMap<u64, Attempts>,
     last_charged: String,
+    /// Lines so far.
+    read: u64,
+    /// Where each node was lost last.
+    losses: HashMap<u32, u64>,
+    follows: Vec<Follows>,
     pub(super) seen: Seen,
     pub(super) violations: Vec<Violation>,
 }
@@ -140,6 +153,7 @@ impl Checker {
     }
 
     fn line(&mut self, line: &str) {
+        self.read += 1;
         let Some(said) = Said::read(line) else {
             self.violations.push(Violation::Unreadable { line: line.to_owned() });
             return;
@@ -163,8 +177,11 @@ impl Checker {
             Said::Start { key, allowed, task, attempt, payload } => {
                 self.seen.started += 1;
                 self.charge(line, task, attempt);
+                let start = Start { line, place: self.read, key, allowed, task, payload };
                 let (trace, seen) = self.key_and_seen(key);
-                trace.start(line, key, allowed, payload, seen)
+                let (broken, follows) = (trace.start(&start, seen), trace.follows(&start));
+                self.follows.extend(follows);
+                broken
             }
             Said::Work(key, allowed) => {
                 self.seen.mutations += 1;
@@ -180,12 +197,14 @@ impl Checker {
                 self.ended(task, outcome);
                 self.key(key).end(fence, outcome == "done", line)
             }
-            Said::Lost => {
+            Said::Lost(pid) => {
                 self.seen.leases += 1;
+                self.losses.insert(pid, self.read);
                 None
             }
-            Said::Kill => {
+            Said::Kill(pid) => {
                 self.seen.killed += 1;
+                self.losses.insert(pid, self.read);
                 None
             }
             Said::Stop => {
@@ -241,8 +260,8 @@ impl Checker {
         self.keys.values().any(|key| key.owed().is_some())
     }
 
-    /// Nothing is sent, broken or executed any more, all nodes are there, and
-    /// this is what the queue says: now all is due. What is given up unanswered
+    /// Nothing is sent, broken or executed any more, all nodes are there and
+    /// know whether their leases hold, and this is what the queue says: now all is due. What is given up unanswered
     /// is over by now, too.
     pub(super) fn settle(&mut self, queue: Queue) {
         let Queue { pending, running, dead } = queue;
@@ -256,6 +275,11 @@ impl Checker {
         if self.seen.charged > losses {
             let (charged, last) = (self.seen.charged, self.last_charged.clone());
             self.violations.push(Violation::Charged { charged, losses, last });
+        }
+        for Follows { line, pid, place } in self.follows.drain(..) {
+            if self.losses.get(&pid).is_none_or(|lost| *lost < place) {
+                self.violations.push(Violation::Again { line });
+            }
         }
         self.seen.cut = 0;
         for (key, trace) in &mut self.keys {

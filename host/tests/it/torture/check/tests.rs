@@ -91,7 +91,7 @@ fn what_was_refused_is_not_executed() {
 /// claimed again while that one works.
 #[test]
 fn a_lower_fence_after_a_higher_one() {
-    let lines = ["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", "work a 5 9 210"];
+    let lines = ["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", "work a 5 9 210", "lost 9"];
     assert_eq!(judged(&lines), [Violation::OldFence { line: "work a 5 9 210".to_owned(), highest: 6 }]);
     let lines = ["start a 6 8 200 2 1 -", "start a 5 9 200 1 1 -"];
     assert_eq!(judged(&lines), [Violation::OldFence { line: "start a 5 9 200 1 1 -".to_owned(), highest: 6 }]);
@@ -103,7 +103,7 @@ fn what_was_allowed_in_time_may_come_late() {
     let lines = ["start a 5 9 100 1 1 -", "stop 9", "start a 6 8 200 2 1 -", "continue 9", "work a 5 9 150", "lost 9"];
     assert_eq!(judged(&lines), []);
     // How a fenced execution ended, and when, is of no interest.
-    assert_eq!(judged(&["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", "end a 5 9 300 1 stopped"]), []);
+    assert_eq!(judged(&["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", "end a 5 9 300 1 stopped", "lost 9"]), []);
     let mut checker = Checker::default();
     checker.read("start a 5 9 100 1 1 -\n");
     checker.settle(CALM);
@@ -114,7 +114,7 @@ fn what_was_allowed_in_time_may_come_late() {
 #[test]
 fn a_lock_that_is_held() {
     let held = "held a 6 8 210 5 9 205";
-    let lines = ["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", held];
+    let lines = ["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", held, "lost 9"];
     assert_eq!(judged(&lines), [Violation::LockHeld { line: held.to_owned() }]);
     let held = "held a 5 9 150 5 8 120";
     let lines = ["start a 5 9 100 1 1 -", held];
@@ -123,9 +123,9 @@ fn a_lock_that_is_held() {
 
 #[test]
 fn a_lock_that_a_stopped_node_holds() {
-    let stopped = ["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", "held a 6 8 210 5 9 150"];
+    let stopped = ["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", "held a 6 8 210 5 9 150", "lost 9"];
     assert_eq!(judged(&stopped), []);
-    let continued = ["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", "held a 5 9 150 6 8 210"];
+    let continued = ["start a 5 9 100 1 1 -", "start a 6 8 200 2 1 -", "held a 5 9 150 6 8 210", "lost 9"];
     assert_eq!(judged(&continued), [], "the same, seen from the other side");
 }
 
@@ -133,6 +133,23 @@ fn a_lock_that_a_stopped_node_holds() {
 fn a_claim_that_is_executed_twice() {
     let twice = "start a 5 8 120 1 1 -";
     assert_eq!(judged(&["start a 5 9 100 1 1 -", twice]), [Violation::Twice { line: twice.to_owned() }]);
+}
+
+/// Another node's write-back was applied to a claim that was none of its own.
+#[test]
+fn what_is_executed_again_without_a_loss() {
+    let again = "start a 6 8 200 1 1 -";
+    let violation = [Violation::Again { line: again.to_owned() }];
+    let done = ["start a 5 9 100 1 1 -", "end a 5 9 110 1 done"];
+    assert_eq!(judged(&[&done[..], &[again]].concat()), violation, "it was done");
+    assert_eq!(judged(&[done[0], again]), violation, "it has not ended");
+    assert_eq!(judged(&[&["kill 9"], &done[..], &[again]].concat()), violation, "the loss was before");
+    for loss in ["kill 9", "lost 9"] {
+        assert_eq!(judged(&[&done[..], &[again, loss]].concat()), [], "its end was not written");
+        assert_eq!(judged(&[done[0], loss, again]), []);
+    }
+    assert_eq!(judged(&[&done[..], &["start a 6 8 200 2 1 -"]].concat()), [], "another task");
+    assert_eq!(judged(&[done[0], "end a 5 9 110 1 stopped", again]), [], "it was not done");
 }
 
 /// A loss that is counted as an attempt costs all tasks that a node held.
