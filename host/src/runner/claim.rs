@@ -77,7 +77,7 @@ impl Sweep<'_> {
                     return tracing::warn!(job = %job.spec.name, tasks, "put back what a claim without an answer had taken");
                 }
                 Err(error) => {
-                    tracing::warn!(job = %job.spec.name, "what a claim may have taken could not be put back, trying again: {error}")
+                    tracing::warn!(job = %job.spec.name, "what a claim may have taken could not be put back, trying again: {error}");
                 }
             }
             tokio::time::sleep(AGAIN).await;

@@ -23,12 +23,7 @@ impl<H: SharedHarness> Cluster<H> {
     /// `None` where the server is not there, which was said.
     fn with(guest: &Path, job: &str) -> Option<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let database = runtime.block_on(async {
-            match H::ready().await {
-                true => Some(H::fresh().await),
-                false => None,
-            }
-        })?;
+        let database = runtime.block_on(async { if H::ready().await { Some(H::fresh().await) } else { None } })?;
         let (a, b) = (Site::new(), Site::new());
         let cluster = Self { a, b, database };
         for (site, name) in [(&cluster.a, "a"), (&cluster.b, "b")] {

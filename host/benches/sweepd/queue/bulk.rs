@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use sqlx::{Connection as _, Executor as _, MySqlConnection, Row as _};
 use sweepd::domain::job::JobName;
-use sweepd::domain::task::{Key, NewTask};
+use sweepd::domain::task::{self, NewTask};
 use sweepd::store::sqlite::{SqliteOptions, SqliteStore};
 use sweepd::store::{At, SharedStore};
 use tokio::runtime::Runtime;
@@ -19,10 +19,13 @@ const TASKS: usize = 200_000;
 const CALL: usize = 10_000;
 const ROUNDS: usize = 3;
 
+/// The key of a number.
+type Key<'a> = dyn Fn(usize) -> String + 'a;
+
 pub(super) fn measure(report: &mut Report) {
     let sequential = |number: usize| format!("video-{number:06}");
     let random = |_| format!("{:032x}", fastrand::u128(..));
-    let goals: [(Kind, &str, &dyn Fn(usize) -> String, f64); 3] = [
+    let goals: [(Kind, &str, &Key<'_>, f64); 3] = [
         (Kind::Sqlite, "sequential", &sequential, 250_000.0),
         (Kind::Sqlite, "random", &random, 100_000.0),
         (Kind::Postgres, "sequential", &sequential, 120_000.0),
@@ -40,10 +43,10 @@ pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-fn rate(kind: Kind, key: &dyn Fn(usize) -> String) -> Option<f64> {
+fn rate(kind: Kind, key: &Key<'_>) -> Option<f64> {
     let database = Database::fresh(kind)?;
     let folder = world::folder();
-    let new_task = |number| NewTask::now(Key::new(key(number)).expect("a key"));
+    let new_task = |number| NewTask::now(task::Key::new(key(number)).expect("a key"));
     let tasks: Vec<NewTask> = (0..TASKS).map(new_task).collect();
     runtime().block_on(async {
         let store = open(&database, folder.path()).await;

@@ -73,20 +73,17 @@ impl Database {
 
     fn run(&self, sql: &str) -> bool {
         let Some(server) = self.kind.server() else { return true };
-        let mut client = match self.kind {
-            Kind::Postgres => {
-                let mut psql = Command::new("psql");
-                psql.arg(&server).args(["-qc", sql]);
-                psql
-            }
-            _ => {
-                let address = server.trim_start_matches("mysql://").split('/').next().unwrap_or_default().to_owned();
-                let (user, host) = address.split_once('@').unwrap_or(("root", &address));
-                let (host, port) = host.split_once(':').unwrap_or((host, "3306"));
-                let mut mariadb = Command::new("mariadb");
-                mariadb.args(["-u", user, "-h", host, "-P", port, "-e", sql]);
-                mariadb
-            }
+        let mut client = if self.kind == Kind::Postgres {
+            let mut psql = Command::new("psql");
+            psql.arg(&server).args(["-qc", sql]);
+            psql
+        } else {
+            let address = server.trim_start_matches("mysql://").split('/').next().unwrap_or_default().to_owned();
+            let (user, host) = address.split_once('@').unwrap_or(("root", &address));
+            let (host, port) = host.split_once(':').unwrap_or((host, "3306"));
+            let mut mariadb = Command::new("mariadb");
+            mariadb.args(["-u", user, "-h", host, "-P", port, "-e", sql]);
+            mariadb
         };
         client.status().is_ok_and(|status| status.success())
     }

@@ -2,7 +2,7 @@
 
 use sweepd::domain::intervention::{Action, Intervened};
 use sweepd::domain::outcome::{Disposition, Finished};
-use sweepd::domain::task::{Enqueued, TaskId, TaskState};
+use sweepd::domain::task::{Enqueued, Payload, TaskId, TaskState};
 use sweepd::domain::time::Timestamp;
 use sweepd::store::{Heartbeat, Intervene, InterveneAll, Progress, intervene_page};
 
@@ -86,7 +86,7 @@ pub(super) async fn what_ended_is_queued_anew(desk: Desk<impl StoreHarness>) {
         assert_ne!(task, id);
         let anew = desk.claim_one().await;
         assert_eq!((anew.id, anew.key.as_str(), anew.attempt), (task, "a", 1));
-        assert_eq!(anew.payload.as_ref().map(|payload| payload.as_str()), Some("text"));
+        assert_eq!(anew.payload.as_ref().map(Payload::as_str), Some("text"));
         assert!(!desk.view(id).await.state.is_live(), "its end stays on record");
         desk.finish(&anew, Disposition::Done(None)).await;
     }

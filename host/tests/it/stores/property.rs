@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 use sweepd::domain::intervention::{Action, Effect, Intervened};
 use sweepd::domain::live::{Live, Step};
 use sweepd::domain::outcome::{Disposition, Finished};
-use sweepd::domain::task::{ClaimedTask, Fence, NewTask, Priority, TaskId, TaskState};
+use sweepd::domain::task::{ClaimedTask, Fence, NewTask, Payload, Priority, TaskId, TaskState};
 use sweepd::domain::time::Timestamp;
 use sweepd::store::{ClaimDue, Intervene, TaskFilter};
 
@@ -249,7 +249,7 @@ impl<H: StoreHarness> Walk<H> {
             assert_eq!((view.id, view.state, view.priority), (live.id, state, live.priority), "{view:?}");
             assert_eq!((view.attempts, view.losses), (live.attempts, live.losses), "{view:?}");
             assert_eq!((view.run_at, view.successor), (live.run_at, live.successor.is_some()), "{view:?}");
-            assert_eq!(view.payload.as_deref(), live.payload.as_ref().map(|payload| payload.as_str()), "{view:?}");
+            assert_eq!(view.payload.as_deref(), live.payload.as_ref().map(Payload::as_str), "{view:?}");
         }
     }
 }

@@ -120,9 +120,9 @@ pub(super) async fn many_claimers_take_each_task_once(desk: Desk<impl SharedHarn
     other.close().await;
 }
 
-pub(super) async fn opened_at_once(desk: Desk<impl SharedHarness>) {
-    let fresh = desk.fresh_harness().await;
-    let opened = futures(&fresh).await;
+pub(super) async fn opened_at_once<H: SharedHarness>(_: Desk<H>) {
+    let fresh = H::fresh().await;
+    let opened = open_four(&fresh).await;
     for store in &opened {
         register(store, "video-clear").await;
     }
@@ -133,25 +133,15 @@ pub(super) async fn opened_at_once(desk: Desk<impl SharedHarness>) {
     }
 }
 
-impl<H: SharedHarness> Desk<H> {
-    async fn fresh_harness(&self) -> H {
-        H::fresh().await
-    }
-
-    fn tells(&self) -> bool {
-        H::TELLS
-    }
-}
-
 /// Opens an empty database four times at the same time.
-async fn futures<H: SharedHarness>(harness: &H) -> [SharedStore; 4] {
+async fn open_four<H: SharedHarness>(harness: &H) -> [SharedStore; 4] {
     let (a, b, c, d) = tokio::join!(harness.open(), harness.open(), harness.open(), harness.open());
     [a, b, c, d]
 }
 
-pub(super) async fn one_wakes_the_other(desk: Desk<impl SharedHarness>) {
+pub(super) async fn one_wakes_the_other<H: SharedHarness>(desk: Desk<H>) {
     let (other, _) = desk.join("b").await;
-    if desk.tells() {
+    if H::TELLS {
         // The enqueue is repeated: a listener that is still connecting misses one.
         let add = async {
             loop {
