@@ -48,7 +48,7 @@ impl SwapPolicy {
 
     fn script(&self) -> Command {
         let mut command = Command::new(self.folder().join("swap.sh"));
-        command
+        crate::support::without_ours(&mut command)
             .env("SWEEPD_BIN", env!("CARGO_BIN_EXE_sweepd"))
             .env("SWEEPD_SERVER__LISTEN", self.address.to_string())
             .env("TMPDIR", self.temp())

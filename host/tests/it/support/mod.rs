@@ -30,6 +30,15 @@ fn built(file: &str) -> PathBuf {
     path
 }
 
+/// Without the variables that are meant for the tests: the host would take them
+/// for its configuration.
+pub(crate) fn without_ours(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SWEEPD_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A folder with all that a host needs.
 pub(crate) struct Site {
     folder: TempDir,
@@ -149,13 +158,11 @@ impl Site {
     /// A command of the binary, with this site's configuration.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(args).arg("--config").arg(self.path().join("sweepd.toml")).current_dir(self.path());
-        // The tests' own: to the binary, an override of a key that there is not.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("SWEEPD_TEST_") {
-                command.env_remove(name);
-            }
-        }
+        without_ours(&mut command)
+            .args(args)
+            .arg("--config")
+            .arg(self.path().join("sweepd.toml"))
+            .current_dir(self.path());
         command
     }
 
