@@ -22,12 +22,17 @@ pub(super) enum Measure {
 #[derive(Debug, Deserialize)]
 pub(super) struct Line {
     pub(super) peer: String,
-    #[serde(default)]
+    /// Each measure has its own figures; the others are null.
+    #[serde(deserialize_with = "figure")]
     pub(super) jobs_per_second: f64,
-    #[serde(default)]
+    #[serde(deserialize_with = "figure")]
     pub(super) p50_ms: f64,
-    #[serde(default)]
+    #[serde(deserialize_with = "figure")]
     pub(super) p99_ms: f64,
+}
+
+fn figure<'de, D: serde::Deserializer<'de>>(figure: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(figure)?.unwrap_or(f64::NAN))
 }
 
 /// Measures every peer that can run here.
