@@ -25,12 +25,14 @@ impl Report {
     /// A value that should be at least `goal`.
     pub(crate) fn at_least(&mut self, name: &str, value: f64, goal: f64, unit: &'static str, detail: String) {
         let reached = value >= goal;
+        eprintln!("  {name}: {} (goal at least {}); {detail}", show(value, unit), show(goal, unit));
         self.0.push(Measure { name: name.to_owned(), value, unit, goal, at_least: true, reached, detail });
     }
 
     /// A value that should be at most `goal`.
     pub(crate) fn at_most(&mut self, name: &str, value: f64, goal: f64, unit: &'static str, detail: String) {
         let reached = value <= goal;
+        eprintln!("  {name}: {} (goal at most {}); {detail}", show(value, unit), show(goal, unit));
         self.0.push(Measure { name: name.to_owned(), value, unit, goal, at_least: false, reached, detail });
     }
 

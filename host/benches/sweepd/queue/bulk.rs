@@ -74,7 +74,7 @@ pub(super) async fn bare_mariadb_loop(rows: usize) -> f64 {
     let database = Database::fresh(Kind::MariaDb).expect("it answered before");
     let mut conn = MySqlConnection::connect(&database.url().expect("a server")).await.expect("it connects");
     for sql in [
-        "SET SESSION transaction_isolation = 'READ-COMMITTED'",
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_INCREMENT, k VARBINARY(64), state TINYINT, run_at BIGINT,
              UNIQUE (k), INDEX due (run_at, id))",
         "CREATE TABLE h (id BIGINT PRIMARY KEY, k VARBINARY(64), at BIGINT, INDEX (at))",

@@ -27,6 +27,7 @@ mod listing;
 mod mysql;
 mod nodes;
 mod plan;
+mod plans;
 mod postgres;
 mod property;
 mod requests;

@@ -30,7 +30,7 @@ impl StoreHarness for SqliteHarness {
 }
 
 impl SqliteHarness {
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.0.path().join("state/sweepd.db")
     }
 
