@@ -58,7 +58,7 @@ enum Blow {
 /// that is stopped, nothing happens at all.
 const BLOWS_TO_ONE: &[(Blow, usize)] = &[(Blow::Kill, 7), (Blow::Pause, 1)];
 const BLOWS_TO_ALL: &[(Blow, usize)] =
-    &[(Blow::Kill, 8), (Blow::Pause, 10), (Blow::CutAll, 3), (Blow::CutOne, 10), (Blow::StopServer, 1)];
+    &[(Blow::Kill, 8), (Blow::Pause, 10), (Blow::CutAll, 3), (Blow::CutOne, 10), (Blow::StopServer, 2)];
 
 fn choice(random: &mut Rng, blows: &[(Blow, usize)]) -> Blow {
     let all = blows.iter().flat_map(|(blow, often)| std::iter::repeat_n(*blow, *often));
@@ -90,22 +90,23 @@ impl Cluster {
     /// Breaks things until `end`.
     pub(super) fn torment(&mut self, random: &mut Rng, trace: &Trace, end: Instant) {
         let blows = if self.server.is_some() { BLOWS_TO_ALL } else { BLOWS_TO_ONE };
-        let (mut last, mut spared) = (Instant::now(), Duration::ZERO);
+        let (mut last, mut spared, mut next) = (Instant::now(), Duration::ZERO, None);
         while Instant::now() < end {
             self.tend(trace, Instant::now());
             if self.nodes.iter().all(|node| node.address().lock().expect("nobody panics with it").is_none()) {
                 // A node that is killed while it starts shows nothing new.
                 last = Instant::now();
             }
-            if last.elapsed() >= spared {
-                self.strike(choice(random, blows), random, trace);
-                (last, spared) = (Instant::now(), Duration::from_millis(random.u64(50..800)));
+            let blow = *next.get_or_insert_with(|| choice(random, blows));
+            if last.elapsed() >= spared && self.strike(blow, random, trace) {
+                (last, spared, next) = (Instant::now(), Duration::from_millis(random.u64(50..800)), None);
             }
             thread::sleep(TICK);
         }
     }
 
-    fn strike(&mut self, blow: Blow, random: &mut Rng, trace: &Trace) {
+    /// Answers whether it could; if not, it is to be tried again.
+    fn strike(&mut self, blow: Blow, random: &mut Rng, trace: &Trace) -> bool {
         let now = Instant::now();
         let one = random.usize(..self.nodes.len());
         let pid = self.nodes[one].pid().unwrap_or_default();
@@ -113,7 +114,7 @@ impl Cluster {
         let others = self.plans.iter().enumerate().filter(|(other, plan)| *other != one && **plan == Plan::Up).count();
         let may_go = others > 0 || self.nodes.len() == 1;
         match (blow, &mut self.server) {
-            (Blow::Kill, _) if may_go && !matches!(self.plans[one], Plan::StartAt(_)) => {
+            (Blow::Kill, _) if may_go && self.plans[one] == Plan::Up => {
                 self.nodes[one].kill();
                 // Only now: what it started stands before.
                 trace.say(&format!("kill {pid}\n"));
@@ -122,12 +123,15 @@ impl Cluster {
                 let at_most = if self.nodes.len() > 1 { 2 * LEASE } else { LEASE / 10 };
                 self.plans[one] = Plan::StartAt(now + at_most.mul_f64(random.f64()));
             }
-            (Blow::Pause, _) if may_go && self.plans[one] == Plan::Up => {
+            // One that is idle has nothing to be overtaken in.
+            (Blow::Pause, _) if may_go && self.plans[one] == Plan::Up && self.watch.is_at_work(pid) => {
                 self.nodes[one].stop();
                 trace.say(&format!("stop {pid}\n"));
-                let away = LEASE.mul_f64(1.1 + random.f64());
-                self.plans[one] =
-                    if random.bool() { Plan::ContinueAtWorst(now + away) } else { Plan::ContinueAt(now + away) };
+                self.plans[one] = if random.u8(..4) > 0 {
+                    Plan::ContinueAtWorst(now + 4 * LEASE)
+                } else {
+                    Plan::ContinueAt(now + LEASE.mul_f64(1.1 + random.f64()))
+                };
             }
             (Blow::CutAll, Some((_, proxy))) => {
                 proxy.cut_all();
@@ -136,7 +140,7 @@ impl Cluster {
             (Blow::CutOne, Some((_, proxy))) => {
                 let cuts = [Cut::AfterCommit, Cut::AfterCommit, Cut::BeforeCommit, Cut::AfterAny];
                 let cut = *random.choice(cuts.iter()).expect("there are some");
-                proxy.cut_next(cut);
+                proxy.cut_next(cut, random.u32(1..=4));
                 trace.say(&format!("cut {cut:?}\n"));
             }
             (Blow::StopServer, Some((server, _))) if self.server_back.is_none() => {
@@ -145,8 +149,9 @@ impl Cluster {
                 trace.say(&format!("server {how:?}\n"));
                 self.server_back = Some(now + Duration::from_millis(random.u64(..1_000)));
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// Brings back what is due by `now`.
@@ -183,10 +188,13 @@ impl Cluster {
     pub(super) fn calm(&mut self, trace: &Trace, patience: Duration) -> Result<(), Violation> {
         let began = Instant::now();
         for plan in &mut self.plans {
-            // One that is stopped stays so until its time: it is to lose its lease.
-            if let Plan::StartAt(_) = plan {
-                *plan = Plan::Up;
-            }
+            *plan = match *plan {
+                Plan::Up | Plan::StartAt(_) => Plan::Up,
+                // It stays until it has lost its lease.
+                Plan::ContinueAt(at) | Plan::ContinueAtWorst(at) => {
+                    Plan::ContinueAt(at.min(began + LEASE.mul_f64(1.1)))
+                }
+            };
         }
         self.server_back = None;
         if let Some((server, proxy)) = &mut self.server {

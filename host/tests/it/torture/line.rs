@@ -19,8 +19,9 @@ pub(super) struct Allowed {
 pub(super) enum Said<'l> {
     /// The writer is about to queue the key for the time of this number.
     Sent(&'l str, u64),
-    /// It was told that this is durable.
-    Acked(&'l str, u64),
+    /// It was told that this is durable; and whether the task is a new one, so
+    /// that none was live when it was committed.
+    Acked { key: &'l str, number: u64, new: bool },
     /// It was told that nothing was stored.
     Refused(&'l str, u64),
     /// A guest is called.
@@ -50,7 +51,7 @@ impl<'l> Said<'l> {
         let mut word = move || words.next();
         let said = match word()? {
             "sent" => Self::Sent(word()?, word()?.parse().ok()?),
-            "acked" => Self::Acked(word()?, word()?.parse().ok()?),
+            "acked" => Self::Acked { key: word()?, number: word()?.parse().ok()?, new: new(word()?)? },
             "refused" => Self::Refused(word()?, word()?.parse().ok()?),
             "start" => Self::Start {
                 key: word()?,
@@ -73,6 +74,14 @@ impl<'l> Said<'l> {
             _ => return None,
         };
         Some(said)
+    }
+}
+
+fn new(word: &str) -> Option<bool> {
+    match word {
+        "new" => Some(true),
+        "live" => Some(false),
+        _ => None,
     }
 }
 

@@ -37,7 +37,7 @@ const MARIADB: Database = Database::Shared(Kind::Mariadb, 3);
 const SHORT: Duration = Duration::from_secs(17);
 
 /// No round begins later, if a mutant was not caught until then.
-const UNTIL_CAUGHT: Duration = Duration::from_secs(40);
+const UNTIL_CAUGHT: Duration = Duration::from_mins(1);
 
 fn seed() -> u64 {
     env::var("SWEEPD_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SWEEPD_SEED is a number"))
@@ -49,7 +49,7 @@ fn survives(database: Database, length: Duration) -> Found {
     let found = Torture { database, mutant: None, length, seed: seed() }.run();
     assert_eq!(found.violations, [], "{found}");
     let seen = &found.seen;
-    assert!(seen.killed > 0 && seen.cut > 0, "executions were cut by kill -9: {found}");
+    assert!(seen.killed > 0, "nodes were killed: {found}");
     assert!(seen.acked > 200 && seen.started > 200 && seen.failed > 0, "much was done: {found}");
     assert!(2 * seen.sent_hot >= seen.sent, "at least half of what is sent are hot keys: {found}");
     println!("{found}");
@@ -79,6 +79,11 @@ fn survives_with_others(database: Database) {
 #[test]
 fn postgres_survives() {
     survives_with_others(POSTGRES);
+}
+
+#[test]
+fn mariadb_survives() {
+    survives_with_others(MARIADB);
 }
 
 #[test]

@@ -32,7 +32,8 @@ pub(super) struct Proxy {
 
 struct Shared {
     to: SocketAddr,
-    next_cut: Mutex<Option<Cut>>,
+    /// Where, and how often yet.
+    next_cuts: Mutex<Option<(Cut, u32)>>,
     pairs: Mutex<Vec<Pair>>,
     cuts: AtomicU64,
     closed: AtomicBool,
@@ -54,7 +55,7 @@ impl Proxy {
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             to,
-            next_cut: Mutex::default(),
+            next_cuts: Mutex::default(),
             pairs: Mutex::default(),
             cuts: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -82,14 +83,14 @@ impl Proxy {
         }
     }
 
-    /// Cuts one connection at its next chance.
-    pub(super) fn cut_next(&self, cut: Cut) {
-        *self.shared.next_cut() = Some(cut);
+    /// Cuts so many connections, each at the next chance.
+    pub(super) fn cut_next(&self, cut: Cut, times: u32) {
+        *self.shared.next_cuts() = Some((cut, times));
     }
 
     /// Cuts none that was not cut yet.
     pub(super) fn relent(&self) {
-        *self.shared.next_cut() = None;
+        *self.shared.next_cuts() = None;
     }
 
     /// How many connections were cut so far.
@@ -128,8 +129,7 @@ impl Shared {
     /// Whether a request passes as usual; if not, its connection is cut.
     fn passes(&self, pair: &Pair, request: &[u8]) -> bool {
         let is_commit = request.to_ascii_uppercase().windows(6).any(|word| word == b"COMMIT");
-        let cut = self.next_cut().take_if(|cut| is_commit || *cut == Cut::AfterAny);
-        let Some(cut) = cut else { return true };
+        let Some(cut) = self.chance(is_commit) else { return true };
         self.cuts.fetch_add(1, Ordering::SeqCst);
         if cut != Cut::BeforeCommit {
             // Muted first: its answer may come at once.
@@ -142,8 +142,20 @@ impl Shared {
         false
     }
 
-    fn next_cut(&self) -> MutexGuard<'_, Option<Cut>> {
-        self.next_cut.lock().expect("nobody panics with it")
+    /// How the connection of this request is to be cut.
+    fn chance(&self, is_commit: bool) -> Option<Cut> {
+        let mut next = self.next_cuts();
+        let (cut, times) = next.as_mut().filter(|(cut, _)| is_commit || *cut == Cut::AfterAny)?;
+        let cut = *cut;
+        *times -= 1;
+        if *times == 0 {
+            *next = None;
+        }
+        Some(cut)
+    }
+
+    fn next_cuts(&self) -> MutexGuard<'_, Option<(Cut, u32)>> {
+        self.next_cuts.lock().expect("nobody panics with it")
     }
 
     fn pairs(&self) -> MutexGuard<'_, Vec<Pair>> {
@@ -213,7 +225,7 @@ mod tests {
         assert_eq!(asked(&client, "COMMIT"), "COMMIT", "nothing is to be cut");
         assert_eq!(heard.recv().unwrap(), "COMMIT");
 
-        proxy.cut_next(Cut::AfterCommit);
+        proxy.cut_next(Cut::AfterCommit, 1);
         assert_eq!(asked(&client, "insert"), "insert");
         assert_eq!(heard.recv().unwrap(), "insert");
         assert_eq!(asked(&client, "commit"), "");
@@ -222,13 +234,16 @@ mod tests {
         let client = connect();
         assert_eq!(asked(&client, "COMMIT"), "COMMIT", "one cut is one cut");
         assert_eq!(heard.recv().unwrap(), "COMMIT");
-        proxy.cut_next(Cut::BeforeCommit);
+        proxy.cut_next(Cut::BeforeCommit, 1);
         assert_eq!(asked(&client, "COMMIT"), "");
         let client = connect();
-        proxy.cut_next(Cut::AfterAny);
+        proxy.cut_next(Cut::AfterAny, 1);
         assert_eq!(asked(&client, "insert"), "");
         assert_eq!(heard.recv().unwrap(), "insert", "the commit before was not forwarded");
         assert_eq!(proxy.cuts(), 3);
+
+        proxy.cut_next(Cut::AfterCommit, 2);
+        assert_eq!(["COMMIT"; 3].map(|line| asked(&connect(), line)), ["", "", "COMMIT"]);
     }
 
     #[test]
@@ -239,7 +254,7 @@ mod tests {
         for client in &clients {
             assert_eq!(asked(client, "hello"), "hello");
         }
-        proxy.cut_next(Cut::AfterCommit);
+        proxy.cut_next(Cut::AfterCommit, 1);
         proxy.relent();
         proxy.cut_all();
         for client in &clients {

@@ -87,7 +87,7 @@ impl Torture {
         }
         let Checker { violations, seen, .. } = checker;
         let cuts = cluster.cuts();
-        if self.mutant.is_none() && !violations.is_empty() {
+        if violations.is_empty() == self.mutant.is_some() {
             for node in &cluster.nodes {
                 let log = node.log();
                 let start = log.floor_char_boundary(log.len().saturating_sub(4_000));

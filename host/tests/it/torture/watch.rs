@@ -16,6 +16,11 @@ impl Watch {
         Self { trace, at_work: HashMap::new() }
     }
 
+    /// Whether this process executes something.
+    pub(super) fn is_at_work(&self, pid: u32) -> bool {
+        self.at_work.values().any(|(_, worker)| *worker == pid)
+    }
+
     /// Which processes were overtaken since the last look.
     pub(super) fn overtaken(&mut self) -> HashSet<u32> {
         let mut overtaken = HashSet::new();

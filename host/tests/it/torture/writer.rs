@@ -34,10 +34,10 @@ pub(super) struct Writer {
 }
 
 /// What a client was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
-    /// All is durable.
-    Acked,
+    /// All is durable; which of them are new tasks.
+    Acked(Vec<bool>),
     /// Nothing was stored.
     Refused,
     /// Neither.
@@ -61,7 +61,7 @@ impl Writer {
             let items = self.items();
             trace.say(&lines("sent", &items));
             match self.queue(address, &items) {
-                Told::Acked => trace.say(&lines("acked", &items)),
+                Told::Acked(new) => trace.say(&acked(&items, &new)),
                 Told::Refused => trace.say(&lines("refused", &items)),
                 Told::Nothing => {}
             }
@@ -94,11 +94,18 @@ impl Writer {
         let status = response.status().as_u16();
         // Also of an acknowledgement the whole must arrive.
         match response.body_mut().read_to_string() {
-            Ok(_) if status == 200 || status == 201 => Told::Acked,
+            Ok(body) if status == 200 || status == 201 => Told::Acked(new(&body)),
             Ok(body) => told_by(status, &body),
             Err(_) => Told::Nothing,
         }
     }
+}
+
+/// Of each task that was queued, whether it is a new one.
+fn new(body: &str) -> Vec<bool> {
+    let body: Value = serde_json::from_str(body).expect("JSON");
+    let tasks = body["tasks"].as_array().expect("tasks");
+    tasks.iter().map(|task| task["new"].as_bool().expect("whether it is new")).collect()
 }
 
 /// Which refusals say that nothing was done: see docs/reference/http.md.
@@ -110,6 +117,14 @@ fn told_by(status: u16, body: &str) -> Told {
         (503, Some("unconfirmed" | "too-slow")) | (500, _) => Told::Nothing,
         _ => panic!("an answer that no writer should get: {status}: {body}"),
     }
+}
+
+fn acked(items: &[(String, u64)], new: &[bool]) -> String {
+    assert_eq!(items.len(), new.len(), "one answer an item");
+    items.iter().zip(new).fold(String::new(), |mut lines, ((key, number), new)| {
+        let _ = writeln!(lines, "acked {key} {number} {}", if *new { "new" } else { "live" });
+        lines
+    })
 }
 
 fn lines(word: &str, items: &[(String, u64)]) -> String {

@@ -63,9 +63,13 @@ impl KeyTrace {
         self.unanswered.insert(number);
     }
 
-    pub(super) fn acked(&mut self, number: u64) {
+    /// A new task says that none was live before: all that had been
+    /// acknowledged is executed by now. What is in doubt may have hidden it.
+    pub(super) fn acked(&mut self, key: &str, number: u64, new: bool) -> Option<Violation> {
         self.unanswered.remove(&number);
+        let lost = self.owed().filter(|_| new && self.unanswered.is_empty());
         self.acked = self.acked.max(number);
+        lost.map(|number| Violation::Lost { key: key.to_owned(), number })
     }
 
     pub(super) fn refused(&mut self, key: &str, number: u64) -> Option<Violation> {

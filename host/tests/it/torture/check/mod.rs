@@ -13,6 +13,8 @@
 //!   lower number in the place of a higher one. Of an execution with such a
 //!   number only the order of the lines is demanded: that it started after
 //!   `acked`.
+//!   It is due at the latest when an enqueue is answered as a new task: then
+//!   none was live any more (guarantee 2).
 //! - **What was refused is not executed**: whoever is told that nothing was
 //!   stored must not find it done.
 //! - **Fences of a key rise, and its lock is free**, except for what had been
@@ -165,10 +167,9 @@ impl Checker {
                 self.key(key).sent(number);
                 None
             }
-            Said::Acked(key, number) => {
+            Said::Acked { key, number, new } => {
                 self.seen.acked += 1;
-                self.key(key).acked(number);
-                None
+                self.key(key).acked(key, number, new)
             }
             Said::Refused(key, number) => {
                 self.seen.refused += 1;

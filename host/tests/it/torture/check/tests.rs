@@ -27,8 +27,8 @@ fn lost(key: &str, number: u64) -> Violation {
 fn an_orderly_trace_is_in_order() {
     let mut checker = Checker::default();
     checker.read(
-        "sent hot-1 1\nstart hot-1 5 9 100 1 1 1\nacked hot-1 1\nwork hot-1 5 9 110\nsent hot-1 2\nacked hot-1 2\n\
-         end hot-1 5 9 120 1 done\nsent hot-1 3\nacked hot-1 3\nstart hot-1 6 9 130 2 1 3\nend hot-1 6 9 140 2 failed\n\
+        "sent hot-1 1\nstart hot-1 5 9 100 1 1 1\nacked hot-1 1 live\nwork hot-1 5 9 110\nsent hot-1 2\nacked hot-1 2 live\n\
+         end hot-1 5 9 120 1 done\nsent hot-1 3\nacked hot-1 3 live\nstart hot-1 6 9 130 2 1 3\nend hot-1 6 9 140 2 failed\n\
          start hot-1 7 9 150 2 2 3\nwork hot-1 7 9 155\n",
     );
     assert!(checker.is_owed(), "the last execution has not ended");
@@ -43,28 +43,42 @@ fn an_orderly_trace_is_in_order() {
 /// Acknowledged before its commit, which a kill prevented.
 #[test]
 fn what_was_acknowledged_and_never_executed_is_lost() {
-    assert_eq!(judged(&["sent a 1", "acked a 1", "kill 9"]), [lost("a", 1)]);
+    assert_eq!(judged(&["sent a 1", "acked a 1 live", "kill 9"]), [lost("a", 1)]);
+}
+
+/// Whatever comes after a successor that was dropped is a new task.
+#[test]
+fn a_new_task_says_that_all_before_was_executed() {
+    let run =
+        ["sent a 1", "acked a 1 new", "start a 5 9 100 1 1 1", "sent a 2", "acked a 2 live", "end a 5 9 110 1 done"];
+    let next = ["sent a 3", "acked a 3 new", "start a 6 9 120 3 1 3", "end a 6 9 130 3 done"];
+    assert_eq!(judged(&[&run[..], &next[..]].concat()), [lost("a", 2)]);
+    let promoted = ["start a 6 9 111 2 1 2", "end a 6 9 112 2 done"];
+    let later = next.map(|line| line.replace(" 6 ", " 7 "));
+    let later: Vec<_> = later.iter().map(String::as_str).collect();
+    assert_eq!(judged(&[&run[..], &promoted[..], &later].concat()), []);
 }
 
 /// An execution that was claimed before the commit does not count, though its
 /// lines stand after `acked`; so a successor that was dropped is found.
 #[test]
 fn an_execution_of_what_was_there_before_does_not_count() {
-    let before = ["sent a 1", "acked a 1", "sent a 2", "acked a 2", "start a 5 9 100 1 1 1", "end a 5 9 110 1 done"];
+    let before =
+        ["sent a 1", "acked a 1 live", "sent a 2", "acked a 2 live", "start a 5 9 100 1 1 1", "end a 5 9 110 1 done"];
     assert_eq!(judged(&before), [lost("a", 2)]);
 }
 
 /// One that ended before the answer arrived does count.
 #[test]
 fn an_execution_between_commit_and_answer_counts() {
-    assert_eq!(judged(&["sent a 1", "start a 5 9 100 1 1 1", "end a 5 9 110 1 done", "acked a 1"]), []);
+    assert_eq!(judged(&["sent a 1", "start a 5 9 100 1 1 1", "end a 5 9 110 1 done", "acked a 1 live"]), []);
 }
 
 #[test]
 fn an_execution_that_does_not_end_well_does_not_count() {
     for outcome in ["failed", "crashed", "stopped"] {
         let end = format!("end a 5 9 110 1 {outcome}");
-        assert_eq!(judged(&["sent a 1", "acked a 1", "start a 5 9 100 1 1 1", &end]), [lost("a", 1)]);
+        assert_eq!(judged(&["sent a 1", "acked a 1 live", "start a 5 9 100 1 1 1", &end]), [lost("a", 1)]);
     }
 }
 
@@ -72,9 +86,9 @@ fn an_execution_that_does_not_end_well_does_not_count() {
 /// higher number.
 #[test]
 fn a_late_commit_may_hide_a_higher_number() {
-    let late = ["sent a 1", "sent a 2", "acked a 2", "start a 5 9 100 1 1 1", "end a 5 9 110 1 done"];
+    let late = ["sent a 1", "sent a 2", "acked a 2 live", "start a 5 9 100 1 1 1", "end a 5 9 110 1 done"];
     assert_eq!(judged(&late), []);
-    let early = ["sent a 1", "start a 5 9 100 1 1 1", "sent a 2", "acked a 2", "end a 5 9 110 1 done"];
+    let early = ["sent a 1", "start a 5 9 100 1 1 1", "sent a 2", "acked a 2 live", "end a 5 9 110 1 done"];
     assert_eq!(judged(&early), [lost("a", 2)]);
 }
 
