@@ -37,7 +37,7 @@ const MARIADB: Database = Database::Shared(Kind::Mariadb, 3);
 const SHORT: Duration = Duration::from_secs(17);
 
 /// No round begins later, if a mutant was not caught until then.
-const UNTIL_CAUGHT: Duration = Duration::from_mins(1);
+const UNTIL_CAUGHT: Duration = Duration::from_secs(150);
 
 fn seed() -> u64 {
     env::var("SWEEPD_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SWEEPD_SEED is a number"))
