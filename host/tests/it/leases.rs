@@ -8,6 +8,8 @@
 //! store is held to by the conformance suite. What is modelled is who may call
 //! them when.
 
+// length: one state machine, its properties and what breaks them are read together.
+
 use std::time::Duration;
 
 use stateright::{Checker as _, HasDiscoveries, Model, Property};

@@ -1,7 +1,7 @@
 //! PostgreSQL: one database, any number of nodes.
 //!
 //! Every write is one transaction, and mostly one statement; many rows travel
-//! as arrays. Enqueues share commits ([`group`](super::group)); write-backs
+//! as arrays. Enqueues share commits (`store::group`); write-backs
 //! come in batches already. The SQL knows rules beyond the trait's: a claim
 //! changes no indexed column; whoever locks several tasks does so in the order
 //! of their numbers; a fence is taken when its rows are locked; the clock is
