@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sweepd::domain::job::{Isolation, JobName, JobSpec, Limits, Mount, Rights};
+use sweepd::domain::budget::Budget;
+use sweepd::domain::job::{Isolation, JobName, JobSpec, Limits, Mount};
 use sweepd::domain::retry::RetryPolicy;
+use sweepd::domain::rights::Rights;
 use sweepd::domain::task::{ClaimedTask, Fence, Key, TaskId};
 use sweepd::domain::time::{Clock, Timestamp};
 use sweepd::plugin::{Engine, Generation, Plugin};
@@ -56,7 +58,10 @@ pub(crate) fn job(plugin: PathBuf, folder: &Path, concurrency: usize) -> JobSpec
         concurrency,
         max_sweep: Duration::from_secs(30),
         max_postponed: Duration::from_hours(24),
-        mounts: vec![Mount { host: folder.to_owned(), guest: "/".to_owned(), rights: Rights::Rw }],
+        mounts: vec![Mount { host: folder.to_owned(), guest: "/".to_owned(), rights: Rights::RW }],
+        budget: Budget::default(),
+        preflight: false,
+        trash: None,
         limits: Limits {
             memory: 64 << 20,
             dispatch_deadline: Duration::from_secs(10),

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use humantime::format_duration;
 
 use crate::config::{Backend, Config, DatabaseConfig};
-use crate::domain::job::{JobSpec, Label, Rights};
+use crate::domain::job::{JobSpec, Label};
 use crate::domain::time::Clock;
 
 use super::error::CliError;
@@ -67,8 +67,7 @@ fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
     writeln!(out, "job       {}", job.name)?;
     writeln!(out, "  plugin  {}", job.plugin.display())?;
     for mount in &job.mounts {
-        let rights = if mount.rights == Rights::Rw { "rw" } else { "ro" };
-        writeln!(out, "  mount   {} at {} ({rights})", mount.host.display(), mount.guest)?;
+        writeln!(out, "  mount   {} at {} ({})", mount.host.display(), mount.guest, mount.rights)?;
     }
     if !job.labels.is_empty() {
         writeln!(out, "  labels  {}", join(&job.labels))?;

@@ -78,7 +78,8 @@ fn check_value(value: &Value, kind: Kind, path: &str, report: Report<'_>) -> boo
     let good = match kind {
         Kind::Text | Kind::Duration | Kind::Size => value.is_str(),
         Kind::Integer => value.is_integer(),
-        Kind::Texts => value.as_array().is_some_and(|all| all.iter().all(Value::is_str)),
+        Kind::Boolean => value.is_bool(),
+        Kind::Texts => is_texts(value),
         Kind::Mounts => return check_mounts(value, path, report),
     };
     if !good {
@@ -122,7 +123,7 @@ fn check_mount(mount: &Table, path: &str, report: Report<'_>) -> bool {
             let hint = nearest(name, MOUNT_KEYS).map_or_else(|| MOUNT_KEYS.join(", "), str::to_owned);
             report(&inner, "unknown key".to_owned(), Some(format!("a mount has: {hint}")));
             good = false;
-        } else if !value.is_str() {
+        } else if !(value.is_str() || name == "rights" && is_texts(value)) {
             report(&inner, format!("must be a string, not {}", describe(value)), None);
             good = false;
         }
@@ -132,6 +133,10 @@ fn check_mount(mount: &Table, path: &str, report: Report<'_>) -> bool {
         good = false;
     }
     good
+}
+
+fn is_texts(value: &Value) -> bool {
+    value.as_array().is_some_and(|all| all.iter().all(Value::is_str))
 }
 
 fn check_free(table: &mut Table, path: &str, report: Report<'_>) {

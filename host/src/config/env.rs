@@ -154,6 +154,7 @@ fn read(text: &str, kind: Option<Kind>) -> Value {
     let parsed = toml::de::ValueDeserializer::parse(text).ok().and_then(|value| Value::deserialize(value).ok());
     let wanted = |value: &Value| match kind {
         Some(Kind::Integer) => value.is_integer(),
+        Some(Kind::Boolean) => value.is_bool(),
         Some(Kind::Mounts | Kind::Texts) => value.is_array() || value.is_table() || value.is_str(),
         Some(Kind::Text | Kind::Duration | Kind::Size) | None => value.is_str(),
     };

@@ -12,6 +12,7 @@ use super::mounts::{self, Protected};
 use super::paths::absolute;
 use super::raw::{RawJob, RawLimits, RawRetry};
 use super::resolved::{LONGEST, Resolver, text};
+use super::{budget, schema};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -59,6 +60,15 @@ fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]
         max_sweep: resolver.duration(&at("max_sweep"), raw.max_sweep.as_deref(), 10 * MILLISECOND..=LONGEST),
         max_postponed: resolver.duration(&at("max_postponed"), raw.max_postponed.as_deref(), SECOND..=LONGEST),
         mounts: mounts::resolve(resolver, &at("mounts"), raw.mounts, protected),
+        budget: budget::resolve(resolver, &at("budget"), &raw.budget),
+        preflight: raw.preflight.unwrap_or(schema::default("job.preflight") == "true"),
+        trash: budget::trash(
+            resolver,
+            path,
+            raw.trash.as_deref(),
+            raw.trash_min_free.as_deref(),
+            raw.purge_rate.as_deref(),
+        ),
         limits: limits(resolver, &at("limits"), &raw.limits),
         retry: retry(resolver, &at("retry"), &raw.retry),
         isolation: isolation(resolver, &at("isolation"), raw.isolation.as_deref()),

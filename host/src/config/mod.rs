@@ -11,6 +11,7 @@
 //! path is absolute, and no mount lets a plugin reach the plugins, the state or
 //! the configuration. This module starts nothing and writes nothing.
 
+mod budget;
 mod check;
 mod database;
 mod database_url;

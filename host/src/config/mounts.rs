@@ -3,10 +3,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::domain::job::{Mount, Rights};
+use crate::domain::job::Mount;
+use crate::domain::rights::Rights;
 
 use super::paths::{absolute, follow};
-use super::raw::{RawMount, RawMounts};
+use super::raw::{RawMount, RawMounts, RawRights};
 use super::resolved::Resolver;
 
 /// What no mount may reach.
@@ -75,18 +76,25 @@ fn one(resolver: &mut Resolver, place: &str, raw: RawMount, only: bool, protecte
         RawMount::Path(path) => (path, None, None),
         RawMount::Full { path, at, rights } => (path, at, rights),
     };
-    let rights = match rights.as_deref() {
-        None | Some("rw") => Some(Rights::Rw),
-        Some("ro") => Some(Rights::Ro),
-        Some(other) => {
-            let help = "\"ro\" lets the plugin read, \"rw\" lets its executor change files too";
-            resolver.refuse(&format!("{place}.rights"), format!("`{other}` are no rights"), Some(help.to_owned()));
-            None
-        }
-    };
+    let rights = rights_of(resolver, place, rights);
     let guest = guest_path(resolver, place, at, only);
     let host = directory(resolver, place, &path, protected);
     Some(Mount { host: host?, guest: guest?, rights: rights? })
+}
+
+fn rights_of(resolver: &mut Resolver, place: &str, raw: Option<RawRights>) -> Option<Rights> {
+    let text = match raw {
+        None => return Some(Rights::RW),
+        Some(RawRights::Short(text)) => text,
+        Some(RawRights::List(names)) => names.join(","),
+    };
+    text.parse()
+        .map_err(|_| {
+            let help = "\"ro\" lets the plugin look, \"rw\" lets its executor change files too, and a list names each: \
+                        [\"list\", \"stat\", \"read\", \"write\", \"create\", \"rename\", \"delete\"]";
+            resolver.refuse(&format!("{place}.rights"), format!("`{text}` are no rights"), Some(help.to_owned()));
+        })
+        .ok()
 }
 
 fn guest_path(resolver: &mut Resolver, place: &str, at: Option<String>, only: bool) -> Option<String> {

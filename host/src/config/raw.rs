@@ -58,9 +58,26 @@ pub(super) struct RawJob {
     pub(super) max_sweep: Option<String>,
     pub(super) max_postponed: Option<String>,
     pub(super) isolation: Option<String>,
+    pub(super) preflight: Option<bool>,
+    pub(super) trash: Option<String>,
+    pub(super) trash_min_free: Option<String>,
+    pub(super) purge_rate: Option<String>,
+    pub(super) budget: RawBudget,
     pub(super) limits: RawLimits,
     pub(super) retry: RawRetry,
     pub(super) config: Table,
+}
+
+/// `[job.budget]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawBudget {
+    pub(super) sweep_files: Option<i64>,
+    pub(super) sweep_bytes: Option<String>,
+    pub(super) sweep_share: Option<String>,
+    pub(super) hour_files: Option<i64>,
+    pub(super) hour_bytes: Option<String>,
+    pub(super) hour_share: Option<String>,
 }
 
 /// `[job.limits]`.
@@ -96,5 +113,13 @@ pub(super) enum RawMounts {
 #[serde(untagged)]
 pub(super) enum RawMount {
     Path(String),
-    Full { path: String, at: Option<String>, rights: Option<String> },
+    Full { path: String, at: Option<String>, rights: Option<RawRights> },
+}
+
+/// `rights`: a short form, or a list of names.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawRights {
+    Short(String),
+    List(Vec<String>),
 }

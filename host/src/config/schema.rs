@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Size,
     /// A whole number.
     Integer,
+    /// `true` or `false`.
+    Boolean,
     /// Paths or `{ path, at, rights }`.
     Mounts,
 }
@@ -27,6 +29,7 @@ impl Kind {
             Self::Duration => "a duration as a string, such as \"3s\"",
             Self::Size => "a size as a string, such as \"64MiB\"",
             Self::Integer => "a whole number",
+            Self::Boolean => "true or false",
             Self::Mounts => "a list of paths, such as [\"./videos\"]",
         }
     }
@@ -127,8 +130,25 @@ const JOB: Table = Table {
         field("max_sweep", Kind::Duration, "30s"),
         field("max_postponed", Kind::Duration, "30d"),
         field("isolation", Kind::Text, "thread"),
+        field("preflight", Kind::Boolean, "false"),
+        plain("trash", Kind::Duration),
+        plain("trash_min_free", Kind::Size),
+        field("purge_rate", Kind::Text, "1000 files, 1GiB"),
     ],
     tables: &[
+        Table {
+            name: "budget",
+            shape: Shape::One,
+            fields: &[
+                plain("sweep_files", Kind::Integer),
+                plain("sweep_bytes", Kind::Size),
+                plain("sweep_share", Kind::Text),
+                plain("hour_files", Kind::Integer),
+                plain("hour_bytes", Kind::Size),
+                plain("hour_share", Kind::Text),
+            ],
+            tables: &[],
+        },
         Table {
             name: "limits",
             shape: Shape::One,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::domain::job::{Isolation, Rights};
+use crate::domain::job::Isolation;
+use crate::domain::rights::Rights;
 
 mod cluster;
 mod schedules;
@@ -69,7 +70,7 @@ fn a_small_file_gets_its_defaults() {
     assert!(job.schedule.is_none() && job.labels.is_empty());
     assert_eq!(job.mounts.len(), 1);
     assert_eq!(job.mounts[0].host, folder.path("videos"));
-    assert_eq!((job.mounts[0].guest.as_str(), job.mounts[0].rights), ("/", Rights::Rw));
+    assert_eq!((job.mounts[0].guest.as_str(), job.mounts[0].rights), ("/", Rights::RW));
 }
 
 #[test]
@@ -86,7 +87,13 @@ fn every_default_is_within_its_bounds_and_every_key_is_read() {
             ("labels" | "job.labels", _) => "[\"disk-a\"]".to_owned(),
             ("job.schedule", _) => "\"0 3 * * *\"".to_owned(),
             ("job.mounts", _) => "[{ path = \"videos\", at = \"/\", rights = \"ro\" }]".to_owned(),
-            (_, Some(default)) if field.kind == schema::Kind::Integer => default.to_owned(),
+            ("job.trash", _) => "\"24h\"".to_owned(),
+            ("job.budget.sweep_files" | "job.budget.hour_files", _) => "1000".to_owned(),
+            ("job.trash_min_free" | "job.budget.sweep_bytes" | "job.budget.hour_bytes", _) => "\"10GiB\"".to_owned(),
+            ("job.budget.sweep_share" | "job.budget.hour_share", _) => "\"5%\"".to_owned(),
+            (_, Some(default)) if matches!(field.kind, schema::Kind::Integer | schema::Kind::Boolean) => {
+                default.to_owned()
+            }
             (_, Some(default)) => format!("{default:?}"),
             (path, None) => panic!("`{path}` has neither a default nor a line in this test"),
         };
@@ -97,7 +104,7 @@ fn every_default_is_within_its_bounds_and_every_key_is_read() {
     let jobs: Vec<_> = jobs.iter().map(|line| &line[4..]).collect();
     let whole = format!("{}\n[[job]]\n{}\nconfig.path = \"x\"\n", root.join("\n"), jobs.join("\n"));
     let mut config = folder.load(&whole);
-    assert_eq!(config.jobs[0].mounts[0].rights, Rights::Ro);
+    assert_eq!(config.jobs[0].mounts[0].rights, Rights::RO);
     let small = folder.load(SMALL);
     config.jobs.clone_from(&small.jobs);
     assert_eq!(config.server.max_connections, small.server.max_connections);

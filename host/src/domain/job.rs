@@ -6,11 +6,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::budget::Budget;
 use super::retry::RetryPolicy;
+use super::rights::Rights;
 use super::schedule::Schedule;
+use super::trash::Trash;
 
 /// The store's number for a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct JobId(pub i64);
 
 /// A job's name: 1 to 64 of `a-z`, `0-9` and `-`, beginning with a letter. It
@@ -79,16 +83,6 @@ impl fmt::Display for Label {
     }
 }
 
-/// What a role may do in a mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rights {
-    /// List, stat and read.
-    Ro,
-    /// Also create, write, rename and delete; only for an executor.
-    Rw,
-}
-
 /// A directory granted to a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
@@ -97,7 +91,7 @@ pub struct Mount {
     /// Where the guest sees it: absolute, `/` for the only mount of a job.
     pub guest: String,
     /// What the executor may do there; the dispatcher never has more than
-    /// [`Rights::Ro`].
+    /// [`Rights::RO`].
     pub rights: Rights,
 }
 
@@ -150,6 +144,13 @@ pub struct JobSpec {
     pub max_postponed: Duration,
     /// What the guest sees of the file system.
     pub mounts: Vec<Mount>,
+    /// How much it may take away.
+    pub budget: Budget,
+    /// Whether every sweep is simulated first, and not begun where it would go
+    /// over the budget.
+    pub preflight: bool,
+    /// Where removed files go first; `None` removes them at once.
+    pub trash: Option<Trash>,
     /// What the guest may use.
     pub limits: Limits,
     /// What happens after a failure.

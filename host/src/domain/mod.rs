@@ -4,8 +4,11 @@
 //! be decided from values alone is decided here, and tested with tables and
 //! properties.
 
+pub mod budget;
 pub mod chunk;
 pub mod digest;
+pub mod effect;
+pub mod hold;
 pub mod intervention;
 pub mod job;
 pub mod live;
@@ -14,8 +17,10 @@ pub mod node;
 pub mod outcome;
 pub mod plan;
 pub mod retry;
+pub mod rights;
 pub mod schedule;
 pub mod status;
 pub mod task;
 pub mod time;
+pub mod trash;
 pub mod video;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use crate::domain::job::{Mount, Rights};
+use crate::domain::job::Mount;
 
 use super::guest::Role;
 
@@ -39,8 +39,8 @@ impl Mounts {
 pub(super) fn open(mounts: &[Mount], role: Role, wasi: &mut WasiCtxBuilder) -> Result<(), MountError> {
     for mount in mounts {
         let perms = match (role, mount.rights) {
-            (Role::Executor, Rights::Rw) => FsPerms::ReadWrite,
-            (Role::Dispatcher, _) | (_, Rights::Ro) => FsPerms::ReadOnly,
+            (Role::Executor, rights) if !rights.only_look() => FsPerms::ReadWrite,
+            _ => FsPerms::ReadOnly,
         };
         wasi.preopened_dir(&mount.host, &mount.guest, perms)
             .map_err(|error| MountError { path: mount.host.clone(), why: error.to_string() })?;

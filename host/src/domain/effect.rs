@@ -1,0 +1,228 @@
+//! A mutation that a plugin made, as it stands on record.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::job::JobId;
+use super::task::TaskId;
+use super::time::Timestamp;
+
+/// Names an effect for ever: the journal that it was first written to, and its
+/// number there. A file in the trash is stored under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EffectId {
+    /// Drawn at random for each journal; below 2^63, for the databases.
+    pub journal: u64,
+    /// Counts up from 1 within the journal; below 2^63.
+    pub number: u64,
+}
+
+/// Sixteen hexadecimal digits, a hyphen and a number.
+impl fmt::Display for EffectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.journal, self.number)
+    }
+}
+
+/// The text names no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an effect is named by sixteen hexadecimal digits, a hyphen and a number")]
+pub struct NotAnEffectId;
+
+impl std::str::FromStr for EffectId {
+    type Err = NotAnEffectId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEffectId> {
+        let (journal, number) = text.split_once('-').filter(|(journal, _)| journal.len() == 16).ok_or(NotAnEffectId)?;
+        let journal = u64::from_str_radix(journal, 16).map_err(|_| NotAnEffectId)?;
+        let number = number.parse().map_err(|_| NotAnEffectId)?;
+        Ok(Self { journal, number })
+    }
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// A file or link was removed; into the trash where the job has one.
+    Remove,
+    /// An empty folder was removed.
+    RemoveFolder,
+    /// Something was moved; what stood at its new place is an effect of its own.
+    Rename,
+    /// A file was made.
+    Create,
+    /// A folder was made.
+    CreateFolder,
+    /// A file got a second name.
+    Link,
+    /// The content of a file was changed; all writes of a call to one open file
+    /// are one effect.
+    Write,
+    /// The size of a file was set.
+    Truncate,
+    /// The times of a file or folder were set.
+    SetTimes,
+}
+
+impl Operation {
+    /// All, in the order of their stored numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Remove,
+        Self::RemoveFolder,
+        Self::Rename,
+        Self::Create,
+        Self::CreateFolder,
+        Self::Link,
+        Self::Write,
+        Self::Truncate,
+        Self::SetTimes,
+    ];
+
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Remove => "remove",
+            Self::RemoveFolder => "remove-folder",
+            Self::Rename => "rename",
+            Self::Create => "create",
+            Self::CreateFolder => "create-folder",
+            Self::Link => "link",
+            Self::Write => "write",
+            Self::Truncate => "truncate",
+            Self::SetTimes => "set-times",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EffectResult {
+    /// It was done.
+    Done,
+    /// The system refused it, in its words; nothing changed.
+    Failed(String),
+    /// The host was lost in between, and what is on disk does not tell.
+    Unknown,
+}
+
+/// One mutation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Its name.
+    pub id: EffectId,
+    /// The job.
+    pub job: JobId,
+    /// The task during whose attempt it was made.
+    pub task: TaskId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The component that asked for it.
+    pub digest: Digest,
+    /// What was done.
+    pub operation: Operation,
+    /// The mount: its directory on this machine.
+    pub mount: Arc<str>,
+    /// The path within the mount, without a leading slash.
+    pub path: String,
+    /// The new path of a rename or link, in `to_mount`.
+    pub to: Option<String>,
+    /// The mount of `to`, where it is another one.
+    pub to_mount: Option<Arc<str>>,
+    /// Size before, in bytes; 0 where nothing was there.
+    pub size: u64,
+    /// When it was last modified before.
+    pub modified: Timestamp,
+    /// Its inode before.
+    pub inode: u64,
+    /// When it was about to be done.
+    pub at: Timestamp,
+    /// How it ended.
+    pub result: EffectResult,
+    /// Whether what was removed went into the trash of the mount, under `id`.
+    pub trashed: bool,
+}
+
+impl Effect {
+    /// The path on this machine.
+    #[must_use]
+    pub fn full_path(&self) -> PathBuf {
+        PathBuf::from(&*self.mount).join(&self.path)
+    }
+
+    /// What it costs of a budget.
+    #[must_use]
+    pub fn cost(&self) -> super::budget::Spent {
+        use super::budget::Spent;
+        let takes = match self.operation {
+            Operation::Remove | Operation::Rename | Operation::Write | Operation::Truncate => true,
+            // An empty folder holds nothing, and what is made can be removed again.
+            Operation::RemoveFolder
+            | Operation::Create
+            | Operation::CreateFolder
+            | Operation::Link
+            | Operation::SetTimes => false,
+        };
+        let done = !matches!(self.result, EffectResult::Failed(_));
+        if takes && done { Spent { files: 1, bytes: self.size } } else { Spent::default() }
+    }
+}
+
+/// What became of a file in the trash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is in the trash.
+    Kept,
+    /// It is back in its place.
+    Restored,
+    /// It is gone.
+    Purged,
+}
+
+/// An effect as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EffectView {
+    /// The effect.
+    #[serde(flatten)]
+    pub effect: Effect,
+    /// The job's name.
+    pub job_name: String,
+    /// What became of what it put into the trash; absent where it put nothing
+    /// there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fate: Option<Fate>,
+    /// When that came to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fate_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_back() {
+        let id = EffectId { journal: 0x0123_4567_89ab_cdef, number: 42 };
+        assert_eq!(id.to_string(), "0123456789abcdef-42");
+        assert_eq!("0123456789abcdef-42".parse(), Ok(id));
+        for bad in ["", "1-1", "0123456789abcdef", "0123456789abcdef-x", "0123456789abcdeg-1"] {
+            assert_eq!(bad.parse::<EffectId>(), Err(NotAnEffectId), "{bad}");
+        }
+        for (number, operation) in Operation::ALL.into_iter().enumerate() {
+            assert_eq!(operation as usize, number, "{operation}");
+        }
+    }
+}
