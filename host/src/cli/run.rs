@@ -102,6 +102,7 @@ async fn start(config: &Config, store: SharedStore) -> Result<Arc<Host>, RunErro
         },
         labels: config.labels.clone(),
         history: config.database.history,
+        effects: config.database.effects,
         state: config.state.clone(),
         jobs: config.jobs.clone(),
     };

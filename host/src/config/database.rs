@@ -19,6 +19,8 @@ pub struct DatabaseConfig {
     pub max_connections: u32,
     /// How long ended tasks and their attempts are kept.
     pub history: Duration,
+    /// How long it is on record what plugins did to files.
+    pub effects: Duration,
 }
 
 /// A kind of database, and where it is.
@@ -44,6 +46,7 @@ pub(super) fn resolve(resolver: &mut Resolver, state: &Path, raw: &RawDatabase) 
         backend,
         max_connections: resolver.integer("database.max_connections", raw.max_connections, 2..=1000),
         history: resolver.duration("database.history", raw.history.as_deref(), Duration::from_mins(1)..=LONGEST),
+        effects: resolver.duration("database.effects", raw.effects.as_deref(), Duration::from_mins(1)..=LONGEST),
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) struct RawDatabase {
     pub(super) url: Option<String>,
     pub(super) max_connections: Option<i64>,
     pub(super) history: Option<String>,
+    pub(super) effects: Option<String>,
 }
 
 /// `[[job]]`.

@@ -110,6 +110,7 @@ const DATABASE: Table = Table {
         field("url", Kind::Text, "sqlite://sweepd.db"),
         field("max_connections", Kind::Integer, "8"),
         field("history", Kind::Duration, "30d"),
+        field("effects", Kind::Duration, "90d"),
     ],
     tables: &[],
 };

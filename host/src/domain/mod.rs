@@ -16,6 +16,7 @@ pub mod nearest;
 pub mod node;
 pub mod outcome;
 pub mod plan;
+pub mod recorded;
 pub mod retry;
 pub mod rights;
 pub mod schedule;

@@ -110,6 +110,6 @@ async fn bury_the_spent(job: &Job, flow: &Flow, fence: Fence, tasks: &[ClaimedTa
         disposition: Disposition::Bury(why),
         attempt: Attempt { number: task.attempt - 1, node: job.node.id(), started: now, ended: now, digest: None },
     };
-    stored(job, flow, WriteBack { finishes: vec![finish], closed: vec![fence] }).await;
+    stored(job, flow, WriteBack { finishes: vec![finish], closed: vec![fence], effects: Vec::new() }).await;
     true
 }

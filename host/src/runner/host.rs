@@ -19,7 +19,7 @@ use crate::stop::told;
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 
 use super::error::{HostError, elsewhere};
-use super::housekeeping::keep_house;
+use super::housekeeping::{Ages, keep_house};
 use super::job::{Control, Job, JobRunner, Phase, drain};
 use super::lease::Node;
 use super::pulse::Pulse;
@@ -36,6 +36,8 @@ pub struct HostSpec {
     pub labels: Vec<Label>,
     /// How long ended tasks are kept.
     pub history: Duration,
+    /// How long effects are kept on record.
+    pub effects: Duration,
     /// Where accepted components are kept.
     pub state: PathBuf,
     /// The jobs.
@@ -128,7 +130,8 @@ impl Host {
         let pulse = Pulse::new(Arc::clone(&node), Arc::clone(&jobs));
         running.helpers.spawn(pulse.keep(node_stopped, Arc::clone(&asked)));
         running.helpers.spawn(hear(Arc::clone(&store), Arc::clone(&jobs), stopped.clone()));
-        running.helpers.spawn(keep_house(Arc::clone(&store), spec.history, stopped));
+        let ages = Ages { history: spec.history, effects: spec.effects };
+        running.helpers.spawn(keep_house(Arc::clone(&store), ages, stopped));
         Ok(Arc::new(Self {
             started_at: clock.now(),
             store,

@@ -300,7 +300,7 @@ impl Sweep<'_> {
         });
         let closed: Vec<_> = fence.filter(|_| run.is_empty()).into_iter().collect();
         if !finishes.is_empty() || !closed.is_empty() {
-            stored(job, self.flow, WriteBack { finishes, closed }).await;
+            stored(job, self.flow, WriteBack { finishes, closed, effects: Vec::new() }).await;
         }
         Ok(run)
     }
@@ -350,7 +350,7 @@ impl Sweep<'_> {
         }
         self.flow.report(|report| report.released += finishes.len() as u64);
         let closed = fence.into_iter().collect();
-        stored(self.job, self.flow, WriteBack { finishes, closed }).await;
+        stored(self.job, self.flow, WriteBack { finishes, closed, effects: Vec::new() }).await;
     }
 
     fn no_attempt(&self, number: u32, now: Timestamp) -> Attempt {

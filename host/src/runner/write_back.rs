@@ -118,7 +118,7 @@ pub(super) async fn write_back(job: &Job, flow: &Flow, mut completed: mpsc::Rece
         let count = tasks.len();
         let closed = flow.close(&tasks);
         let finishes = tasks.into_iter().map(|completion| finish_of(job, flow, completion)).collect();
-        stored(job, flow, WriteBack { finishes, closed }).await;
+        stored(job, flow, WriteBack { finishes, closed, effects: Vec::new() }).await;
         flow.end(count);
     }
 }

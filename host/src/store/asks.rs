@@ -1,12 +1,17 @@
 //! What is asked of a store and what it answers: the words of the trait.
 
 use crate::domain::digest::Digest;
+use crate::domain::effect::Effect;
 use crate::domain::intervention::Action;
 use crate::domain::job::JobId;
 use crate::domain::node::NodeId;
 use crate::domain::outcome::{Finish, Finished};
 use crate::domain::task::{ClaimedTask, Enqueued, Fence, NewTask, TaskId, TaskState};
 use crate::domain::time::Timestamp;
+
+mod guard;
+
+pub use guard::{DuePlace, EffectFilter, HoldRemoved, NewHold, PeekDue, Peeked};
 
 /// One life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,9 @@ pub struct WriteBack {
     pub finishes: Vec<Finish>,
     /// Batches of which nothing is left after this.
     pub closed: Vec<Fence>,
+    /// What was done to files meanwhile. It is put on record in any case, also
+    /// where the finish of its task is refused: it happened.
+    pub effects: Vec<Effect>,
 }
 
 /// What an accepted plan writes, in one transaction.
@@ -208,9 +216,12 @@ pub struct TaskFilter {
 /// What may be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prune {
-    /// What ended before this time.
+    /// What ended before this time: tasks, and holds.
     pub ended_before: Timestamp,
-    /// At most so many tasks in this call, to keep its transaction short.
+    /// Effects from before this time, except those of what is still in a
+    /// trash.
+    pub effects_before: Timestamp,
+    /// At most so many of each in this call, to keep its transaction short.
     pub limit: u32,
 }
 
@@ -219,6 +230,8 @@ pub struct Prune {
 pub struct Pruned {
     /// Ended tasks, with their attempts.
     pub tasks: u64,
+    /// Effects.
+    pub effects: u64,
     /// Whether the limit was reached: there may be more.
     pub more: bool,
 }
@@ -235,4 +248,6 @@ pub struct JobRow {
     /// The last time of its schedule that was scanned; for a job that never
     /// was, when it was registered.
     pub scheduled: Timestamp,
+    /// Whether its next sweep may go over the budget.
+    pub once_over_budget: bool,
 }

@@ -5,13 +5,18 @@
 //! plugins, files or HTTP. Its invariant: at most one live row exists for a
 //! (job, key), and a write-back applies only under the fence of its claim.
 //! What may happen to a row is written down once, in
-//! [`domain::live`](crate::domain::live); the SQL of every store keeps to it.
+//! [`domain::live`](crate::domain::live) and, of an effect,
+//! [`domain::recorded`](crate::domain::recorded); the SQL of every store keeps
+//! to it.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::domain::budget::Spent;
 use crate::domain::digest::Digest;
+use crate::domain::effect::{Effect, EffectId, EffectView, Fate};
+use crate::domain::hold::{Hold, HoldId};
 use crate::domain::intervention::Intervened;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::{LeaseTerm, NewNode, NodeId, NodeView};
@@ -22,14 +27,16 @@ use crate::domain::time::Timestamp;
 
 mod asks;
 mod by_filter;
+mod effects;
 mod group;
 pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
 pub use asks::{
-    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, EnqueueOnce, Heartbeat, Incarnation, Intervene, JobRow,
-    Once, PlanApplied, Prune, Pruned, Reaped, RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DuePlace, EffectFilter, EnqueueOnce, Heartbeat,
+    HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
+    RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
 };
 pub use by_filter::{InterveneAll, Progress, intervene_page};
 
@@ -110,6 +117,19 @@ pub trait Store: Send + Sync + 'static {
     /// It stays so through restarts.
     async fn set_paused(&self, job: JobId, reason: Option<&str>) -> Result<(), StoreError>;
 
+    /// Resumes a job on all nodes and, where asked, permits one sweep to go
+    /// over its budget. The permission stands until [`Self::take_allowance`]
+    /// takes it, also through a later pause.
+    async fn resume(&self, job: JobId, once_over_budget: bool) -> Result<(), StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// Takes the permission to go over the budget: true once, on one node. A
+    /// repeated call whose first answer was lost may answer false.
+    async fn take_allowance(&self, job: JobId) -> Result<bool, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
     /// Makes the node the one that scans for a job, unless another living node
     /// is. It stays so until it gives that up or its life ends.
     async fn take_scan(&self, take: TakeScan, at: At) -> Result<ScanLease, StoreError>;
@@ -130,8 +150,15 @@ pub trait Store: Send + Sync + 'static {
     /// [`Self::release_unheld`].
     async fn claim_due(&self, claim: ClaimDue) -> Result<Option<Claim>, StoreError>;
 
-    /// Writes back what became of claimed tasks, each under its fence. One
-    /// answer a finish, in order. Repeated, it answers the same.
+    /// What a claim would take, in its order, page by page, also of a job that
+    /// is paused. Nothing is changed.
+    async fn peek_due(&self, peek: PeekDue) -> Result<Peeked, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// Writes back what became of claimed tasks, each under its fence, and puts
+    /// effects on record as [`Self::record_effects`] does. One answer a finish,
+    /// in order. Repeated, it answers the same.
     async fn finish(&self, write_back: WriteBack, at: At) -> Result<Vec<Finished>, StoreError>;
 
     /// Applies an accepted plan in one transaction. Discoveries and a cursor
@@ -158,6 +185,59 @@ pub trait Store: Send + Sync + 'static {
     /// The attempts of a task, in order.
     async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptView>, StoreError>;
 
+    /// Puts effects on record, each once: told again, it changes nothing, except
+    /// that one whose result was unknown takes a known one. `at` is when what
+    /// went into the trash is kept from.
+    async fn record_effects(&self, effects: Vec<Effect>, at: At) -> Result<(), StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// Effects by filter, in the order of their times, then their names.
+    async fn effects(&self, filter: EffectFilter) -> Result<Vec<EffectView>, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// What the effects of a job cost together, of those at `since` or later
+    /// that are not of the journal `except`.
+    async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// Says what became of files in the trash. Answers of how many: only those
+    /// that are kept, each once. [`StoreError::Rejected`] for
+    /// [`Fate::Kept`], which nothing goes back to. A repeated call whose first
+    /// answer was lost counts less.
+    async fn settle(&self, ids: &[EffectId], fate: Fate, at: At) -> Result<u64, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// Puts a hold in place, and answers with the one that is there where it is
+    /// the same. [`StoreError::Rejected`] beyond [`NewHold::MOST`].
+    async fn add_hold(&self, hold: NewHold, at: At) -> Result<Hold, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// The holds of a job that have not ended, by number.
+    async fn holds(&self, job: JobId, at: At) -> Result<Vec<Hold>, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// Ends a hold now.
+    async fn remove_hold(&self, job: JobId, hold: HoldId, at: At) -> Result<HoldRemoved, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// By what the directory is known that the job sees at the path `at`;
+    /// `None` before it was ever told.
+    async fn mount_id(&self, job: JobId, at: &str) -> Result<Option<String>, StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
+    /// By what that directory is known from now on.
+    async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError> {
+        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
+    }
+
     /// When the first pending task of the job is due, if any is pending.
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError>;
 
@@ -176,3 +256,8 @@ pub trait Store: Send + Sync + 'static {
 
 /// A store that any part of the host may hold.
 pub type SharedStore = Arc<dyn Store>;
+
+/// What is answered to a change of a database that was opened to be looked at.
+fn read_only(place: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Rejected(format!("{place} was opened to be read only: nothing is changed in it"))
+}

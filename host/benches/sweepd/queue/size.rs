@@ -133,7 +133,7 @@ async fn claim_and_finish(store: &SharedStore, job: JobId) -> (f64, f64) {
         assert_eq!(claim.tasks.len(), BATCH as usize);
         let finish = |id, fence| Finish { id, fence, disposition: Disposition::Done(None), attempt: attempt.clone() };
         let finishes_of = claim.tasks.iter().map(|task| finish(task.id, task.fence)).collect();
-        let write_back = WriteBack { finishes: finishes_of, closed: vec![claim.fence] };
+        let write_back = WriteBack { finishes: finishes_of, closed: vec![claim.fence], effects: Vec::new() };
         let began = Instant::now();
         store.finish(write_back, At::Server).await.expect("it is answered");
         finishes.push(micros_a_row(began));

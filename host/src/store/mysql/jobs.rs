@@ -53,7 +53,7 @@ pub(super) async fn jobs(conn: &mut MySqlConnection) -> Result<Vec<JobRow>, Faul
 }
 
 fn job_row((id, name, paused, scheduled): Columns) -> JobRow {
-    JobRow { id: JobId(id), name, paused, scheduled: sql::time(scheduled) }
+    JobRow { id: JobId(id), name, paused, scheduled: sql::time(scheduled), once_over_budget: false }
 }
 
 /// [`Store::take_scan`](crate::store::Store::take_scan).

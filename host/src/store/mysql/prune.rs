@@ -19,7 +19,7 @@ impl Command for PruneAt {
     type Answer = Pruned;
 
     async fn apply(&self, work: &mut Work<'_>) -> Result<Pruned, Fault> {
-        let Prune { ended_before, limit } = self.prune;
+        let Prune { ended_before, limit, .. } = self.prune;
         let before = sql::millis(ended_before);
         let now = work.now(self.at);
         // What another node is forgetting is skipped.
@@ -54,7 +54,7 @@ impl Command for PruneAt {
             .execute(work.conn())
             .await?;
         }
-        Ok(Pruned { tasks: ids.len() as u64, more })
+        Ok(Pruned { tasks: ids.len() as u64, effects: 0, more })
     }
 }
 

@@ -34,7 +34,7 @@ impl Command for FinishAll {
 
     async fn apply(&self, work: &mut Work) -> Result<Vec<Finished>, Fault> {
         let now = work.now(self.at);
-        let WriteBack { finishes, closed } = &self.write_back;
+        let WriteBack { finishes, closed, .. } = &self.write_back;
         let present;
         let finishes = if faults::is(Mutant::NoFenceCheck) {
             present = under_present_fences(work, finishes).await?;

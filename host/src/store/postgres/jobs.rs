@@ -44,7 +44,7 @@ pub(super) async fn jobs(conn: &mut PgConnection) -> Result<Vec<JobRow>, Fault> 
 
 fn job_row(row: &PgRow) -> Result<JobRow, Fault> {
     let (id, name, paused) = (JobId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?);
-    Ok(JobRow { id, name, paused, scheduled: sql::time(row.try_get(3)?) })
+    Ok(JobRow { id, name, paused, scheduled: sql::time(row.try_get(3)?), once_over_budget: false })
 }
 
 /// [`Store::take_scan`](crate::store::Store::take_scan).

@@ -20,7 +20,7 @@ impl Command for PruneAt {
     type Answer = Pruned;
 
     async fn apply(&self, work: &mut Work) -> Result<Pruned, Fault> {
-        let Prune { ended_before, limit } = self.prune;
+        let Prune { ended_before, limit, .. } = self.prune;
         let before = sql::millis(ended_before);
         let forgotten = sql::millis(requests::forgotten(work.now(self.at)));
         let conn = work.conn();
@@ -57,6 +57,6 @@ impl Command for PruneAt {
             .execute(conn)
             .await?;
         }
-        Ok(Pruned { tasks, more: tasks == u64::from(limit) })
+        Ok(Pruned { tasks, effects: 0, more: tasks == u64::from(limit) })
     }
 }

@@ -1,5 +1,7 @@
 //! Whether the store can be read and written.
 
+use rusqlite::Connection;
+
 use super::fault::Fault;
 use super::writing::{Command, Writing};
 
@@ -20,4 +22,9 @@ impl Command for Check {
         }
         Ok(())
     }
+}
+
+/// Whether the store can be read, where nothing may be written.
+pub(super) fn readable(conn: &Connection) -> Result<(), Fault> {
+    Ok(conn.query_row("SELECT count(*) FROM sequences", [], |_| Ok(()))?)
 }

@@ -72,7 +72,8 @@ fn candidates(writing: &Writing<'_>, claim: &ClaimDue) -> Result<Vec<ClaimedTask
     Ok(tasks)
 }
 
-fn claimed(row: &Row<'_>) -> rusqlite::Result<ClaimedTask> {
+/// The task in a row, under no fence yet.
+pub(super) fn claimed(row: &Row<'_>) -> rusqlite::Result<ClaimedTask> {
     let unreadable = |error| sql::unreadable(rusqlite::types::Type::Blob, error);
     let payload: Option<String> = row.get(2)?;
     Ok(ClaimedTask {

@@ -36,7 +36,7 @@ pub(super) fn writing(place: &Place, max_pages: Option<u32>) -> Result<Connectio
 
 fn set_up_writing(conn: &Connection, max_pages: Option<u32>) -> rusqlite::Result<String> {
     conn.busy_timeout(BUSY)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    conn.set_prepared_statement_cache_capacity(96);
     // Before the first table, or it has no effect.
     if conn.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? == 0 {
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -58,7 +58,7 @@ pub(super) fn reading(place: &Place) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(place.database(), flags)?;
     conn.busy_timeout(BUSY)?;
-    conn.set_prepared_statement_cache_capacity(32);
+    conn.set_prepared_statement_cache_capacity(48);
     conn.pragma_update(None, "cache_size", -1024)?;
     Ok(conn)
 }

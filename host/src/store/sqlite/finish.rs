@@ -28,12 +28,13 @@ impl Command for FinishAll {
     type Answer = Vec<Finished>;
 
     fn rows(&self) -> usize {
-        self.write_back.finishes.len()
+        self.write_back.finishes.len() + self.write_back.effects.len()
     }
 
     fn apply(&self, writing: &mut Writing<'_>) -> Result<Vec<Finished>, Fault> {
         let now = writing.now(self.at);
         let finished = finish(writing, &self.write_back.finishes, now)?;
+        super::effects::record(writing, &self.write_back.effects, now)?;
         close_batches(writing, &self.write_back.closed)?;
         Ok(finished)
     }

@@ -23,21 +23,22 @@ impl Command for RegisterJob {
             .statement("INSERT INTO jobs (name, scheduled) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING")?
             .execute(params![name, now])?;
         Ok(writing
-            .statement("SELECT id, name, paused, scheduled FROM jobs WHERE name = ?1")?
+            .statement("SELECT id, name, paused, scheduled, once_over_budget FROM jobs WHERE name = ?1")?
             .query_row([name], job_row)?)
     }
 }
 
 /// All jobs.
 pub(super) fn jobs(conn: &Connection) -> Result<Vec<JobRow>, Fault> {
-    let mut select = conn.prepare_cached("SELECT id, name, paused, scheduled FROM jobs ORDER BY id")?;
+    let mut select =
+        conn.prepare_cached("SELECT id, name, paused, scheduled, once_over_budget FROM jobs ORDER BY id")?;
     let rows = select.query_map([], job_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     let (id, name, paused) = (JobId(row.get(0)?), row.get(1)?, row.get(2)?);
-    Ok(JobRow { id, name, paused, scheduled: sql::time(row.get(3)?) })
+    Ok(JobRow { id, name, paused, scheduled: sql::time(row.get(3)?), once_over_budget: row.get(4)? })
 }
 
 /// Whether a job may be claimed from.
@@ -111,6 +112,38 @@ impl Command for SetPaused {
             .statement("UPDATE jobs SET paused = ?2 WHERE id = ?1 AND paused IS NOT ?2")?
             .execute(params![self.job.0, self.reason])?;
         Ok(())
+    }
+}
+
+/// [`Store::resume`](crate::store::Store::resume).
+pub(super) struct Resume {
+    pub(super) job: JobId,
+    pub(super) once_over_budget: bool,
+}
+
+impl Command for Resume {
+    type Answer = ();
+
+    fn apply(&self, writing: &mut Writing<'_>) -> Result<(), Fault> {
+        must_exist(writing, self.job)?;
+        writing
+            .statement("UPDATE jobs SET paused = NULL, once_over_budget = once_over_budget OR ?2 WHERE id = ?1")?
+            .execute(params![self.job.0, self.once_over_budget])?;
+        Ok(())
+    }
+}
+
+/// [`Store::take_allowance`](crate::store::Store::take_allowance).
+pub(super) struct TakeAllowance(pub(super) JobId);
+
+impl Command for TakeAllowance {
+    type Answer = bool;
+
+    fn apply(&self, writing: &mut Writing<'_>) -> Result<bool, Fault> {
+        let taken = writing
+            .statement("UPDATE jobs SET once_over_budget = 0 WHERE id = ?1 AND once_over_budget")?
+            .execute([self.0.0])?;
+        Ok(taken == 1)
     }
 }
 

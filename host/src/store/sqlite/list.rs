@@ -119,7 +119,8 @@ fn numbers(conn: &Connection, filter: &TaskFilter) -> Result<Vec<i64>, Fault> {
     Ok(ids)
 }
 
-fn all_jobs(conn: &Connection) -> Result<Vec<i64>, Fault> {
+/// The numbers of all jobs.
+pub(super) fn all_jobs(conn: &Connection) -> Result<Vec<i64>, Fault> {
     let mut select = conn.prepare_cached("SELECT id FROM jobs")?;
     let rows = select.query_map([], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)

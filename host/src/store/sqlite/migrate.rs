@@ -20,8 +20,10 @@ struct Migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { name: "0001_queue", sql: include_str!("../../../migrations/sqlite/0001_queue.sql") }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { name: "0001_queue", sql: include_str!("../../../migrations/sqlite/0001_queue.sql") },
+    Migration { name: "0002_guard", sql: include_str!("../../../migrations/sqlite/0002_guard.sql") },
+];
 
 /// Brings the database up to this binary's version, in one transaction.
 pub(super) fn migrate(conn: &Connection, path: &Path, now: Timestamp) -> Result<(), StoreError> {

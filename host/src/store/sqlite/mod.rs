@@ -11,7 +11,8 @@
 //! | `place`, `lock`, `connection`, `migrate` | the file: where, whose, how it is opened, its schema |
 //! | `writer`, `group`, `writing`, `heal` | the writing thread, its transactions, a file removed below it |
 //! | `enqueue`, `requests`, `claim`, `finish`, `ending`, `successor`, `nodes`, `plan`, `jobs`, `intervene`, `prune` | one command each, and what they share |
-//! | `readers`, `list`, `backlog` | reading |
+//! | `effects`, `holds`, `mounts` | what the guarded sandbox keeps |
+//! | `readers`, `list`, `backlog`, `audit`, `peek` | reading |
 //! | `bell` | waking the host from a command beside it |
 
 use std::path::Path;
@@ -25,10 +26,14 @@ use self::readers::Readers;
 use self::writer::{Commands, Writer};
 use self::writing::Command;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, EnqueueOnce, Heartbeat, Incarnation, Intervene, JobRow, Once,
-    PlanApplied, Prune, Pruned, Reaped, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved, Incarnation,
+    Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
+    StoreError, TakeScan, TaskFilter, WriteBack,
 };
+use crate::domain::budget::Spent;
 use crate::domain::digest::Digest;
+use crate::domain::effect::{Effect, EffectId, EffectView, Fate};
+use crate::domain::hold::{Hold, HoldId};
 use crate::domain::intervention::Intervened;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::{LeaseTerm, NewNode, NodeId, NodeView};
@@ -37,23 +42,28 @@ use crate::domain::status::Backlog;
 use crate::domain::task::{AttemptView, Enqueued, Fence, NewTask, TaskId, TaskView};
 use crate::domain::time::{Clock, Timestamp};
 
+mod audit;
 mod backlog;
 mod bell;
 mod check;
 mod claim;
 mod connection;
+mod effects;
 mod ending;
 mod enqueue;
 mod fault;
 mod finish;
 mod group;
 mod heal;
+mod holds;
 mod intervene;
 mod jobs;
 mod list;
 mod lock;
 mod migrate;
+mod mounts;
 mod nodes;
+mod peek;
 mod place;
 mod plan;
 mod prune;
@@ -70,6 +80,9 @@ pub struct SqliteOptions {
     /// As its host, with the lock that admits only one. Without it: as a tool
     /// that reads and queues beside a running host.
     pub exclusive: bool,
+    /// Only to look at what is there: nothing is made, no lock is taken, and
+    /// every change is [`StoreError::Rejected`]. It goes before `exclusive`.
+    pub read_only: bool,
     /// What [`At::Server`] reads.
     pub clock: Clock,
     /// The most pages of 4 KiB that the file may grow to; beyond them it is as
@@ -81,7 +94,7 @@ impl SqliteOptions {
     /// For the host: exclusive, by the machine's clock.
     #[must_use]
     pub fn host() -> Self {
-        Self { exclusive: true, clock: Clock::system(), max_pages: None }
+        Self { exclusive: true, read_only: false, clock: Clock::system(), max_pages: None }
     }
 
     /// For a tool that works beside the host.
@@ -89,13 +102,20 @@ impl SqliteOptions {
     pub fn beside() -> Self {
         Self { exclusive: false, ..Self::host() }
     }
+
+    /// For a tool that only looks, beside a host or without one.
+    #[must_use]
+    pub fn read_only() -> Self {
+        Self { read_only: true, ..Self::beside() }
+    }
 }
 
 /// A queue in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    // Dropped first: the writer closes the readers at its end.
-    commands: Commands,
+    // Dropped first: the writer closes the readers at its end. There is none
+    // where nothing may be written.
+    commands: Option<Commands>,
     readers: Arc<Readers>,
     clock: Clock,
     place: Place,
@@ -109,14 +129,33 @@ impl SqliteStore {
     ///
     /// [`StoreError::Unavailable`] when the file cannot be used now, also
     /// because another host has it; [`StoreError::Incompatible`] when it is
-    /// not sweepd's, or a newer version's.
+    /// not sweepd's, a newer version's, or, to be only looked at, an older
+    /// one's.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
+        if options.read_only {
+            return Self::look(path, options.clock);
+        }
         let place = Place::prepare(path)?;
         let (clock, exclusive) = (options.clock.clone(), options.exclusive);
         let readers = Arc::new(Readers::new(place.clone()));
         let commands = Writer::open(place.clone(), Arc::clone(&readers), options)?.start()?;
         let bell = exclusive.then(|| Bell::hang(place.database()));
-        Ok(Self { commands, readers, clock, place, bell })
+        Ok(Self { commands: Some(commands), readers, clock, place, bell })
+    }
+
+    /// Opens what is there with connections that cannot write.
+    fn look(path: &Path, clock: Clock) -> Result<Self, StoreError> {
+        let place = Place::existing(path)?;
+        let pending = migrate::pending(place.database())?;
+        if !pending.is_empty() {
+            return Err(StoreError::Incompatible(format!(
+                "{} lacks {}; run `sweepd migrate`",
+                place.database().display(),
+                pending.join(", ")
+            )));
+        }
+        let readers = Arc::new(Readers::new(place.clone()));
+        Ok(Self { commands: None, readers, clock, place, bell: None })
     }
 
     /// The names of the steps that the schema of the database at `path` lacks:
@@ -126,9 +165,17 @@ impl SqliteStore {
         migrate::pending(path)
     }
 
+    /// Asks for a change.
+    async fn ask<C: Command>(&self, command: C) -> Result<C::Answer, StoreError> {
+        match &self.commands {
+            Some(commands) => commands.ask(command).await,
+            None => Err(super::read_only(&self.place.database().display())),
+        }
+    }
+
     /// Asks for a change that a host beside should hear of.
     async fn ask_and_ring<C: Command>(&self, command: C) -> Result<C::Answer, StoreError> {
-        let answer = self.commands.ask(command).await?;
+        let answer = self.ask(command).await?;
         if self.bell.is_none() {
             bell::ring(self.place.database());
         }
@@ -146,7 +193,10 @@ impl Store for SqliteStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.commands.ask(check::Check).await
+        match &self.commands {
+            Some(commands) => commands.ask(check::Check).await,
+            None => self.readers.read(check::readable).await,
+        }
     }
 
     async fn begin_incarnation(&self, node: NewNode, at: At) -> Result<Incarnation, StoreError> {
@@ -154,15 +204,15 @@ impl Store for SqliteStore {
             let why = "only the host that has the file's lock may begin a life".to_owned();
             return Err(StoreError::Rejected(why));
         }
-        self.commands.ask(nodes::Begin { node, at }).await
+        self.ask(nodes::Begin { node, at }).await
     }
 
     async fn heartbeat(&self, node: NodeId, _: LeaseTerm, _: At) -> Result<Heartbeat, StoreError> {
-        self.commands.ask(nodes::Beat(node)).await
+        self.ask(nodes::Beat(node)).await
     }
 
     async fn end_incarnation(&self, node: NodeId, at: At) -> Result<(), StoreError> {
-        self.commands.ask(nodes::End { node, at }).await
+        self.ask(nodes::End { node, at }).await
     }
 
     async fn reap(&self, _: At) -> Result<Reaped, StoreError> {
@@ -171,7 +221,7 @@ impl Store for SqliteStore {
     }
 
     async fn release_unheld(&self, node: NodeId, job: JobId, held: &[Fence], at: At) -> Result<u64, StoreError> {
-        self.commands.ask(nodes::ReleaseUnheld { node, job, held: held.to_vec(), at }).await
+        self.ask(nodes::ReleaseUnheld { node, job, held: held.to_vec(), at }).await
     }
 
     async fn cancellations(&self, node: NodeId) -> Result<Vec<Cancellation>, StoreError> {
@@ -183,7 +233,7 @@ impl Store for SqliteStore {
     }
 
     async fn register_job(&self, name: &JobName) -> Result<JobRow, StoreError> {
-        self.commands.ask(jobs::RegisterJob(name.clone())).await
+        self.ask(jobs::RegisterJob(name.clone())).await
     }
 
     async fn jobs(&self) -> Result<Vec<JobRow>, StoreError> {
@@ -191,15 +241,23 @@ impl Store for SqliteStore {
     }
 
     async fn set_paused(&self, job: JobId, reason: Option<&str>) -> Result<(), StoreError> {
-        self.commands.ask(jobs::SetPaused { job, reason: reason.map(str::to_owned) }).await
+        self.ask(jobs::SetPaused { job, reason: reason.map(str::to_owned) }).await
+    }
+
+    async fn resume(&self, job: JobId, once_over_budget: bool) -> Result<(), StoreError> {
+        self.ask(jobs::Resume { job, once_over_budget }).await
+    }
+
+    async fn take_allowance(&self, job: JobId) -> Result<bool, StoreError> {
+        self.ask(jobs::TakeAllowance(job)).await
     }
 
     async fn take_scan(&self, take: TakeScan, _: At) -> Result<ScanLease, StoreError> {
-        self.commands.ask(take).await
+        self.ask(take).await
     }
 
     async fn give_up_scan(&self, job: JobId, node: NodeId) -> Result<(), StoreError> {
-        self.commands.ask(jobs::GiveUpScan { job, node }).await
+        self.ask(jobs::GiveUpScan { job, node }).await
     }
 
     async fn enqueue(&self, job: JobId, tasks: Vec<NewTask>, at: At) -> Result<Vec<Enqueued>, StoreError> {
@@ -211,15 +269,19 @@ impl Store for SqliteStore {
     }
 
     async fn claim_due(&self, claim: ClaimDue) -> Result<Option<Claim>, StoreError> {
-        self.commands.ask(claim).await
+        self.ask(claim).await
+    }
+
+    async fn peek_due(&self, peek: PeekDue) -> Result<Peeked, StoreError> {
+        self.readers.read(move |conn| peek::peek(conn, &peek)).await
     }
 
     async fn finish(&self, write_back: WriteBack, at: At) -> Result<Vec<Finished>, StoreError> {
-        self.commands.ask(finish::FinishAll { write_back, at }).await
+        self.ask(finish::FinishAll { write_back, at }).await
     }
 
     async fn apply_plan(&self, plan: ApplyPlan, at: At) -> Result<PlanApplied, StoreError> {
-        self.commands.ask(plan::Apply { plan, at }).await
+        self.ask(plan::Apply { plan, at }).await
     }
 
     async fn cursor(&self, job: JobId, digest: Digest) -> Result<Option<String>, StoreError> {
@@ -247,12 +309,50 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| list::attempts(conn, id)).await
     }
 
+    async fn record_effects(&self, effects: Vec<Effect>, at: At) -> Result<(), StoreError> {
+        self.ask(effects::Record { effects, at }).await
+    }
+
+    async fn effects(&self, filter: EffectFilter) -> Result<Vec<EffectView>, StoreError> {
+        self.readers.read(move |conn| audit::effects(conn, &filter)).await
+    }
+
+    async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError> {
+        self.readers.read(move |conn| audit::spent(conn, job, since, except)).await
+    }
+
+    async fn settle(&self, ids: &[EffectId], fate: Fate, at: At) -> Result<u64, StoreError> {
+        self.ask(effects::Settle { ids: ids.to_vec(), fate, at }).await
+    }
+
+    async fn add_hold(&self, hold: NewHold, at: At) -> Result<Hold, StoreError> {
+        self.ask(holds::AddHold { hold, at }).await
+    }
+
+    async fn holds(&self, job: JobId, at: At) -> Result<Vec<Hold>, StoreError> {
+        let now = self.now(at).await?;
+        self.readers.read(move |conn| holds::holds(conn, job, now)).await
+    }
+
+    async fn remove_hold(&self, job: JobId, hold: HoldId, at: At) -> Result<HoldRemoved, StoreError> {
+        self.ask(holds::RemoveHold { job, hold, at }).await
+    }
+
+    async fn mount_id(&self, job: JobId, at: &str) -> Result<Option<String>, StoreError> {
+        let at = at.to_owned();
+        self.readers.read(move |conn| mounts::mount_id(conn, job, &at)).await
+    }
+
+    async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError> {
+        self.ask(mounts::SetMountId { job, at: at.to_owned(), id: id.to_owned() }).await
+    }
+
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
         self.readers.read(move |conn| backlog::next_due(conn, job)).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {
-        self.commands.ask(prune::PruneAt { prune, at }).await
+        self.ask(prune::PruneAt { prune, at }).await
     }
 
     async fn woken(&self) {
@@ -263,6 +363,9 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        self.commands.close().await;
+        match &self.commands {
+            Some(commands) => commands.close().await,
+            None => self.readers.close(),
+        }
     }
 }

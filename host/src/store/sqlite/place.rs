@@ -49,6 +49,23 @@ impl Place {
         })
     }
 
+    /// Resolves `path` where a file is; nothing is made.
+    pub(super) fn existing(path: &Path) -> Result<Self, StoreError> {
+        let found = std::fs::canonicalize(path).and_then(|database| {
+            if std::fs::metadata(&database)?.is_file() { Ok(database) } else { Err(io::Error::other("it is no file")) }
+        });
+        found.map(Self::of).map_err(|error| {
+            StoreError::Unavailable(format!(
+                "{}: {error}; check the path and its rights, or run sweepd, which makes it",
+                path.display()
+            ))
+        })
+    }
+
+    fn of(database: PathBuf) -> Self {
+        Self { log: with_suffix(&database, "-wal"), index: with_suffix(&database, "-shm"), database }
+    }
+
     /// The database itself.
     pub(super) fn database(&self) -> &Path {
         &self.database
@@ -118,7 +135,7 @@ fn prepare(path: &Path) -> io::Result<Place> {
         }
         found => found?,
     };
-    let place = Place { log: with_suffix(&database, "-wal"), index: with_suffix(&database, "-shm"), database };
+    let place = Place::of(database);
     if std::fs::metadata(&place.database).is_ok_and(|there| !there.is_file()) {
         return Err(io::Error::other("it is no file"));
     }

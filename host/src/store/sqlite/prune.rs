@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use super::fault::Fault;
 use super::writing::{Command, Writing};
-use super::{requests, sql};
+use super::{effects, holds, requests, sql};
 use crate::store::{At, Prune, Pruned};
 
 /// Free pages that one call gives back; more would hold up the writer.
@@ -20,11 +20,11 @@ impl Command for PruneAt {
     type Answer = Pruned;
 
     fn rows(&self) -> usize {
-        self.prune.limit as usize
+        self.prune.limit as usize * 2
     }
 
     fn apply(&self, writing: &mut Writing<'_>) -> Result<Pruned, Fault> {
-        let Prune { ended_before, limit } = self.prune;
+        let Prune { ended_before, effects_before, limit } = self.prune;
         let before = sql::millis(ended_before);
         let now = writing.now(self.at);
         writing
@@ -44,11 +44,14 @@ impl Command for PruneAt {
                 "DELETE FROM requests WHERE (job, key) IN (SELECT job, key FROM requests WHERE at <= ?1 LIMIT ?2)",
             )?
             .execute(params![sql::millis(requests::forgotten(now)), limit])?;
+        let effects = effects::forget(writing, effects_before, limit)?;
+        holds::forget(writing, ended_before, limit)?;
         if tasks < limit as usize {
             // No history is left that names them.
             writing.statement("DELETE FROM nodes WHERE ended_at < ?1")?.execute([before])?;
         }
         writing.give_back(PAGES)?;
-        Ok(Pruned { tasks: tasks as u64, more: tasks == limit as usize })
+        let more = tasks.max(effects) == limit as usize;
+        Ok(Pruned { tasks: tasks as u64, effects: effects as u64, more })
     }
 }

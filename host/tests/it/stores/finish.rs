@@ -129,7 +129,8 @@ pub(super) async fn repeated_it_answers_the_same(desk: Desk<impl StoreHarness>) 
     let id = desk.new_task("twice").await;
     let claimed = desk.claim_one().await;
     let finish = desk.finish_of(&claimed, retry_in(1));
-    let write_back = WriteBack { finishes: vec![finish.clone(), finish], closed: vec![claimed.fence] };
+    let write_back =
+        WriteBack { finishes: vec![finish.clone(), finish], closed: vec![claimed.fence], effects: Vec::new() };
     let answers = desk.store.finish(write_back, desk.at()).await.expect("it is answered");
     assert_eq!(answers, [Finished::Applied, Finished::Applied]);
     assert_eq!(desk.view(id).await.attempts, 1);
@@ -187,7 +188,7 @@ pub(super) async fn answers_keep_the_order(mut desk: Desk<impl StoreHarness>) {
         desk.finish_of(&stale, Disposition::Done(None)),
         desk.finish_of(&claim.tasks[1], retry_in(1)),
     ];
-    let write_back = WriteBack { finishes, closed: vec![claim.fence] };
+    let write_back = WriteBack { finishes, closed: vec![claim.fence], effects: Vec::new() };
     let answers = desk.store.finish(write_back, desk.at()).await.expect("it is answered");
     assert_eq!(answers, [Finished::Applied, Finished::Fenced, Finished::Applied]);
 }

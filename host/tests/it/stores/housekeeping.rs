@@ -10,7 +10,8 @@ use super::{Desk, StoreHarness, retry_in, task};
 
 impl<H: StoreHarness> Desk<H> {
     async fn prune(&self, ended_before: Timestamp, limit: u32) -> Pruned {
-        self.store.prune(Prune { ended_before, limit }, self.at()).await.expect("it is answered")
+        let effects_before = Timestamp(0);
+        self.store.prune(Prune { ended_before, effects_before, limit }, self.at()).await.expect("it is answered")
     }
 
     /// A task that failed once and then ended.
@@ -33,7 +34,7 @@ pub(super) async fn old_history_goes(mut desk: Desk<impl StoreHarness>) {
     let live = desk.new_task("live").await;
     let claimed = desk.claim_one().await;
     desk.finish(&claimed, retry_in(60)).await;
-    assert_eq!(desk.prune(border, 100).await, Pruned { tasks: 1, more: false });
+    assert_eq!(desk.prune(border, 100).await, Pruned { tasks: 1, ..Pruned::default() });
     assert_eq!(desk.store.task(old).await, Ok(None));
     assert_eq!(desk.store.attempts(old).await, Ok(Vec::new()));
     assert_eq!(desk.store.attempts(young).await.expect("attempts are listed").len(), 2);

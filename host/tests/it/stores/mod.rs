@@ -186,7 +186,7 @@ impl<H: StoreHarness> Desk<H> {
     async fn write_back(&self, finish: Finish) -> Finished {
         let closed = vec![finish.fence];
         let finishes = vec![finish];
-        let answer = self.store.finish(WriteBack { finishes, closed }, self.at()).await;
+        let answer = self.store.finish(WriteBack { finishes, closed, effects: Vec::new() }, self.at()).await;
         answer.expect("a write-back is answered")[0]
     }
 

@@ -236,7 +236,7 @@ async fn a_cut_write_back_is_applied_once() {
     let finishes =
         vec![desk.finish_of(&claim.tasks[0], Disposition::Done(None)), desk.finish_of(&claim.tasks[1], retry_in(5))];
     proxy.cuts.after_commit.store(1, Ordering::SeqCst);
-    let write_back = WriteBack { finishes, closed: vec![claim.fence] };
+    let write_back = WriteBack { finishes, closed: vec![claim.fence], effects: Vec::new() };
     let answers = store.finish(write_back, desk.at()).await.expect("it is answered");
     assert_eq!(answers, [Finished::Applied, Finished::Applied]);
     let [a, b] = [desk.view(ids[0].id()).await, desk.view(ids[1].id()).await];

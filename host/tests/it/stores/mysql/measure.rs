@@ -71,7 +71,7 @@ async fn burn(desk: Arc<Desk<MySqlHarness>>) {
     let ask = ClaimDue { node: begun.node, limit, ..desk.ask(limit) };
     while let Some(claim) = desk.claim_as(ask).await {
         let finishes = claim.tasks.iter().map(|task| desk.finish_of(task, Disposition::Done(None))).collect();
-        let write_back = WriteBack { finishes, closed: vec![claim.fence] };
+        let write_back = WriteBack { finishes, closed: vec![claim.fence], effects: Vec::new() };
         desk.store.finish(write_back, desk.at()).await.expect("it is written back");
     }
 }

@@ -196,7 +196,7 @@ async fn a_call_of_many_large_payloads_fits_its_packets() {
     let note = "\"\\\u{1}".repeat(1365);
     let finishes: Vec<_> =
         claim.tasks.iter().map(|task| desk.finish_of(task, Disposition::Done(Some(note.clone())))).collect();
-    let write_back = sweepd::store::WriteBack { finishes, closed: vec![claim.fence] };
+    let write_back = sweepd::store::WriteBack { finishes, closed: vec![claim.fence], effects: Vec::new() };
     desk.store.finish(write_back, desk.at()).await.expect("it is written back");
     assert_eq!(desk.view(claim.tasks[7].id).await.note, Some(note));
 }

@@ -43,7 +43,7 @@ async fn leave_holes(desk: &Desk<SqliteHarness>) {
     let claim = desk.claim(300).await.expect("they are due");
     let finishes = claim.tasks.iter().map(|task| desk.finish_of(task, Disposition::Done(None))).collect();
     let closed = vec![claim.fence];
-    desk.store.finish(WriteBack { finishes, closed }, desk.at()).await.expect("they are done");
+    desk.store.finish(WriteBack { finishes, closed, effects: Vec::new() }, desk.at()).await.expect("they are done");
     // What is in the log from now on fits only the file that is there now.
     let other = Connection::open(desk.harness.file()).expect("it opens");
     let copied = other.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
