@@ -150,7 +150,8 @@ impl<'t> Execution<'t> {
             Ending::Answered(Ok(_)) => "done",
             Ending::Answered(Err(_)) => "failed",
             Ending::Crashed(_) => "crashed",
-            Ending::Stopped | Ending::Interrupted | Ending::NotStarted(_) => "stopped",
+            Ending::Held { .. } => "held",
+            Ending::Stopped | Ending::Interrupted | Ending::OverBudget | Ending::NotStarted(_) => "stopped",
         };
         let (key, fence, at) = (&task.key, task.fence.0, boot_time());
         trace.say(format_args!("end {key} {fence} {} {at} {} {outcome}", process::id(), task.id));

@@ -176,7 +176,8 @@ impl Effect {
             | Operation::SetTimes => false,
         };
         let done = !matches!(self.result, EffectResult::Failed(_));
-        if takes && done { Spent { files: 1, bytes: self.size } } else { Spent::default() }
+        let takes_something = !matches!(self.operation, Operation::Write | Operation::Truncate) || self.size > 0;
+        if takes && takes_something && done { Spent { files: 1, bytes: self.size } } else { Spent::default() }
     }
 }
 

@@ -69,6 +69,15 @@ pub enum Ending {
     Stopped,
     /// A person ended it; the store knows how and why.
     Interrupted,
+    /// It met a hold: whatever it answered, it is not done.
+    Held {
+        /// What is held, and why.
+        reason: String,
+        /// When the hold ends, if it does.
+        until: Option<Timestamp>,
+    },
+    /// It would have gone over the job's budget; it costs no attempt.
+    OverBudget,
     /// The plugin's code could not be started, so that no attempt was made.
     NotStarted(Crash),
 }
@@ -167,7 +176,8 @@ pub fn dispose(ending: Ending, task: &ClaimedTask, job: &JobSpec, now: Timestamp
         Ending::Answered(Err(Failure::Transient(error))) => retry(error, task, job, jitter),
         Ending::Crashed(crash) => retry(crash.to_string(), task, job, jitter),
         // The store makes of it what was asked for.
-        Ending::Stopped | Ending::Interrupted => Disposition::Release { after: None },
+        Ending::Stopped | Ending::Interrupted | Ending::OverBudget => Disposition::Release { after: None },
+        Ending::Held { reason, until } => held(reason, until, now),
         Ending::NotStarted(_) => Disposition::Release { after: Some(job.interval) },
     }
 }
@@ -187,6 +197,16 @@ pub fn postpone(ask: Postponement, task: &ClaimedTask, job: &JobSpec, now: Times
     }
     let after = ask.delay.min(left).max(Duration::from_secs(1));
     Disposition::Postpone { after, reason: ask.reason.map(cut) }
+}
+
+/// So long after a hold was met, or as soon as it ends, the task is tried again.
+const HELD_FOR: Duration = Duration::from_mins(10);
+
+/// However long it is held, the task waits: `max_postponed` bounds a plugin, not
+/// a person.
+fn held(reason: String, until: Option<Timestamp>, now: Timestamp) -> Disposition {
+    let left = until.map_or(HELD_FOR, |until| until.since(now));
+    Disposition::Postpone { after: left.clamp(Duration::from_secs(1), HELD_FOR), reason: Some(cut(reason)) }
 }
 
 fn retry(error: String, task: &ClaimedTask, job: &JobSpec, jitter: f64) -> Disposition {

@@ -60,8 +60,8 @@ pub trait HostApi: Clone + Send + Sync + 'static {
     /// Pauses a job.
     fn pause(&self, job: &str, reason: &str) -> impl Future<Output = Result<(), HostError>> + Send;
 
-    /// Resumes a job.
-    fn resume(&self, job: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Resumes a job; where asked, one sweep may go over its budget.
+    fn resume(&self, job: &str, once_over_budget: bool) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// Whether requests would be served, and else what is missing.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
@@ -116,8 +116,8 @@ impl HostApi for Arc<Host> {
         Host::pause(self, job, reason).await
     }
 
-    async fn resume(&self, job: &str) -> Result<(), HostError> {
-        Host::resume(self, job).await
+    async fn resume(&self, job: &str, once_over_budget: bool) -> Result<(), HostError> {
+        Host::resume(self, job, once_over_budget).await
     }
 
     async fn ready(&self) -> Result<(), String> {

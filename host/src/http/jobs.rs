@@ -90,10 +90,26 @@ pub(super) async fn pause<H: HostApi>(
     Ok(Json(Paused { job, paused: Some(reason) }))
 }
 
-/// `POST /v1/jobs/{job}/resume`.
-pub(super) async fn resume<H: HostApi>(State(app): State<Arc<App<H>>>, job: JobPath) -> Result<Json<Paused>, Problem> {
+/// How a job is to be resumed.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResumeBody {
+    #[serde(default)]
+    once_over_budget: bool,
+}
+
+/// `POST /v1/jobs/{job}/resume`, with `{"once_over_budget"}` or without a body.
+pub(super) async fn resume<H: HostApi>(
+    State(app): State<Arc<App<H>>>,
+    job: JobPath,
+    request: Request<Body>,
+) -> Result<Json<Paused>, Problem> {
     let job = named(job)?;
-    app.host.resume(&job).await?;
+    let asked: ResumeBody = match body::json(&app, request).await? {
+        None => ResumeBody::default(),
+        Some(read) => serde_json::from_slice(&read.bytes).map_err(|error| Problem::malformed(error.to_string()))?,
+    };
+    app.host.resume(&job, asked.once_over_budget).await?;
     Ok(Json(Paused { job, paused: None }))
 }
 

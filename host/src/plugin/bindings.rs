@@ -44,7 +44,7 @@ impl run::Host for GuestState {
     }
 
     fn simulated(&mut self) -> wasmtime::Result<bool> {
-        Ok(false)
+        Ok(GuestState::is_simulated(self))
     }
 }
 

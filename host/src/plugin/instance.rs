@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-use crate::domain::job::JobSpec;
+use crate::domain::job::{JobId, JobSpec};
 use crate::domain::outcome::{Crash, Failure, Outcome};
 use crate::domain::plan::{Plan, SweepCall};
 use crate::domain::task::ClaimedTask;
 use crate::domain::time::Clock;
-use crate::sandbox::{Gate, GuestState, Interrupt, MountError, Mounts, Role};
+use crate::sandbox::{Custody, Gate, GuestState, Held, Interrupt, MountError, Recorded, Role};
 
 use super::bindings::{self, Dispatcher, Executor};
 use super::generation::{Generation, Plugin, in_one_line};
@@ -44,36 +44,46 @@ pub enum CallFailed {
     /// A person wants the task to end.
     #[error("interrupted by hand")]
     Asked,
+    /// It would have gone over the job's budget.
+    #[error("interrupted before it went over the budget")]
+    OverBudget,
+}
+
+/// One attempt of a task: its answer, and what it did to files.
+pub struct Attempted {
+    /// What the guest answered.
+    pub answer: Result<Result<Outcome, Failure>, CallFailed>,
+    /// What it changed, as far as that was not handed over before.
+    pub effects: Vec<Recorded>,
+    /// The hold that it met, if it met one.
+    pub held: Option<Held>,
 }
 
 /// What both roles share: the store, and what the instance was made for.
 struct Seat {
     store: Store<GuestState>,
     generation: Arc<Generation>,
-    mounts: Mounts,
 }
 
 impl Seat {
     /// Instantiates, with the mounts that stand there now.
     fn start(
-        job: &Arc<JobSpec>,
+        custody: &Arc<Custody>,
         role: Role,
         generation: &Arc<Generation>,
         gate: &Arc<Gate>,
-        clock: &Clock,
     ) -> Result<(Self, wasmtime::component::Instance), StartFailed> {
-        let mounts = Mounts::look(&job.mounts)?;
         let plugin = &generation.plugin;
-        let state = GuestState::new(Arc::clone(job), role, generation.number, Arc::clone(gate), clock.clone())?;
+        let state = GuestState::new(custody, role, generation.number, plugin.digest, Arc::clone(gate))?;
         let mut store = state.into_store(&plugin.engine.wasmtime);
         let running = plugin.engine.guest_runs();
         let started = plugin.pre.instantiate(&mut store);
         drop(running);
         let interrupt = store.data_mut().end_call();
         match started.map_err(|error| (interrupt.or_else(|| interrupt_in(&error)), error)) {
-            Ok(instance) => Ok((Self { store, generation: Arc::clone(generation), mounts }, instance)),
+            Ok(instance) => Ok((Self { store, generation: Arc::clone(generation) }, instance)),
             Err((interrupt, error)) => Err(match interrupt {
-                Some(Interrupt::Stopped | Interrupt::Asked) => StartFailed::Stopped,
+                Some(Interrupt::Stopped | Interrupt::Asked | Interrupt::OverBudget) => StartFailed::Stopped,
                 Some(Interrupt::Deadline(limit)) => StartFailed::Plugin(Crash::Deadline(limit)),
                 None => StartFailed::Plugin(Crash::Start(in_one_line(&error))),
             }),
@@ -83,7 +93,7 @@ impl Seat {
     fn serves(&self, generation: &Arc<Generation>, gate: &Arc<Gate>) -> bool {
         Arc::ptr_eq(&self.generation, generation)
             && Arc::ptr_eq(self.store.data().gate(), gate)
-            && Mounts::look(&self.store.data().job().mounts).is_ok_and(|now| now == self.mounts)
+            && self.store.data().mounts_stand()
     }
 
     /// Makes one call and sorts how it ended.
@@ -92,7 +102,7 @@ impl Seat {
         task: Option<&ClaimedTask>,
         call: impl FnOnce(&mut Store<GuestState>) -> wasmtime::Result<Result<T, E>>,
     ) -> Result<Result<T, Failure>, CallFailed> {
-        self.store.data_mut().begin_call(task.map(|task| task.id));
+        self.store.data_mut().begin_call(task.map(|task| (task.id, task.attempt)));
         self.store.set_epoch_deadline(1);
         let running = self.generation.plugin.engine.guest_runs();
         let answer = call(&mut self.store);
@@ -103,6 +113,7 @@ impl Seat {
             Err(error) => Err(match interrupt.or_else(|| interrupt_in(&error)) {
                 Some(Interrupt::Stopped) => CallFailed::Stopped,
                 Some(Interrupt::Asked) => CallFailed::Asked,
+                Some(Interrupt::OverBudget) => CallFailed::OverBudget,
                 Some(Interrupt::Deadline(limit)) => CallFailed::Crash(Crash::Deadline(limit)),
                 None => CallFailed::Crash(Crash::Trap(self.describe(&error))),
             }),
@@ -140,13 +151,12 @@ pub struct DispatcherInstance {
 impl DispatcherInstance {
     /// Makes one; `None` where the plugin has no dispatcher.
     pub fn start(
-        job: &Arc<JobSpec>,
+        custody: &Arc<Custody>,
         generation: &Arc<Generation>,
         gate: &Arc<Gate>,
-        clock: &Clock,
     ) -> Result<Option<Self>, StartFailed> {
         let Some(indices) = &generation.plugin.dispatcher else { return Ok(None) };
-        let (mut seat, instance) = Seat::start(job, Role::Dispatcher, generation, gate, clock)?;
+        let (mut seat, instance) = Seat::start(custody, Role::Dispatcher, generation, gate)?;
         let exports = indices.load(&mut seat.store, &instance).map_err(|error| not_loaded(&error))?;
         Ok(Some(Self { seat, exports }))
     }
@@ -179,13 +189,8 @@ pub struct ExecutorInstance {
 
 impl ExecutorInstance {
     /// Makes one.
-    pub fn start(
-        job: &Arc<JobSpec>,
-        generation: &Arc<Generation>,
-        gate: &Arc<Gate>,
-        clock: &Clock,
-    ) -> Result<Self, StartFailed> {
-        let (mut seat, instance) = Seat::start(job, Role::Executor, generation, gate, clock)?;
+    pub fn start(custody: &Arc<Custody>, generation: &Arc<Generation>, gate: &Arc<Gate>) -> Result<Self, StartFailed> {
+        let (mut seat, instance) = Seat::start(custody, Role::Executor, generation, gate)?;
         let exports =
             generation.plugin.executor.load(&mut seat.store, &instance).map_err(|error| not_loaded(&error))?;
         Ok(Self { seat, exports, served: 0 })
@@ -208,13 +213,15 @@ impl ExecutorInstance {
     }
 
     /// Makes one attempt of `task`.
-    pub fn execute(&mut self, task: &ClaimedTask) -> Result<Result<Outcome, Failure>, CallFailed> {
+    pub fn execute(&mut self, task: &ClaimedTask) -> Attempted {
         let Self { seat, exports, served } = self;
         *served += 1;
         let max_attempts = seat.store.data().job().retry.max_attempts;
         let given = bindings::task(task, max_attempts);
-        let outcome = seat.call(Some(task), |store| exports.call_execute(store, &given))?;
-        Ok(outcome.map(Into::into))
+        let outcome = seat.call(Some(task), |store| exports.call_execute(store, &given));
+        let state = seat.store.data_mut();
+        let (effects, held) = (state.take_effects(), state.take_held());
+        Attempted { answer: outcome.map(|answer| answer.map(Into::into)), effects, held }
     }
 }
 
@@ -227,7 +234,8 @@ impl Plugin {
     /// what cannot start is not taken.
     pub fn try_start(&self, job: &JobSpec, gate: &Arc<Gate>, clock: &Clock) -> Result<(), StartFailed> {
         let job = Arc::new(JobSpec { mounts: Vec::new(), ..job.clone() });
+        let custody = Custody::simulated(job, JobId(0), clock.clone());
         let trial = Arc::new(Generation { number: 0, plugin: self.clone(), loaded_at: clock.now(), kept: false });
-        Seat::start(&job, Role::Dispatcher, &trial, gate, clock).map(drop)
+        Seat::start(&custody, Role::Dispatcher, &trial, gate).map(drop)
     }
 }

@@ -20,7 +20,7 @@ mod watch;
 pub use compile::{CompileError, Compiler, child};
 pub use engine::{Engine, EngineError};
 pub use generation::{Generation, LoadError, Plugin, World};
-pub use instance::{CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};
+pub use instance::{Attempted, CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};
 pub use kept::Kept;
 pub use reload::Reloader;
 pub use slot::Slot;

@@ -11,7 +11,7 @@ use crate::domain::outcome::{Crash, Ending};
 use crate::domain::task::{ClaimedTask, Fence};
 use crate::domain::time::Timestamp;
 use crate::plugin::Generation;
-use crate::sandbox::Gate;
+use crate::sandbox::{Gate, Recorded};
 
 use super::job::Phase;
 
@@ -43,6 +43,8 @@ pub(super) struct Completion {
     pub(super) node: NodeId,
     pub(super) generation: Arc<Generation>,
     pub(super) ending: Ending,
+    /// What it did to files, as far as that is not in the database.
+    pub(super) effects: Vec<Recorded>,
     pub(super) started: Timestamp,
     pub(super) ended: Timestamp,
 }

@@ -6,13 +6,11 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::domain::job::JobSpec;
 use crate::domain::outcome::{Crash, Failure};
 use crate::domain::plan::{Decided, PlanRefused, SweepCall};
 use crate::domain::task::ClaimedTask;
-use crate::domain::time::Clock;
 use crate::plugin::{CallFailed, DispatcherInstance, Generation, StartFailed, World};
-use crate::sandbox::Gate;
+use crate::sandbox::{Custody, Gate};
 
 /// Why there is no plan. The batch comes back: no task is charged.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +54,12 @@ pub(super) struct Dispatcher {
 
 impl Dispatcher {
     /// Starts the thread.
-    pub(super) fn start(job: &Arc<JobSpec>, clock: &Clock) -> std::io::Result<Self> {
+    pub(super) fn start(custody: &Arc<Custody>) -> std::io::Result<Self> {
         let (questions, receiver) = std_mpsc::sync_channel::<Question>(1);
-        let (job, clock, runtime) = (Arc::clone(job), clock.clone(), Handle::current());
-        std::thread::Builder::new().name(format!("plan-{}", job.name)).spawn(move || {
+        let (custody, runtime) = (Arc::clone(custody), Handle::current());
+        std::thread::Builder::new().name(format!("plan-{}", custody.job.name)).spawn(move || {
             let _entered = runtime.enter();
-            let mut thread = DispatcherThread { job, clock, instance: None };
+            let mut thread = DispatcherThread { custody, instance: None };
             while let Ok(question) = receiver.recv() {
                 let Question { generation, gate, call, due, answer } = question;
                 let decided = thread.decide(&generation, &gate, &call, due);
@@ -99,8 +97,7 @@ impl Dispatcher {
 }
 
 struct DispatcherThread {
-    job: Arc<JobSpec>,
-    clock: Clock,
+    custody: Arc<Custody>,
     instance: Option<DispatcherInstance>,
 }
 
@@ -115,7 +112,7 @@ impl DispatcherThread {
         let kept = self.instance.take().filter(|instance| instance.serves(generation, gate));
         let started = match kept {
             Some(instance) => Ok(Some(instance)),
-            None => DispatcherInstance::start(&self.job, generation, gate, &self.clock),
+            None => DispatcherInstance::start(&self.custody, generation, gate),
         };
         let mut instance = match started {
             Ok(Some(instance)) => instance,
@@ -132,8 +129,10 @@ impl DispatcherThread {
         };
         let plan = match answer {
             Ok(plan) => plan,
-            // A dispatcher has no task that somebody could end.
-            Err(CallFailed::Stopped | CallFailed::Asked) => return Err((DispatchError::Stopped, due)),
+            // A dispatcher has no task that somebody could end, and takes nothing away.
+            Err(CallFailed::Stopped | CallFailed::Asked | CallFailed::OverBudget) => {
+                return Err((DispatchError::Stopped, due));
+            }
             Err(CallFailed::Crash(crash)) => return Err((DispatchError::Crash(crash), due)),
         };
         self.instance = Some(instance);

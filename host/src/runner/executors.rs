@@ -9,12 +9,13 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::domain::job::{Isolation, JobSpec};
+use crate::domain::job::Isolation;
 use crate::domain::outcome::{Crash, Ending};
 use crate::domain::task::ClaimedTask;
 use crate::domain::time::Clock;
 use crate::faults::Execution;
-use crate::plugin::{CallFailed, ExecutorInstance, StartFailed};
+use crate::plugin::{Attempted, CallFailed, ExecutorInstance, StartFailed};
+use crate::sandbox::{Custody, Recorded};
 
 use super::batch::{Batch, Completion, Completions, Work};
 
@@ -35,14 +36,15 @@ pub(super) struct Executors {
 impl Executors {
     /// Starts the job's threads. The channel holds `room` tasks, which is as
     /// many as the feeder ever has in flight: it is never full.
-    pub(super) fn start(job: &Arc<JobSpec>, clock: &Clock, room: usize) -> std::io::Result<Self> {
+    pub(super) fn start(custody: &Arc<Custody>, clock: &Clock, room: usize) -> std::io::Result<Self> {
+        let job = &custody.job;
         let (work, receiver) = crossbeam_channel::bounded(room);
         let mut all_finished = Vec::with_capacity(job.concurrency);
         for number in 0..job.concurrency {
             let finished = Arc::new(Mutex::new(Finished::default()));
             all_finished.push(Arc::clone(&finished));
             let mut executor = Executor {
-                job: Arc::clone(job),
+                custody: Arc::clone(custody),
                 clock: clock.clone(),
                 work: receiver.clone(),
                 instance: None,
@@ -79,7 +81,7 @@ impl Executors {
 
 /// One thread.
 struct Executor {
-    job: Arc<JobSpec>,
+    custody: Arc<Custody>,
     clock: Clock,
     work: Receiver<Work>,
     instance: Option<Seated>,
@@ -106,7 +108,7 @@ impl Executor {
     fn run(&mut self) {
         while let Some(Work { task, batch }) = self.next() {
             let (began, started) = (Instant::now(), self.clock.now());
-            let ending = self.attempt_without_panic(&task, &batch);
+            let (ending, effects) = self.attempt_without_panic(&task, &batch);
             let ended = self.clock.now();
             let completion = Completion {
                 task,
@@ -114,6 +116,7 @@ impl Executor {
                 node: batch.node,
                 generation: Arc::clone(&batch.generation),
                 ending,
+                effects,
                 started,
                 ended,
             };
@@ -140,46 +143,63 @@ impl Executor {
 
     /// A panic of the host's own code costs an attempt, not the thread: the
     /// sweep waits for every task that it handed over.
-    fn attempt_without_panic(&mut self, task: &ClaimedTask, batch: &Batch) -> Ending {
+    fn attempt_without_panic(&mut self, task: &ClaimedTask, batch: &Batch) -> (Ending, Vec<Recorded>) {
         let execution = Execution::of(task);
         let attempt = std::panic::AssertUnwindSafe(|| self.attempt(task, batch, &execution));
-        let ending = std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let (ending, effects) = std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
             self.instance = None;
-            Ending::Crashed(Crash::Trap("the host panicked while it ran the task; this is a bug in sweepd".to_owned()))
+            let why = "the host panicked while it ran the task; this is a bug in sweepd".to_owned();
+            // What it did is in the journal, and imported at the next start.
+            (Ending::Crashed(Crash::Trap(why)), Vec::new())
         });
         execution.end(&ending);
-        ending
+        (ending, effects)
     }
 
-    fn attempt(&mut self, task: &ClaimedTask, batch: &Batch, execution: &Execution<'_>) -> Ending {
-        if let Some(crash) = batch.not_started.get() {
-            return Ending::NotStarted(crash.clone());
-        }
-        if batch.phase.is_stopping() || !batch.gate.is_open() {
-            return Ending::Stopped;
-        }
-        if batch.gate.is_out(task.id) {
-            return Ending::Interrupted;
-        }
-        let mut seated = match self.seat(batch) {
+    fn attempt(&mut self, task: &ClaimedTask, batch: &Batch, execution: &Execution<'_>) -> (Ending, Vec<Recorded>) {
+        let mut seated = match self.seat_for(task, batch) {
             Ok(seated) => seated,
-            Err(StartFailed::Stopped) => return Ending::Stopped,
-            Err(StartFailed::Plugin(crash)) => return not_started(batch, crash),
-            Err(StartFailed::Mount(error)) => return not_started(batch, Crash::Start(error.to_string())),
+            Err(ending) => return (ending, Vec::new()),
         };
         execution.start();
-        let answer = seated.instance.execute(task);
-        match answer {
+        let Attempted { answer, effects, held } = seated.instance.execute(task);
+        let ending = match answer {
             Ok(answer) => {
-                if self.job.isolation == Isolation::Thread && !seated.instance.is_worn() {
+                if self.custody.job.isolation == Isolation::Thread && !seated.instance.is_worn() {
                     self.instance = Some(seated);
                 }
-                Ending::Answered(answer)
+                match held {
+                    Some(held) => Ending::Held { reason: held.reason, until: held.until },
+                    None => Ending::Answered(answer),
+                }
             }
             Err(CallFailed::Crash(crash)) => Ending::Crashed(crash),
             Err(CallFailed::Stopped) => Ending::Stopped,
             Err(CallFailed::Asked) => Ending::Interrupted,
+            Err(CallFailed::OverBudget) => Ending::OverBudget,
+        };
+        (ending, effects)
+    }
+
+    /// An instance for the task, or why it is not executed.
+    fn seat_for(&mut self, task: &ClaimedTask, batch: &Batch) -> Result<Seated, Ending> {
+        if let Some(crash) = batch.not_started.get() {
+            return Err(Ending::NotStarted(crash.clone()));
         }
+        if batch.phase.is_stopping() || !batch.gate.is_open() {
+            return Err(Ending::Stopped);
+        }
+        if self.custody.meter.over().is_some() {
+            return Err(Ending::OverBudget);
+        }
+        if batch.gate.is_out(task.id) {
+            return Err(Ending::Interrupted);
+        }
+        self.seat(batch).map_err(|failed| match failed {
+            StartFailed::Stopped => Ending::Stopped,
+            StartFailed::Plugin(crash) => not_started(batch, crash),
+            StartFailed::Mount(error) => not_started(batch, Crash::Start(error.to_string())),
+        })
     }
 
     /// The instance for a task of `batch`. Whether an old one may serve is
@@ -191,7 +211,7 @@ impl Executor {
             .filter(|seated| seated.batch == batch.fence || seated.instance.serves(&batch.generation, &batch.gate));
         let instance = match kept {
             Some(seated) => seated.instance,
-            None => ExecutorInstance::start(&self.job, &batch.generation, &batch.gate, &self.clock)?,
+            None => ExecutorInstance::start(&self.custody, &batch.generation, &batch.gate)?,
         };
         Ok(Seated { instance, batch: batch.fence })
     }

@@ -15,12 +15,14 @@ use crate::domain::status::{HostStatus, JobStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, TaskView};
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::{Compiler, Kept, Reloader, Slot};
+use crate::sandbox::{Custody, Journal};
 use crate::stop::told;
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 
 use super::error::{HostError, elsewhere};
+use super::files::{CHUNKS, reconcile, record_chunks};
 use super::housekeeping::{Ages, keep_house};
-use super::job::{Control, Job, JobRunner, Phase, drain};
+use super::job::{Control, Job, JobRunner, Phase, Shared, drain};
 use super::lease::Node;
 use super::pulse::Pulse;
 
@@ -101,31 +103,38 @@ impl Host {
         let phase = Phase::default();
         let mut jobs = Vec::new();
         let mut running = Running { runners: JoinSet::new(), helpers: JoinSet::new() };
+        let folder = spec.state.join("journal");
+        reconcile(&store, &folder).await?;
+        let journal = Journal::begin(&folder)
+            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display())))?;
+        let (chunks, handed_over) = mpsc::channel(CHUNKS);
+        running.helpers.spawn(record_chunks(Arc::clone(&store), handed_over, node_stopped.clone()));
+        let shared = Shared { node, store, clock, phase, journal: journal.id() };
         for job in spec.jobs {
-            let row = store.register_job(&job.name).await?;
-            let slot = Arc::new(Slot::new(job.plugin.clone(), clock.clone()));
-            let job = Job::new(
-                Arc::new(job),
-                row,
-                Arc::clone(&slot),
-                Arc::clone(&node),
-                Arc::clone(&store),
-                clock.clone(),
-                phase.clone(),
-            );
+            let row = shared.store.register_job(&job.name).await?;
+            let slot = Arc::new(Slot::new(job.plugin.clone(), shared.clock.clone()));
+            let custody = Custody::new(Arc::new(job), row.id, journal.clone(), shared.clock.clone(), chunks.clone());
+            let job = Job::new(row, Arc::clone(&slot), custody, shared.clone());
             let (control, requests) = mpsc::channel(16);
             if !job.spec.runs_on(&spec.labels) {
                 jobs.push(Seat { job, control: None });
                 continue;
             }
+            // Before anything of it runs.
+            job.take_up_holds().await?;
+            if job.spec.budget.needs_count() {
+                running.helpers.spawn(Arc::clone(&job).keep_count(stopped.clone()));
+            }
             let runner = JobRunner::new(Arc::clone(&job), requests)
                 .map_err(|error| StoreError::Unavailable(format!("starting a thread: {error}")))?;
             running.runners.spawn(runner.run(stopped.clone()));
             let kept = Kept::of(&spec.state, job.spec.name.as_str());
-            let reloader = Reloader::new(Arc::clone(&job.spec), slot, Arc::clone(&compiler), kept, clock.clone());
+            let reloader =
+                Reloader::new(Arc::clone(&job.spec), slot, Arc::clone(&compiler), kept, shared.clock.clone());
             running.helpers.spawn(reloader.follow(stopped.clone()));
             jobs.push(Seat { job, control: Some(control) });
         }
+        let Shared { node, store, clock, phase, .. } = shared;
         let (jobs, asked): (Arc<[Seat]>, _) = (jobs.into(), Arc::new(Notify::new()));
         let pulse = Pulse::new(Arc::clone(&node), Arc::clone(&jobs));
         running.helpers.spawn(pulse.keep(node_stopped, Arc::clone(&asked)));
@@ -250,14 +259,14 @@ impl Host {
         Ok(done.await.map_err(|_| HostError::Stopping)??)
     }
 
-    /// Resumes a job.
-    pub async fn resume(&self, job: &str) -> Result<(), HostError> {
+    /// Resumes a job; where asked, one sweep may go over its budget.
+    pub async fn resume(&self, job: &str, once_over_budget: bool) -> Result<(), HostError> {
         let (answer, done) = oneshot::channel();
         let seat = self.seat(job)?;
         if seat.control.is_none() {
-            return Ok(self.store.set_paused(seat.job.id, None).await?);
+            return Ok(self.store.resume(seat.job.id, once_over_budget).await?);
         }
-        self.ask(seat, Control::Resume(answer)).await?;
+        self.ask(seat, Control::Resume(once_over_budget, answer)).await?;
         Ok(done.await.map_err(|_| HostError::Stopping)??)
     }
 

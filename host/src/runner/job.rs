@@ -1,7 +1,7 @@
 //! One job's loop: when to sweep, and what happens between sweeps.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use crate::domain::job::{JobId, JobSpec};
 use crate::domain::status::{Event, SweepReport};
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::Slot;
-use crate::sandbox::Gate;
+use crate::sandbox::{Custody, Gate};
 use crate::stop::told;
 use crate::store::{JobRow, SharedStore, StoreError};
 
 use super::claim::Unsure;
 use super::dispatcher::Dispatcher;
 use super::executors::Executors;
+use super::files::{Marks, NotReady};
 use super::lease::Node;
 use super::pace::Pace;
 use super::scans::{Scans, Why};
@@ -69,10 +70,28 @@ pub(super) struct Job {
     pub(super) pace: Pace,
     pub(super) wake: Notify,
     pub(super) unsure: Unsure,
+    /// What stands between its plugins and its files.
+    pub(super) custody: Arc<Custody>,
+    pub(super) marks: Marks,
+    /// The number of this host's journal of effects.
+    pub(super) journal: u64,
+    /// Whether a sweep may go over the budget, as far as this node has heard.
+    pub(super) may_exceed: AtomicBool,
     /// The last time of its schedule that was scanned when the host began.
     pub(super) scheduled: Timestamp,
     gate: ArcSwap<Gate>,
     view: Mutex<View>,
+}
+
+/// What all jobs of a host share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) node: Arc<Node>,
+    pub(super) store: SharedStore,
+    pub(super) clock: Clock,
+    pub(super) phase: Phase,
+    /// The number of the journal of effects.
+    pub(super) journal: u64,
 }
 
 /// What status shows of a job besides slot and backlog.
@@ -89,8 +108,8 @@ pub(super) enum Control {
     Sweep(oneshot::Sender<SweepReport>),
     /// Stop, and stay so.
     Pause(String, oneshot::Sender<Result<(), StoreError>>),
-    /// Go on.
-    Resume(oneshot::Sender<Result<(), StoreError>>),
+    /// Go on; one sweep may go over the budget where that is true.
+    Resume(bool, oneshot::Sender<Result<(), StoreError>>),
     /// At another node it was paused or resumed: look.
     Follow {
         /// What it seemed to be.
@@ -106,19 +125,12 @@ impl Control {
 }
 
 impl Job {
-    pub(super) fn new(
-        spec: Arc<JobSpec>,
-        row: JobRow,
-        slot: Arc<Slot>,
-        node: Arc<Node>,
-        store: SharedStore,
-        clock: Clock,
-        phase: Phase,
-    ) -> Arc<Self> {
+    pub(super) fn new(row: JobRow, slot: Arc<Slot>, custody: Arc<Custody>, shared: Shared) -> Arc<Self> {
+        let Shared { node, store, clock, phase, journal } = shared;
         let gate = ArcSwap::new(Gate::new(Arc::clone(node.lease())));
         let view = Mutex::new(View { paused: row.paused, ..View::default() });
         Arc::new(Self {
-            spec,
+            spec: Arc::clone(&custody.job),
             id: row.id,
             slot,
             store,
@@ -128,6 +140,10 @@ impl Job {
             pace: Pace::default(),
             wake: Notify::new(),
             unsure: Unsure::default(),
+            custody,
+            marks: Marks::default(),
+            journal,
+            may_exceed: AtomicBool::new(row.once_over_budget),
             scheduled: row.scheduled,
             gate,
             view,
@@ -191,8 +207,8 @@ impl JobRunner {
     pub(super) fn new(job: Arc<Job>, control: mpsc::Receiver<Control>) -> std::io::Result<Self> {
         let room = 2 * job.spec.capacity.max(u32::try_from(job.spec.concurrency).unwrap_or(u32::MAX)) as usize;
         let threads = Threads {
-            dispatcher: Dispatcher::start(&job.spec, &job.clock)?,
-            executors: Executors::start(&job.spec, &job.clock, room)?,
+            dispatcher: Dispatcher::start(&job.custody)?,
+            executors: Executors::start(&job.custody, &job.clock, room)?,
         };
         let scans = Scans::new(Arc::clone(&job));
         Ok(Self { job, threads, control, next_tick: Instant::now(), failures: 0, asked: Vec::new(), scans })
@@ -229,9 +245,10 @@ impl JobRunner {
                 let paused = self.pause(reason).await;
                 let _ = answer.send(paused);
             }
-            Control::Resume(answer) => {
-                let resumed = self.job.store.set_paused(self.job.id, None).await;
+            Control::Resume(once_over_budget, answer) => {
+                let resumed = self.job.store.resume(self.job.id, once_over_budget).await;
                 if resumed.is_ok() {
+                    self.job.may_exceed.fetch_or(once_over_budget, Ordering::SeqCst);
                     self.resumed();
                 }
                 let _ = answer.send(resumed);
@@ -282,10 +299,21 @@ impl JobRunner {
     /// Sweeps once, and answers requests meanwhile: a pause stops it.
     async fn sweep(&mut self, why: Why) {
         let job = Arc::clone(&self.job);
+        let asked = std::mem::take(&mut self.asked);
+        if let Err(end) = self.make_ready().await {
+            let report = SweepReport { error: end.error(), ..SweepReport::default() };
+            if why != Why::Wake {
+                self.next_tick = Instant::now() + self.scans.until_tick();
+            }
+            self.conclude(&report, end).await;
+            for answer in asked {
+                let _ = answer.send(report.clone());
+            }
+            return;
+        }
         let scan = self.scans.may(why).await;
         // Before any request is heard: a pause closes the gate of this sweep.
         let gate = job.gate();
-        let asked = std::mem::take(&mut self.asked);
         let mut waiting = Vec::new();
         let swept = {
             let mut sweep = pin!(sweep_once(&job, &self.threads, gate, scan));
@@ -301,7 +329,11 @@ impl JobRunner {
                 }
             }
         };
-        let (report, end) = swept;
+        let (mut report, mut end) = swept;
+        if let Some(over) = job.over_budget() {
+            report.error = Some(over.to_string());
+            end = SweepEnd::FailedForGood(over.to_string());
+        }
         if why != Why::Wake {
             self.next_tick = Instant::now() + self.scans.until_tick();
         }
@@ -316,6 +348,23 @@ impl JobRunner {
         for control in waiting {
             self.obey(control).await;
         }
+    }
+
+    /// Whether the sweep may begin; where not, how it ended.
+    async fn make_ready(&self) -> Result<(), SweepEnd> {
+        let job = &self.job;
+        let exempt = job.may_exceed.load(Ordering::SeqCst)
+            && job.store.take_allowance(job.id).await.map_err(|error| SweepEnd::Failed(error.to_string()))?;
+        job.may_exceed.store(false, Ordering::SeqCst);
+        if exempt {
+            tracing::warn!(job = %job.spec.name, "this sweep may go over the budget, as somebody allowed");
+        }
+        job.make_ready(exempt).await.map_err(|not_ready| match not_ready {
+            NotReady::Another(why) => SweepEnd::FailedForGood(why),
+            NotReady::Mount(error) => SweepEnd::Failed(error.to_string()),
+            NotReady::Store(error) => SweepEnd::Failed(error.to_string()),
+            NotReady::Counting => SweepEnd::Stopped,
+        })
     }
 
     async fn conclude(&mut self, report: &SweepReport, end: SweepEnd) {

@@ -15,6 +15,7 @@ mod claim;
 mod dispatcher;
 mod error;
 mod executors;
+mod files;
 mod host;
 mod housekeeping;
 mod job;

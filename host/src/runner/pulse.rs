@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::domain::job::JobId;
 use crate::stop::told;
-use crate::store::{At, StoreError};
+use crate::store::{At, JobRow, StoreError};
 
 use super::host::Seat;
 use super::job::Control;
@@ -84,10 +85,11 @@ impl Pulse {
         if reaped.tasks > 0 {
             self.seats.iter().for_each(|seat| seat.job.wake());
         }
-        let paused: HashMap<JobId, Option<String>> =
-            store.jobs().await?.into_iter().map(|row| (row.id, row.paused)).collect();
+        let rows: HashMap<JobId, JobRow> = store.jobs().await?.into_iter().map(|row| (row.id, row)).collect();
         for seat in self.seats.iter() {
-            let Some(paused) = paused.get(&seat.job.id) else { continue };
+            seat.job.take_up_holds().await?;
+            let Some(JobRow { paused, once_over_budget, .. }) = rows.get(&seat.job.id) else { continue };
+            seat.job.may_exceed.fetch_or(*once_over_budget, Ordering::SeqCst);
             if *paused == seat.job.view().paused {
                 continue;
             }

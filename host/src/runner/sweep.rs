@@ -46,6 +46,16 @@ pub(super) enum SweepEnd {
     FailedForGood(String),
 }
 
+impl SweepEnd {
+    /// What went wrong, if anything did.
+    pub(super) fn error(&self) -> Option<String> {
+        match self {
+            Self::Failed(error) | Self::FailedForGood(error) => Some(error.clone()),
+            Self::Exhausted | Self::Yielded | Self::Stopped => None,
+        }
+    }
+}
+
 /// The threads of a job.
 pub(super) struct Threads {
     pub(super) dispatcher: Dispatcher,
@@ -170,7 +180,7 @@ impl Sweep<'_> {
     }
 
     fn must_end(&self) -> Option<SweepEnd> {
-        if self.job.phase.is_stopping() || !self.gate.is_open() {
+        if self.job.phase.is_stopping() || !self.gate.is_open() || self.job.custody.meter.over().is_some() {
             return Some(SweepEnd::Stopped);
         }
         // A batch that could not start its plugin has said why.

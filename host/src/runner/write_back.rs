@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::domain::outcome::{Attempt, Crash, Disposition, Ending, Finish, Finished, dispose};
 use crate::domain::status::SweepReport;
 use crate::domain::task::Fence;
+use crate::sandbox::{Noted, Recorded};
 use crate::store::{At, WriteBack};
 
 use super::batch::{Completion, Completions};
@@ -117,8 +118,12 @@ pub(super) async fn write_back(job: &Job, flow: &Flow, mut completed: mpsc::Rece
         job.pace.measured(tasks.len(), busy);
         let count = tasks.len();
         let closed = flow.close(&tasks);
+        let done = tasks.iter_mut().flat_map(|completion| std::mem::take(&mut completion.effects));
+        let (effects, noted): (Vec<_>, Vec<_>) = done.map(Recorded::part).unzip();
         let finishes = tasks.into_iter().map(|completion| finish_of(job, flow, completion)).collect();
-        stored(job, flow, WriteBack { finishes, closed, effects: Vec::new() }).await;
+        if stored(job, flow, WriteBack { finishes, closed, effects }).await {
+            noted.into_iter().flatten().for_each(Noted::settle);
+        }
         flow.end(count);
     }
 }
@@ -173,8 +178,8 @@ fn count(report: &mut SweepReport, disposition: &Disposition) {
 
 /// Tries until it is stored: the files are gone, the records must follow. Only
 /// a host that is told to end at once gives up; then the lease brings the tasks
-/// back, and they find their work done.
-pub(super) async fn stored(job: &Job, flow: &Flow, write_back: WriteBack) {
+/// back, and they find their work done. Answers whether it is stored.
+pub(super) async fn stored(job: &Job, flow: &Flow, write_back: WriteBack) -> bool {
     let mut wait = RETRY;
     loop {
         match job.store.finish(write_back.clone(), At::Server).await {
@@ -184,13 +189,13 @@ pub(super) async fn stored(job: &Job, flow: &Flow, write_back: WriteBack) {
                     tracing::warn!(job = %job.spec.name, tasks = fenced, "results came too late: the tasks were another's by then");
                 }
                 flow.report(|report| report.fenced += fenced as u64);
-                return;
+                return true;
             }
             Err(error) => {
                 tracing::error!(job = %job.spec.name, tasks = write_back.finishes.len(), "results could not be stored, trying again: {error}");
                 job.say_error(error.to_string());
                 if job.phase.is_halted() {
-                    return;
+                    return false;
                 }
             }
         }

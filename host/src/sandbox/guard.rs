@@ -1,25 +1,41 @@
-//! The guard: every file operation of a guest passes here before WASI's own
-//! implementation makes it.
+//! The guard: the host's own `wasi:filesystem`, behind which the files are.
 //!
-//! A call that may change something is checked (role, gate, deadline) and made
-//! under a permit. Directory and output streams are the guard's own. Paths are
-//! resolved by WASI beneath the mount's descriptor, never by name from the root.
+//! Every call of every guest passes here. What a guest holds open are the
+//! guard's own descriptors; where a path leads is found by `place`, what stands
+//! there by `view`, whether it may be changed by `may`, and it is changed by
+//! `alter` and `deeds` alone. This module translates between WASI's words and
+//! theirs, and decides nothing.
 
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use wasmtime::component::{HasData, Linker, Resource};
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
+use rustix::fs::{FileType, Timespec};
+use rustix::io::Errno;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
+use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode as WasiError;
+use wasmtime_wasi::p2::bindings::sync::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
     self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream, ErrorCode,
     Filesize, Host, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult, IoError};
 
-use super::entries::Entries;
-use super::gate::Permit;
-use super::guest::{Call, GuestState, Role};
-use super::writes::{FileWrites, Place};
+use crate::domain::rights::Right;
+
+use super::alter::NewTime;
+use super::call::Call;
+use super::deeds::NotDone;
+use super::descriptor::{Open, OpenFile, open_of};
+use super::entries::{Entries, descriptor_type};
+use super::guest::GuestState;
+use super::mounts::Mounts;
+use super::opening::Asked;
+use super::place::{Folder, Spot};
+use super::reads::{FileReads, MAX_READ};
+use super::view::{descriptor_stat, identity, made_stat, metadata_hash};
+use super::writes::{FileWrites, Where};
 
 struct GuardedFs;
 
@@ -27,137 +43,244 @@ impl HasData for GuardedFs {
     type Data<'a> = Guard<'a>;
 }
 
-/// WASI's file system, and the call in which it is used.
+/// A guest's descriptors, and the call in which they are used.
 struct Guard<'a> {
-    fs: WasiFilesystemCtxView<'a>,
-    call: &'a Call,
+    table: &'a mut ResourceTable,
+    mounts: &'a Mounts,
+    call: &'a Arc<Call>,
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    types::add_to_linker::<GuestState, GuardedFs>(linker, |state| Guard {
-        fs: WasiFilesystemCtxView { ctx: state.wasi.filesystem(), table: &mut state.table },
-        call: &state.call,
+    fn guard(state: &mut GuestState) -> Guard<'_> {
+        Guard { table: &mut state.table, mounts: &state.mounts, call: &state.call }
+    }
+    types::add_to_linker::<GuestState, GuardedFs>(linker, guard)?;
+    preopens::add_to_linker::<GuestState, GuardedFs>(linker, guard)
+}
+
+impl From<NotDone> for FsError {
+    fn from(not_done: NotDone) -> Self {
+        match not_done {
+            NotDone::Refused(error) => fs_error(error),
+            // A trap: the guest must not take the host's stop for a failure of
+            // the file.
+            NotDone::Interrupted(interrupt) => Self::trap(wasmtime::Error::from(interrupt)),
+        }
+    }
+}
+
+fn fs_error(error: Errno) -> FsError {
+    match error {
+        Errno::ROFS => WasiError::ReadOnly.into(),
+        Errno::XDEV => WasiError::CrossDevice.into(),
+        Errno::BADF => WasiError::BadDescriptor.into(),
+        error => io::Error::from(error).into(),
+    }
+}
+
+/// A full table is the guest's own doing, and no reason to end it.
+fn table_error(error: ResourceTableError) -> FsError {
+    match error {
+        ResourceTableError::Full => WasiError::InsufficientMemory.into(),
+        error => FsError::trap(error),
+    }
+}
+
+/// The guard's own folder streams stand in the table where WASI's would.
+fn entries_of(stream: &Resource<DirectoryEntryStream>) -> Resource<Entries> {
+    Resource::new_borrow(stream.rep())
+}
+
+fn new_time(time: NewTimestamp) -> FsResult<NewTime> {
+    Ok(match time {
+        NewTimestamp::NoChange => NewTime::Keep,
+        NewTimestamp::Now => NewTime::Now,
+        NewTimestamp::Timestamp(at) => NewTime::At(Timespec {
+            tv_sec: i64::try_from(at.seconds).map_err(|_| WasiError::Overflow)?,
+            tv_nsec: at.nanoseconds.into(),
+        }),
     })
 }
 
 impl<'a> Guard<'a> {
-    /// The right to make one mutation, named for the operator's log.
-    fn may_change(&self, what: &'static str) -> FsResult<Permit<'a>> {
-        let call: &'a Call = self.call;
-        if call.role() == Role::Dispatcher {
-            self.say_refused(what, "a dispatcher's mounts are read-only");
-            return Err(WasiError::ReadOnly.into());
-        }
-        call.bounds().permit().map_err(|interrupt| FsError::trap(wasmtime::Error::from(interrupt)))
+    fn open(&self, fd: &Resource<Descriptor>) -> FsResult<&Open> {
+        self.table.get(&open_of(fd)).map_err(table_error)
     }
 
-    /// Once a call: a guest that tries in a loop must not fill the log.
-    fn say_refused(&self, what: &str, why: &str) {
-        if self.call.first_refusal() {
-            tracing::warn!(target: "sweepd::guest", task = self.call.task().map(|task| task.0), "{what} refused: {why}");
+    fn folder(&self, fd: &Resource<Descriptor>) -> FsResult<&Folder> {
+        match self.open(fd)? {
+            Open::Folder(folder) => Ok(folder),
+            Open::File(_) => Err(WasiError::NotDirectory.into()),
         }
     }
 
-    /// Only files and folders are opened: a named pipe or a device could hold
-    /// the thread for ever, where no deadline reaches it.
-    fn must_be_ordinary(&mut self, fd: u32, flags: PathFlags, path: &str) -> FsResult<()> {
-        let Ok(stat) = HostDescriptor::stat_at(&mut self.fs, Resource::new_borrow(fd), flags, path.to_owned()) else {
-            // What is not there may be made; other errors come again on opening.
-            return Ok(());
+    fn file(&self, fd: &Resource<Descriptor>) -> FsResult<&Arc<OpenFile>> {
+        match self.open(fd)? {
+            Open::File(file) => Ok(file),
+            Open::Folder(_) => Err(WasiError::BadDescriptor.into()),
+        }
+    }
+
+    fn call(&self) -> &'a Call {
+        self.call
+    }
+
+    fn push(&mut self, open: Open) -> FsResult<Resource<Descriptor>> {
+        let pushed = self.table.push(open).map_err(table_error)?;
+        Ok(Resource::new_own(pushed.rep()))
+    }
+
+    fn must_have(&self, fd: &Resource<Descriptor>, right: Right, what: &str) -> FsResult<()> {
+        let mount = match self.open(fd)? {
+            Open::Folder(folder) => &folder.mount,
+            Open::File(file) => file.place.mount(),
         };
-        match stat.type_ {
-            DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink => Ok(()),
-            _ => {
-                self.say_refused("open", "it is neither a file nor a folder");
-                Err(WasiError::NotPermitted.into())
-            }
-        }
+        self.call.must_have(mount, right, what).map_err(fs_error)
     }
 
-    /// The guard's own stream; WASI's is asked for one too, since it knows
-    /// what the descriptor may.
-    fn stream(
-        &mut self,
-        fd: &Resource<Descriptor>,
-        place: Place,
-        asked: FsResult<Resource<DynOutputStream>>,
-    ) -> FsResult<Resource<DynOutputStream>> {
-        self.fs.table.delete(asked?).map_err(FsError::trap)?;
-        let Descriptor::File(file) = self.fs.table.get(fd).map_err(FsError::trap)? else {
-            return Err(WasiError::IsDirectory.into());
+    fn stat_of(&self, spot: &Spot) -> Result<(DescriptorStat, MetadataHashValue), Errno> {
+        let stat = match spot {
+            Spot::Folder(folder) => folder.fd().map(rustix::fs::fstat).transpose()?,
+            Spot::Name(place) => self.call.stands(place)?.stat().copied(),
         };
-        let writes = FileWrites::new(Arc::clone(&file.file), place, self.call.bounds().clone());
-        let stream: DynOutputStream = Box::new(writes);
-        self.fs.table.push(stream).map_err(FsError::trap)
+        Ok(match stat {
+            Some(stat) => (descriptor_stat(&stat), metadata_hash(identity(&stat))),
+            None => (made_stat(), metadata_hash(path_of(spot))),
+        })
+    }
+
+    fn output(&mut self, fd: &Resource<Descriptor>, at: Where) -> FsResult<Resource<DynOutputStream>> {
+        let file = match self.open(fd)? {
+            Open::File(file) => Arc::clone(file),
+            Open::Folder(_) => return Err(WasiError::IsDirectory.into()),
+        };
+        if !file.writes {
+            return Err(WasiError::BadDescriptor.into());
+        }
+        self.call.must_have(file.place.mount(), Right::Write, "write").map_err(fs_error)?;
+        let stream: DynOutputStream = Box::new(FileWrites::new(file, at, Arc::clone(self.call)));
+        self.table.push(stream).map_err(table_error)
     }
 }
 
-/// The guard's own directory streams stand in the table where WASI's would.
-fn entries_of(stream: &Resource<DirectoryEntryStream>) -> Resource<Entries> {
-    Resource::new_own(stream.rep())
+fn path_of(spot: &Spot) -> String {
+    match spot {
+        Spot::Folder(folder) => folder.path.clone(),
+        Spot::Name(place) => place.path(),
+    }
+}
+
+impl preopens::Host for Guard<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let mounts = Arc::clone(&self.mounts.0);
+        let give = |mount| {
+            let pushed = self.table.push(Open::Folder(Folder::top(mount)))?;
+            Ok((Resource::new_own(pushed.rep()), mount.guest.clone()))
+        };
+        mounts.iter().map(give).collect()
+    }
 }
 
 impl Host for Guard<'_> {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
-        Host::convert_error_code(&mut self.fs, error)
+        Ok(error.downcast()?.into())
     }
 
     fn filesystem_error_code(&mut self, error: Resource<IoError>) -> wasmtime::Result<Option<ErrorCode>> {
-        Host::filesystem_error_code(&mut self.fs, error)
+        let error = self.table.get(&error)?.downcast_ref::<io::Error>();
+        Ok(error.map(|error| WasiError::from(error).into()))
     }
 }
 
 impl HostDescriptor for Guard<'_> {
-    fn advise(&mut self, fd: Resource<Descriptor>, offset: Filesize, len: Filesize, advice: Advice) -> FsResult<()> {
-        HostDescriptor::advise(&mut self.fs, fd, offset, len, advice)
+    fn advise(&mut self, fd: Resource<Descriptor>, _: Filesize, _: Filesize, _: Advice) -> FsResult<()> {
+        // Advice changes nothing that a guest could tell.
+        self.file(&fd).map(drop)
     }
 
     fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
-        HostDescriptor::sync_data(&mut self.fs, fd)
+        HostDescriptor::sync(self, fd)
     }
 
     fn get_flags(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
-        HostDescriptor::get_flags(&mut self.fs, fd)
+        let mut flags = DescriptorFlags::empty();
+        match self.open(&fd)? {
+            Open::File(file) => {
+                flags |= if file.reads { DescriptorFlags::READ } else { DescriptorFlags::empty() };
+                flags |= if file.writes { DescriptorFlags::WRITE } else { DescriptorFlags::empty() };
+            }
+            Open::Folder(folder) => {
+                flags |= DescriptorFlags::READ;
+                if !folder.mount.rights.only_look() {
+                    flags |= DescriptorFlags::MUTATE_DIRECTORY;
+                }
+            }
+        }
+        Ok(flags)
     }
 
     fn get_type(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorType> {
-        HostDescriptor::get_type(&mut self.fs, fd)
+        Ok(match self.open(&fd)? {
+            Open::Folder(_) => DescriptorType::Directory,
+            Open::File(file) => descriptor_type(FileType::from_raw_mode(file.stat().map_err(fs_error)?.st_mode)),
+        })
     }
 
     fn set_size(&mut self, fd: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
-        let _permit = self.may_change("set-size")?;
-        HostDescriptor::set_size(&mut self.fs, fd, size)
+        Ok(self.call.set_size(self.file(&fd)?, size)?)
     }
 
     fn set_times(&mut self, fd: Resource<Descriptor>, atime: NewTimestamp, mtime: NewTimestamp) -> FsResult<()> {
-        let _permit = self.may_change("set-times")?;
-        HostDescriptor::set_times(&mut self.fs, fd, atime, mtime)
+        let times = [new_time(atime)?, new_time(mtime)?];
+        match self.open(&fd)? {
+            Open::File(file) => self.call.set_file_times(file, times)?,
+            Open::Folder(folder) => self.call.set_folder_times(folder, times)?,
+        }
+        Ok(())
     }
 
     fn read(&mut self, fd: Resource<Descriptor>, len: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
-        HostDescriptor::read(&mut self.fs, fd, len, offset)
+        let file = self.file(&fd)?;
+        if !file.reads {
+            return Err(WasiError::BadDescriptor.into());
+        }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(MAX_READ).min(MAX_READ)];
+        let read = file.file.read_at(&mut bytes, offset)?;
+        bytes.truncate(read);
+        Ok((bytes, read == 0))
     }
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
-        let _permit = self.may_change("write")?;
-        HostDescriptor::write(&mut self.fs, fd, bytes, offset)
+        let file = self.file(&fd)?;
+        let _permit = file.may_write(self.call())?;
+        Ok(file.file.write_at(&bytes, offset)? as Filesize)
     }
 
     fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
-        HostDescriptor::sync(&mut self.fs, fd)
+        match self.open(&fd)? {
+            Open::File(file) => Ok(rustix::fs::fsync(file.fd()).map_err(fs_error)?),
+            Open::Folder(folder) => folder.sync().map_err(fs_error),
+        }
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let _permit = self.may_change("create-directory")?;
-        HostDescriptor::create_directory_at(&mut self.fs, fd, path)
+        Ok(self.call.create_folder(self.folder(&fd)?, &path)?)
     }
 
     fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
-        HostDescriptor::stat(&mut self.fs, fd)
+        self.must_have(&fd, Right::Stat, "stat")?;
+        match self.open(&fd)? {
+            Open::File(file) => file.stat().map(|stat| descriptor_stat(&stat)),
+            Open::Folder(folder) => self.stat_of(&Spot::Folder(folder.clone())).map(|(stat, _)| stat),
+        }
+        .map_err(fs_error)
     }
 
     fn stat_at(&mut self, fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
-        HostDescriptor::stat_at(&mut self.fs, fd, flags, path)
+        let folder = self.folder(&fd)?;
+        self.must_have(&fd, Right::Stat, "stat")?;
+        let spot = self.call.locate(folder, &path, flags.contains(PathFlags::SYMLINK_FOLLOW));
+        spot.and_then(|spot| self.stat_of(&spot)).map(|(stat, _)| stat).map_err(fs_error)
     }
 
     fn set_times_at(
@@ -168,8 +291,9 @@ impl HostDescriptor for Guard<'_> {
         atime: NewTimestamp,
         mtime: NewTimestamp,
     ) -> FsResult<()> {
-        let _permit = self.may_change("set-times")?;
-        HostDescriptor::set_times_at(&mut self.fs, fd, flags, path, atime, mtime)
+        let times = [new_time(atime)?, new_time(mtime)?];
+        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
+        Ok(self.call.set_times_at(self.folder(&fd)?, &path, follow, times)?)
     }
 
     fn link_at(
@@ -180,17 +304,23 @@ impl HostDescriptor for Guard<'_> {
         to: Resource<Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
-        let _permit = self.may_change("link")?;
-        HostDescriptor::link_at(&mut self.fs, fd, flags, path, to, to_path)
+        if flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            return Err(WasiError::Invalid.into());
+        }
+        Ok(self.call.link(self.folder(&fd)?, &path, self.folder(&to)?, &to_path)?)
     }
 
     fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
-        HostDescriptor::readlink_at(&mut self.fs, fd, path)
+        self.must_have(&fd, Right::Read, "readlink")?;
+        let spot = self.call.locate(self.folder(&fd)?, &path, false).map_err(fs_error)?;
+        let Spot::Name(place) = spot else { return Err(WasiError::Invalid.into()) };
+        let target = super::place::read_link(&place, self.call.custody.overlay().as_deref()).map_err(fs_error)?;
+        // Where on the machine an absolute link leads is none of a guest's business.
+        if target.starts_with('/') { Err(WasiError::NotPermitted.into()) } else { Ok(target) }
     }
 
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let _permit = self.may_change("remove-directory")?;
-        HostDescriptor::remove_directory_at(&mut self.fs, fd, path)
+        Ok(self.call.remove_folder(self.folder(&fd)?, &path)?)
     }
 
     fn rename_at(
@@ -200,29 +330,35 @@ impl HostDescriptor for Guard<'_> {
         to: Resource<Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
-        let _permit = self.may_change("rename")?;
-        HostDescriptor::rename_at(&mut self.fs, fd, path, to, to_path)
+        Ok(self.call.rename(self.folder(&fd)?, &path, self.folder(&to)?, &to_path)?)
     }
 
     /// A link is a path that somebody else will follow, perhaps with more
     /// rights: guests make none.
-    fn symlink_at(&mut self, _: Resource<Descriptor>, _: String, _: String) -> FsResult<()> {
-        let _permit = self.may_change("symlink")?;
-        self.say_refused("symlink", "guests make no symbolic links");
+    fn symlink_at(&mut self, fd: Resource<Descriptor>, _: String, _: String) -> FsResult<()> {
+        self.must_have(&fd, Right::Create, "symlink")?;
+        self.call.say_refused("symlink", "guests make no symbolic links");
         Err(WasiError::NotPermitted.into())
     }
 
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let _permit = self.may_change("unlink")?;
-        HostDescriptor::unlink_file_at(&mut self.fs, fd, path)
+        Ok(self.call.remove_file(self.folder(&fd)?, &path)?)
     }
 
     fn is_same_object(&mut self, a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool> {
-        HostDescriptor::is_same_object(&mut self.fs, a, b)
+        let hash = |guard: &mut Self, fd: Resource<Descriptor>| HostDescriptor::metadata_hash(guard, fd);
+        Ok(match (hash(self, a), hash(self, b)) {
+            (Ok(a), Ok(b)) => (a.lower, a.upper) == (b.lower, b.upper),
+            _ => false,
+        })
     }
 
     fn metadata_hash(&mut self, fd: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
-        HostDescriptor::metadata_hash(&mut self.fs, fd)
+        match self.open(&fd)? {
+            Open::File(file) => file.stat().map(|stat| metadata_hash(identity(&stat))),
+            Open::Folder(folder) => self.stat_of(&Spot::Folder(folder.clone())).map(|(_, hash)| hash),
+        }
+        .map_err(fs_error)
     }
 
     fn metadata_hash_at(
@@ -231,11 +367,15 @@ impl HostDescriptor for Guard<'_> {
         flags: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
-        HostDescriptor::metadata_hash_at(&mut self.fs, fd, flags, path)
+        let folder = self.folder(&fd)?;
+        self.must_have(&fd, Right::Stat, "metadata-hash")?;
+        let spot = self.call.locate(folder, &path, flags.contains(PathFlags::SYMLINK_FOLLOW));
+        spot.and_then(|spot| self.stat_of(&spot)).map(|(_, hash)| hash).map_err(fs_error)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        HostDescriptor::drop(&mut self.fs, fd)
+        self.table.delete(Resource::<Open>::new_own(fd.rep()))?;
+        Ok(())
     }
 
     fn open_at(
@@ -246,46 +386,47 @@ impl HostDescriptor for Guard<'_> {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let changes =
-            open_flags.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE) || flags.contains(DescriptorFlags::WRITE);
-        let _permit = if changes { Some(self.may_change("open for writing")?) } else { None };
-        self.must_be_ordinary(fd.rep(), path_flags, &path)?;
-        HostDescriptor::open_at(&mut self.fs, fd, path_flags, path, open_flags, flags)
+        let asked = Asked::new(path_flags, open_flags, flags)?;
+        let open = self.call.open(self.folder(&fd)?, &path, asked)?;
+        self.push(open)
     }
 
     fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
-        let Descriptor::Dir(folder) = self.fs.table.get(&fd).map_err(FsError::trap)? else {
-            return Err(WasiError::NotDirectory.into());
-        };
-        let entries = Entries::of(&folder.dir).map_err(|error| FsError::from(WasiError::from(error)))?;
-        let stream = self.fs.table.push(entries).map_err(FsError::trap)?;
+        let folder = self.folder(&fd)?;
+        self.must_have(&fd, Right::List, "read-directory")?;
+        let entries = Entries::of(folder, self.call.custody.overlay().as_deref(), u64::MAX).map_err(fs_error)?;
+        let stream = self.table.push(entries).map_err(table_error)?;
         Ok(Resource::new_own(stream.rep()))
     }
 
     fn read_via_stream(&mut self, fd: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        HostDescriptor::read_via_stream(&mut self.fs, fd, offset)
+        let file = match self.open(&fd)? {
+            Open::File(file) => Arc::clone(file),
+            Open::Folder(_) => return Err(WasiError::IsDirectory.into()),
+        };
+        if !file.reads {
+            return Err(WasiError::BadDescriptor.into());
+        }
+        let stream: DynInputStream = Box::new(FileReads::new(file, offset));
+        self.table.push(stream).map_err(table_error)
     }
 
     fn write_via_stream(&mut self, fd: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
-        let _permit = self.may_change("write")?;
-        let asked = HostDescriptor::write_via_stream(&mut self.fs, Resource::new_borrow(fd.rep()), offset);
-        self.stream(&fd, Place::At(offset), asked)
+        self.output(&fd, Where::At(offset))
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        let _permit = self.may_change("append")?;
-        let asked = HostDescriptor::append_via_stream(&mut self.fs, Resource::new_borrow(fd.rep()));
-        self.stream(&fd, Place::End, asked)
+        self.output(&fd, Where::End)
     }
 }
 
 impl HostDirectoryEntryStream for Guard<'_> {
     fn read_directory_entry(&mut self, stream: Resource<DirectoryEntryStream>) -> FsResult<Option<DirectoryEntry>> {
-        self.fs.table.get_mut(&entries_of(&stream)).map_err(FsError::trap)?.next()
+        self.table.get_mut(&entries_of(&stream)).map_err(table_error)?.next()
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        let entries = self.fs.table.delete(entries_of(&stream))?;
+        let entries = self.table.delete(Resource::<Entries>::new_own(stream.rep()))?;
         if entries.unreadable > 0 {
             tracing::warn!(
                 target: "sweepd::guest", task = self.call.task().map(|task| task.0),

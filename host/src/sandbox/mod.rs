@@ -2,22 +2,50 @@
 //!
 //! A guest reaches the machine only through [`GuestState`]: its mounts by way
 //! of the guard, its output by way of a capture, its waits by way of bounded
-//! ones. The sandbox knows neither the queue nor how components are loaded.
-//! Its invariant: once a [`Gate`] is closed or a call's deadline has passed,
-//! no mutation of a file begins.
+//! ones. What a guest changes, it changes through the [`Custody`] of its job's
+//! files: rights, holds, budget, record and trash. The sandbox knows neither the
+//! queue nor how components are loaded. Its invariants: once a [`Gate`] is closed
+//! or a call's deadline has passed, no mutation of a file begins; and none begins
+//! of which the intent is not on record.
 
+mod alter;
+mod beneath;
+mod call;
 mod capture;
+mod census;
+mod custody;
 mod deadline;
+mod deeds;
+mod descriptor;
 mod entries;
 mod gate;
 mod guard;
 mod guest;
+mod journal;
+mod marker;
+mod may;
 mod memory;
+mod meter;
 mod mounts;
+mod opening;
+mod overlay;
+mod place;
+mod reads;
+mod reconcile;
+mod trash;
+mod view;
 mod waits;
 mod writes;
 
+pub use call::{Held, Interrupt};
+pub use census::count_files;
+pub use custody::Custody;
 pub use deadline::BootTime;
+pub use deeds::Recorded;
 pub use gate::{Gate, Lease, Permit};
-pub use guest::{GuestState, Interrupt, Role, add_to_linker};
-pub use mounts::{MountError, Mounts};
+pub use guest::{GuestState, Role, add_to_linker};
+pub use journal::{Journal, Leftovers, Noted, leftovers};
+pub use meter::Meter;
+pub use mounts::{Known, MountError, TRASH, free_space, look, mark};
+pub use reconcile::reconcile;
+pub use trash::{TrashError, TrashFolder};

@@ -1,14 +1,25 @@
 //! The directories granted to a job, opened.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
-use crate::domain::job::Mount;
+use crate::domain::job;
+use crate::domain::rights::Rights;
 
 use super::guest::Role;
+use super::marker;
+
+/// The folder of a mount in which removed files are kept.
+pub const TRASH: &str = ".sweepd-trash";
+
+/// With this every name begins that the host keeps for itself at the top of a
+/// mount.
+const RESERVED: &str = ".sweepd-";
 
 /// A mount cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,40 +31,161 @@ pub struct MountError {
     pub why: String,
 }
 
-/// Which directories stood at the mounts' paths when they were looked at. An
-/// instance that was made for others is thrown away: a directory that was
-/// removed and made anew would otherwise look empty for ever, and every file
-/// in it "already gone".
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mounts(Vec<(u64, u64)>);
+/// What stands at a mount's path, by device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity(pub(super) u64, pub(super) u64);
+
+impl Identity {
+    pub(super) fn of(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(fd)?;
+        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "a device's number is signed elsewhere")]
+        Ok(Self(stat.st_dev as u64, stat.st_ino as u64))
+    }
+}
+
+/// One mount, opened for one role.
+#[derive(Debug)]
+pub(super) struct Mount {
+    /// Its directory on this machine.
+    pub(super) host: PathBuf,
+    /// The same as text, for records.
+    pub(super) name: Arc<str>,
+    /// Where the guest sees it.
+    pub(super) guest: String,
+    /// What the guest may do there.
+    pub(super) rights: Rights,
+    pub(super) root: OwnedFd,
+    pub(super) identity: Identity,
+    /// The folder of removed files, where the job has one.
+    pub(super) trash: Option<OwnedFd>,
+}
+
+impl Mount {
+    fn open(mount: &job::Mount, role: Role, trash: bool) -> Result<Self, MountError> {
+        let refused = |why: String| MountError { path: mount.host.clone(), why };
+        let rights = match role {
+            Role::Dispatcher => mount.rights.and(Rights::RO),
+            Role::Executor => mount.rights,
+        };
+        let root = open_root(mount)?;
+        let trash = (trash && !rights.only_look())
+            .then(|| open_trash(root.as_fd()).map_err(|error| refused(format!("{TRASH} cannot be used: {error}"))))
+            .transpose()?;
+        let identity = Identity::of(root.as_fd()).map_err(|error| refused(std::io::Error::from(error).to_string()))?;
+        let (host, name) = (mount.host.clone(), mount.host.to_string_lossy().into());
+        Ok(Self { host, name, guest: mount.guest.clone(), rights, root, identity, trash })
+    }
+}
+
+/// Opens the directory of a mount.
+fn open_root(mount: &job::Mount) -> Result<OwnedFd, MountError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(&mount.host, flags, Mode::empty()).map_err(|error| {
+        let why = match error {
+            Errno::NOTDIR => "is not a directory".to_owned(),
+            error => std::io::Error::from(error).to_string(),
+        };
+        MountError { path: mount.host.clone(), why }
+    })
+}
+
+/// Opens the trash at the top of a mount; it is made where there is none.
+pub(super) fn open_trash(root: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(root, TRASH, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(root, TRASH, flags, Mode::empty())?)
+}
+
+/// Whether the host keeps this name at the top of a mount for itself, in any
+/// spelling that a file system could take for it.
+pub(super) fn is_reserved(name: &str) -> bool {
+    if !name.starts_with('.') {
+        return false;
+    }
+    // Where upper and lower case are one, so are the long s and the s; some file
+    // systems ignore what has no width.
+    let mut folded = name.chars().filter(|c| c.is_ascii() || *c == '\u{17f}').map(|c| match c {
+        '\u{17f}' => 's',
+        c => c.to_ascii_lowercase(),
+    });
+    RESERVED.chars().all(|c| folded.next() == Some(c))
+}
+
+/// The mounts of one instance. An instance that was made for other directories
+/// than stand there now is thrown away: one that was removed and made anew would
+/// otherwise look empty for ever, and every file in it "already gone".
+#[derive(Clone, Debug)]
+pub(super) struct Mounts(pub(super) Arc<[Arc<Mount>]>);
 
 impl Mounts {
-    /// Looks at the directories that stand there now.
-    pub fn look(mounts: &[Mount]) -> Result<Self, MountError> {
-        mounts.iter().map(|mount| Ok(identity(&metadata(mount)?))).collect::<Result<_, _>>().map(Self)
+    /// Opens them for a guest of this role.
+    pub(super) fn open(mounts: &[job::Mount], role: Role, trash: bool) -> Result<Self, MountError> {
+        let open = |mount| Mount::open(mount, role, trash).map(Arc::new);
+        Ok(Self(mounts.iter().map(open).collect::<Result<Vec<_>, _>>()?.into()))
+    }
+
+    /// Whether the same directories stand there now.
+    pub(super) fn still_stand(&self) -> bool {
+        self.0.iter().all(|mount| {
+            let there = rustix::fs::stat(&mount.host).map(|stat| (stat.st_dev, stat.st_ino));
+            let ours = rustix::fs::fstat(&mount.root).map(|stat| (stat.st_dev, stat.st_ino));
+            there.is_ok() && there == ours
+        })
     }
 }
 
-/// Opens the mounts for a guest of this role: only an executor may change
-/// files, and only where the mount grants it.
-pub(super) fn open(mounts: &[Mount], role: Role, wasi: &mut WasiCtxBuilder) -> Result<(), MountError> {
-    for mount in mounts {
-        let perms = match (role, mount.rights) {
-            (Role::Executor, rights) if !rights.only_look() => FsPerms::ReadWrite,
-            _ => FsPerms::ReadOnly,
-        };
-        wasi.preopened_dir(&mount.host, &mount.guest, perms)
-            .map_err(|error| MountError { path: mount.host.clone(), why: error.to_string() })?;
+/// By what a mount is known: see [`marker`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// By the marker in it.
+    Marked(String),
+    /// By its root, for the host may not write there.
+    Root(String),
+    /// It may be marked, and is not.
+    Unmarked,
+}
+
+/// Looks by what the directory at a mount is known now.
+pub fn look(mount: &job::Mount) -> Result<Known, MountError> {
+    let root = open_root(mount)?;
+    let refused = |error: std::io::Error| MountError { path: mount.host.clone(), why: error.to_string() };
+    if mount.rights.only_look() {
+        return marker::of_read_only(&root).map(Known::Root).map_err(refused);
     }
-    Ok(())
+    Ok(marker::read(root.as_fd()).map_err(refused)?.map_or(Known::Unmarked, Known::Marked))
 }
 
-fn metadata(mount: &Mount) -> Result<Metadata, MountError> {
-    let refused = |why: String| MountError { path: mount.host.clone(), why };
-    let metadata = std::fs::metadata(&mount.host).map_err(|error| refused(error.to_string()))?;
-    if metadata.is_dir() { Ok(metadata) } else { Err(refused("is not a directory".to_owned())) }
+/// Marks a mount that has no marker, and answers by what it is known then.
+pub fn mark(mount: &job::Mount) -> Result<String, MountError> {
+    let refused = |error: std::io::Error| MountError {
+        path: mount.host.clone(),
+        why: format!("it cannot be marked with the file {}: {error}", marker::MARKER),
+    };
+    marker::write(open_root(mount)?.as_fd()).map_err(refused)
 }
 
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+/// How much space a file system has for whoever is no administrator, in bytes.
+pub fn free_space(mount: &Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::fstatvfs(File::open(mount)?)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved() {
+        for name in
+            [".sweepd-trash", ".sweepd-mount", ".sweepd-", ".SweepD-Trash", ".\u{17f}weepd-trash", ".sw\u{200b}eepd-x"]
+        {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["sweepd-trash", ".sweep", ".sweepdtrash", "a.sweepd-", "..sweepd-x", "."] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
 }

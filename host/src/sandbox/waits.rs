@@ -6,7 +6,8 @@ use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::io::poll as unbounded;
 use wasmtime_wasi::p2::bindings::sync::io::poll::{self, Host, HostPollable};
 
-use super::guest::{GuestState, Interrupt};
+use super::call::Interrupt;
+use super::guest::GuestState;
 
 struct BoundedWaits;
 

@@ -10,14 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::guest::Bounds;
+use super::call::Call;
+use super::deeds::NotDone;
+use super::descriptor::OpenFile;
 
 /// Most bytes that a guest may write in one call.
 const MAX_WRITE: usize = 64 * 1024;
 
 /// Where the next write goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum Where {
     /// At this offset.
     At(u64),
     /// After whatever is the last byte by then.
@@ -26,24 +28,24 @@ pub(super) enum Place {
 
 /// Writes into one file.
 pub(super) struct FileWrites {
-    file: Arc<File>,
-    place: Place,
-    bounds: Bounds,
+    file: Arc<OpenFile>,
+    at: Where,
+    call: Arc<Call>,
 }
 
 impl FileWrites {
-    pub(super) fn new(file: Arc<File>, place: Place, bounds: Bounds) -> Self {
-        Self { file, place, bounds }
+    pub(super) fn new(file: Arc<OpenFile>, at: Where, call: Arc<Call>) -> Self {
+        Self { file, at, call }
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.place {
-            Place::At(offset) => {
-                self.file.write_all_at(bytes, *offset)?;
+        match &mut self.at {
+            Where::At(offset) => {
+                self.file.file.write_all_at(bytes, *offset)?;
                 *offset += bytes.len() as u64;
                 Ok(())
             }
-            Place::End => append(&self.file, bytes),
+            Where::End => append(&self.file.file, bytes),
         }
     }
 }
@@ -75,10 +77,13 @@ impl Pollable for FileWrites {
 
 impl OutputStream for FileWrites {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let bounds = self.bounds.clone();
-        // A trap, not an error: the guest must not take the host's stop for a
-        // failure of the file.
-        let _permit = bounds.permit().map_err(|interrupt| StreamError::Trap(interrupt.into()))?;
+        let call = Arc::clone(&self.call);
+        let _permit = self.file.may_write(&call).map_err(|not_done| match not_done {
+            // A trap, not an error: the guest must not take the host's stop for
+            // a failure of the file.
+            NotDone::Interrupted(interrupt) => StreamError::Trap(interrupt.into()),
+            NotDone::Refused(error) => StreamError::LastOperationFailed(io::Error::from(error).into()),
+        })?;
         self.write_all(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 

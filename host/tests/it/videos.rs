@@ -115,7 +115,11 @@ fn a_thousand_videos_of_every_kind() {
     assert_eq!(dead.len(), refused.len() + 1);
     assert!(videos.join("bystander.mp4").exists());
     assert!(site.path().join("beside.mp4").exists());
-    let left: Vec<_> = fs::read_dir(&videos).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = fs::read_dir(&videos)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != ".sweepd-mount")
+        .collect();
     assert_eq!(left.len(), 2, "{left:?}");
 }
 
@@ -137,19 +141,21 @@ fn the_template_says_where_videos_are() {
 }
 
 #[test]
-fn a_folder_that_was_made_anew_is_the_one_that_is_cleared() {
+fn a_folder_that_was_made_anew_is_another_until_somebody_says_so() {
     let site = Site::with_job(&plugin("video-clear"), "");
     let host = site.start();
     write(&site.videos().join("one"), 1);
     host.enqueue("clear", &["one"]);
     host.drained("clear");
-    fs::remove_dir(site.videos()).unwrap();
+    fs::remove_dir_all(site.videos()).unwrap();
     fs::create_dir(site.videos()).unwrap();
     write(&site.videos().join("two"), 1);
     let ids = host.enqueue("clear", &["two"]);
-    host.drained("clear");
-    assert_eq!(host.get(&format!("/v1/tasks/{}", ids[0]))["outcome"], "done");
-    assert!(!site.videos().join("two").exists());
+    host.wait("the job is paused", || host.get("/v1/jobs/clear")["paused"].is_string());
+    let why = host.get("/v1/jobs/clear")["paused"].as_str().unwrap().to_owned();
+    assert!(why.contains("its marker .sweepd-mount is missing"), "{why}");
+    assert!(site.videos().join("two").exists());
+    assert_eq!(host.get(&format!("/v1/tasks/{}", ids[0]))["attempts"], 0);
 }
 
 #[test]

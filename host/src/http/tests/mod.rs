@@ -193,7 +193,7 @@ impl HostApi for Fake {
         Ok(())
     }
 
-    async fn resume(&self, job: &str) -> Result<(), HostError> {
+    async fn resume(&self, job: &str, _: bool) -> Result<(), HostError> {
         Self::known(job)?;
         *self.0.paused.lock().await = None;
         Ok(())

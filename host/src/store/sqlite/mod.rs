@@ -343,6 +343,11 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| mounts::mount_id(conn, job, &at)).await
     }
 
+    async fn knows_mount(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.readers.read(move |conn| mounts::knows_mount(conn, &id)).await
+    }
+
     async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError> {
         self.ask(mounts::SetMountId { job, at: at.to_owned(), id: id.to_owned() }).await
     }

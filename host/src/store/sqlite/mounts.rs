@@ -35,3 +35,8 @@ pub(super) fn mount_id(conn: &Connection, job: JobId, at: &str) -> Result<Option
         .query_row(params![job.0, at], |row| row.get(0))
         .optional()?)
 }
+
+/// Whether any job knows a directory by it.
+pub(super) fn knows_mount(conn: &Connection, id: &str) -> Result<bool, Fault> {
+    Ok(conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM mounts WHERE id = ?1)")?.query_row([id], |row| row.get(0))?)
+}

@@ -1,0 +1,231 @@
+//! What a host does for the files of a job: before a sweep it looks whether the
+//! mounts are those that the job works in, and how much may be taken away; it
+//! keeps up with holds, and puts what plugins did on record.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::domain::budget::{OverBudget, Spent};
+use crate::domain::effect::Effect;
+use crate::domain::hold::Holds;
+use crate::domain::job::Mount;
+use crate::sandbox::{self, Known, MountError, Noted, Recorded};
+use crate::store::{At, SharedStore, StoreError};
+
+use super::job::Job;
+
+/// Chunks of effects that wait to be put on record; one more waits with the call
+/// that did them.
+pub(super) const CHUNKS: usize = 16;
+/// Effects that go into one transaction.
+const AT_ONCE: usize = 1000;
+const AGAIN: Duration = Duration::from_millis(500);
+/// The files of a mount are counted anew so often: others change them, too.
+const COUNT_EVERY: Duration = Duration::from_hours(6);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Why a sweep may not begin.
+#[derive(Debug)]
+pub(super) enum NotReady {
+    /// A mount is not the directory that the job works in: a person must look.
+    Another(String),
+    /// A mount cannot be used now.
+    Mount(MountError),
+    /// The files of the mounts are being counted.
+    Counting,
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for NotReady {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// By what the mounts of a job are known, as far as this node has asked.
+#[derive(Debug, Default)]
+pub(super) struct Marks(Mutex<HashMap<String, String>>);
+
+impl Marks {
+    fn get(&self, at: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(at).cloned()
+    }
+
+    fn set(&self, at: &str, mark: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at.to_owned(), mark.to_owned());
+    }
+}
+
+impl Job {
+    /// Makes ready for a sweep. `exempt` lets it go over the budget.
+    pub(super) async fn make_ready(&self, exempt: bool) -> Result<(), NotReady> {
+        for mount in &self.spec.mounts {
+            self.must_be_known(mount).await?;
+        }
+        let others = if self.spec.budget.is_none() {
+            Spent::default()
+        } else {
+            let now = self.store.now(At::Server).await?;
+            let hour = u64::try_from(HOUR.as_millis()).unwrap_or(u64::MAX);
+            let since = crate::domain::time::Timestamp(now.0.saturating_sub(hour));
+            self.store.spent(self.id, since, Some(self.journal)).await?
+        };
+        self.custody.meter.begin_sweep(others, exempt);
+        if self.custody.meter.is_ready() { Ok(()) } else { Err(NotReady::Counting) }
+    }
+
+    /// Refuses a directory that is not the one in which the job worked before:
+    /// what is missing in it would be taken for already gone.
+    pub(super) async fn must_be_known(&self, mount: &Mount) -> Result<(), NotReady> {
+        let (mark, is_marker) = match look(mount).await.map_err(NotReady::Mount)? {
+            Known::Marked(mark) => (mark, true),
+            Known::Root(mark) => (mark, false),
+            Known::Unmarked => {
+                return match self.known_as(mount).await? {
+                    None => self.get_to_know(mount).await,
+                    Some(_) => Err(another(mount, "its marker .sweepd-mount is missing")),
+                };
+            }
+        };
+        if self.marks.get(&mount.guest).as_ref() == Some(&mark) {
+            return Ok(());
+        }
+        match self.known_as(mount).await? {
+            Some(known) if known == mark => {}
+            Some(_) => return Err(another(mount, "it is another one than before")),
+            None if is_marker && !self.store.knows_mount(&mark).await? => {
+                return Err(another(mount, "it carries the marker of another database"));
+            }
+            None => self.store.set_mount_id(self.id, &mount.guest, &mark).await?,
+        }
+        self.marks.set(&mount.guest, &mark);
+        Ok(())
+    }
+
+    async fn known_as(&self, mount: &Mount) -> Result<Option<String>, StoreError> {
+        self.store.mount_id(self.id, &mount.guest).await
+    }
+
+    async fn get_to_know(&self, mount: &Mount) -> Result<(), NotReady> {
+        let mark = mark(mount).await.map_err(NotReady::Mount)?;
+        self.store.set_mount_id(self.id, &mount.guest, &mark).await?;
+        self.marks.set(&mount.guest, &mark);
+        tracing::info!(job = %self.spec.name, mount = %mount.host.display(), "marked the mount, to know it again");
+        Ok(())
+    }
+
+    /// Takes up the holds that the store has.
+    pub(super) async fn take_up_holds(&self) -> Result<(), StoreError> {
+        let holds = self.store.holds(self.id, At::Server).await?;
+        self.custody.holds.store(Arc::new(Holds::new(holds)));
+        Ok(())
+    }
+
+    /// Why the sweep had to end before it went over the budget, if it had.
+    pub(super) fn over_budget(&self) -> Option<OverBudget> {
+        self.custody.meter.over().filter(|over| *over != OverBudget::NotCounted)
+    }
+
+    /// Counts the files of the mounts now and then, until `stop` becomes true.
+    pub(super) async fn keep_count(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            let (job, stopped) = (Arc::clone(&self), stop.clone());
+            let counted = spawn_blocking(move || job.count(|| !*stopped.borrow())).await;
+            match counted {
+                Ok(Ok(files)) => {
+                    self.custody.meter.counted(files);
+                    tracing::info!(job = %self.spec.name, files, "counted the files of the mounts");
+                    self.wake();
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(job = %self.spec.name, "the files of the mounts could not be counted: {error}")
+                }
+                Err(_) => return,
+            }
+            tokio::select! {
+                () = crate::stop::told(&mut stop) => return,
+                () = sleep(COUNT_EVERY) => {}
+            }
+        }
+    }
+
+    fn count(&self, go_on: impl Fn() -> bool) -> std::io::Result<u64> {
+        let mounts = self.spec.mounts.iter().filter(|mount| !mount.rights.only_look());
+        mounts.map(|mount| sandbox::count_files(&mount.host, &go_on)).sum()
+    }
+}
+
+fn another(mount: &Mount, why: &str) -> NotReady {
+    NotReady::Another(format!(
+        "{} is not the directory in which this job worked: {why}. Is the right disk mounted, and is this the right \
+         database? Where it is right as it is: sweepd mount accept, then resume the job",
+        mount.host.display()
+    ))
+}
+
+async fn look(mount: &Mount) -> Result<Known, MountError> {
+    let mount = mount.clone();
+    joined(spawn_blocking(move || sandbox::look(&mount)).await)
+}
+
+async fn mark(mount: &Mount) -> Result<String, MountError> {
+    let mount = mount.clone();
+    joined(spawn_blocking(move || sandbox::mark(&mount)).await)
+}
+
+fn joined<T>(joined: Result<T, tokio::task::JoinError>) -> T {
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Puts on record what calls hand over before they end, until `stop` becomes
+/// true and nothing is left.
+pub(super) async fn record_chunks(
+    store: SharedStore,
+    mut chunks: mpsc::Receiver<Vec<Recorded>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            chunk = chunks.recv() => chunk,
+            () = crate::stop::told(&mut stop) => chunks.try_recv().ok(),
+        };
+        let Some(chunk) = chunk else { return };
+        let (effects, noted): (Vec<_>, Vec<_>) = chunk.into_iter().map(Recorded::part).unzip();
+        record(&store, effects).await;
+        noted.into_iter().flatten().for_each(Noted::settle);
+    }
+}
+
+/// Tries until it is done: the journal keeps them meanwhile, also through a kill.
+async fn record(store: &SharedStore, effects: Vec<Effect>) {
+    while let Err(error) = store.record_effects(effects.clone(), At::Server).await {
+        tracing::warn!(effects = effects.len(), "what a plugin did could not be put on record, trying again: {error}");
+        sleep(AGAIN).await;
+    }
+}
+
+/// Puts on record what dead hosts left in the journal.
+pub(super) async fn reconcile(store: &SharedStore, journal: &Path) -> Result<(), StoreError> {
+    let folder = journal.to_owned();
+    let left = joined(spawn_blocking(move || sandbox::leftovers(&folder)).await);
+    let mut left = left.map_err(|error| StoreError::Unavailable(format!("{}: {error}", journal.display())))?;
+    let effects = std::mem::take(&mut left.effects);
+    if !effects.is_empty() {
+        tracing::warn!(effects = effects.len(), "an earlier run left effects that may not be on record yet");
+    }
+    for chunk in effects.chunks(AT_ONCE) {
+        let chunk = chunk.to_vec();
+        let known = joined(spawn_blocking(move || chunk.into_iter().map(sandbox::reconcile).collect()).await);
+        store.record_effects(known, At::Server).await?;
+    }
+    joined(spawn_blocking(move || left.settle()).await);
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Counts the files of a mount, slowly: for budgets that are a share of them.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+
+use super::mounts::is_reserved;
+
+/// After so many entries the disk gets a rest.
+const AT_ONCE: u64 = 2000;
+const REST: Duration = Duration::from_millis(2);
+
+/// How many files the mount holds, in all its folders; those of the host itself
+/// are not counted, and no link is followed. Blocks the thread, and ends early
+/// with an error where `go_on` says no.
+pub fn count_files(mount: &Path, go_on: impl Fn() -> bool) -> io::Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open(mount, flags - OFlags::NOFOLLOW, Mode::empty())?;
+    let mut folders: Vec<(OwnedFd, Vec<String>)> = Vec::new();
+    let (mut files, mut seen) = (0, 0);
+    let mut at = Some((root, true));
+    while let Some((folder, at_top)) = at.take() {
+        let mut below = Vec::new();
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            seen += 1;
+            if seen % AT_ONCE == 0 {
+                if !go_on() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                std::thread::sleep(REST);
+            }
+            let bytes = entry.file_name();
+            let name = bytes.to_string_lossy();
+            if name == "." || name == ".." || (at_top && is_reserved(&name)) {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => rustix::fs::statat(folder.as_fd(), bytes, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+                known => known,
+            };
+            if kind == FileType::Directory {
+                below.push(name.into_owned());
+            } else {
+                files += 1;
+            }
+        }
+        folders.push((folder, below));
+        // Depth first, so that as many folders are open as one lies deep.
+        while let Some((folder, below)) = folders.last_mut() {
+            let Some(name) = below.pop() else {
+                folders.pop();
+                continue;
+            };
+            // Gone, or not to be read: nothing that a plugin could remove.
+            if let Ok(next) = rustix::fs::openat(folder.as_fd(), name.as_str(), flags, Mode::empty()) {
+                at = Some((next, false));
+                break;
+            }
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn files_of_all_folders_are_counted_and_links_are_not_followed() {
+        let mount = tempfile::tempdir().unwrap();
+        fs::create_dir_all(mount.path().join("a/b/c")).unwrap();
+        fs::create_dir(mount.path().join(super::super::TRASH)).unwrap();
+        for file in ["x", "a/x", "a/b/x", "a/b/c/x", "a/b/c/y", ".sweepd-trash/gone", ".sweepd-mount"] {
+            fs::write(mount.path().join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink("..", mount.path().join("a/up")).unwrap();
+        assert_eq!(count_files(mount.path(), || true).unwrap(), 6, "five files and a link");
+    }
+}

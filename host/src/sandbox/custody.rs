@@ -1,0 +1,106 @@
+//! What stands between the plugins of one job and its files, shared by all
+//! their instances on this node: holds, budget, trash, and where effects are
+//! written down. Or, for a simulation, the overlay that takes the place of the
+//! disk: there is no journal then, and no way to a system call that changes a
+//! file.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+use crate::domain::hold::Holds;
+use crate::domain::job::{JobId, JobSpec};
+use crate::domain::time::Clock;
+
+use super::deeds::Recorded;
+use super::guest::Role;
+use super::journal::Journal;
+use super::meter::Meter;
+use super::mounts::{MountError, Mounts};
+use super::overlay::Overlay;
+
+/// The custody of one job's files.
+#[derive(Debug)]
+pub struct Custody {
+    /// The job.
+    pub job: Arc<JobSpec>,
+    /// Its number in the store.
+    pub id: JobId,
+    /// What is held, as far as this node knows.
+    pub holds: ArcSwap<Holds>,
+    /// The budget.
+    pub meter: Meter,
+    pub(super) clock: Clock,
+    pub(super) mode: Mode,
+    /// Takes what a call that does very much has done before it ends. Where it is
+    /// full, the call keeps it.
+    chunks: Option<mpsc::Sender<Vec<Recorded>>>,
+}
+
+/// Whether files are changed.
+#[derive(Debug)]
+pub(super) enum Mode {
+    /// They are, and it is written down.
+    Real(Journal),
+    /// They are not.
+    Simulated(Mutex<Overlay>),
+}
+
+impl Custody {
+    /// For real work. What calls hand over before they end goes to `chunks`.
+    #[must_use]
+    pub fn new(
+        job: Arc<JobSpec>,
+        id: JobId,
+        journal: Journal,
+        clock: Clock,
+        chunks: mpsc::Sender<Vec<Recorded>>,
+    ) -> Arc<Self> {
+        Self::with(job, id, clock, Mode::Real(journal), Some(chunks))
+    }
+
+    /// For a simulation: nothing on disk changes.
+    #[must_use]
+    pub fn simulated(job: Arc<JobSpec>, id: JobId, clock: Clock) -> Arc<Self> {
+        Self::with(job, id, clock, Mode::Simulated(Mutex::default()), None)
+    }
+
+    fn with(
+        job: Arc<JobSpec>,
+        id: JobId,
+        clock: Clock,
+        mode: Mode,
+        chunks: Option<mpsc::Sender<Vec<Recorded>>>,
+    ) -> Arc<Self> {
+        let meter = Meter::new(job.budget);
+        Arc::new(Self { job, id, holds: ArcSwap::default(), meter, clock, mode, chunks })
+    }
+
+    /// Whoever writes effects to the database takes these now, or they come
+    /// back.
+    pub(super) fn hand_over(&self, done: Vec<Recorded>) -> Result<(), Vec<Recorded>> {
+        match &self.chunks {
+            Some(chunks) => chunks.try_send(done).map_err(mpsc::error::TrySendError::into_inner),
+            None => Err(done),
+        }
+    }
+
+    /// Whether changes are simulated.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        matches!(self.mode, Mode::Simulated(_))
+    }
+
+    pub(super) fn overlay(&self) -> Option<MutexGuard<'_, Overlay>> {
+        match &self.mode {
+            Mode::Real(_) => None,
+            Mode::Simulated(overlay) => Some(overlay.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// The mounts, opened for a guest of this role. A simulation makes no trash.
+    pub(super) fn open(&self, role: Role) -> Result<Mounts, MountError> {
+        Mounts::open(&self.job.mounts, role, self.job.trash.is_some() && !self.is_simulated())
+    }
+}

@@ -1,0 +1,47 @@
+//! What a guest may do, asked before it is done: its rights in a mount, and the
+//! holds of its job.
+
+use rustix::io::Errno;
+
+use crate::domain::rights::Right;
+
+use super::call::Call;
+use super::mounts::Mount;
+use super::place::Place;
+
+impl Call {
+    /// Refuses what the mount does not grant.
+    pub(super) fn must_have(&self, mount: &Mount, right: Right, what: &str) -> Result<(), Errno> {
+        if mount.rights.has(right) {
+            return Ok(());
+        }
+        let whose = match self.role {
+            super::guest::Role::Dispatcher => "a dispatcher",
+            super::guest::Role::Executor => "the plugin",
+        };
+        self.say_refused(what, &format!("{whose} does not have the right `{right}` in {}", mount.host.display()));
+        Err(if mount.rights.only_look() && !is_looking(right) { Errno::ROFS } else { Errno::PERM })
+    }
+
+    /// Refuses what is held. A folder that is moved takes along all that is in
+    /// it, so that nothing in it may be held either.
+    pub(super) fn must_be_free(&self, place: &Place, is_folder: bool) -> Result<(), Errno> {
+        let holds = self.custody.holds.load();
+        if holds.is_empty() {
+            return Ok(());
+        }
+        let (path, mount, now) = (place.path(), &place.mount().host, self.custody.clock.now());
+        let hold = if is_folder { holds.within(mount, &path, now) } else { holds.on(mount, &path, now) };
+        match hold {
+            None => Ok(()),
+            Some(hold) => {
+                self.meet(hold, &mount.join(&path).to_string_lossy());
+                Err(Errno::PERM)
+            }
+        }
+    }
+}
+
+fn is_looking(right: Right) -> bool {
+    matches!(right, Right::List | Right::Stat | Right::Read)
+}
