@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
+use crate::domain::job::JobSpec;
 use crate::domain::nearest::nearest;
 use crate::domain::task::TaskId;
 use crate::legacy::LegacyError;
@@ -53,6 +54,9 @@ pub(super) enum CliError {
     /// The arguments do not go together, or something must be said with them.
     #[error("{0}")]
     Usage(String),
+    /// A plan could not be made.
+    #[error("{0}")]
+    Plan(String),
     /// The table of the replaced service.
     #[error(transparent)]
     Legacy(#[from] LegacyError),
@@ -86,6 +90,13 @@ impl CliError {
             None => format!("its jobs: {}", known.collect::<Vec<_>>().join(", ")),
         };
         Self::UnknownJob { name: name.to_owned(), hint }
+    }
+
+    /// The job of that name, or the one that was meant.
+    pub(super) fn job<'a>(config: &'a Config, name: &str) -> Result<&'a JobSpec, Self> {
+        let known = config.jobs.iter().map(|job| job.name.as_str());
+        let found = config.jobs.iter().find(|job| job.name.as_str() == name);
+        found.ok_or_else(|| Self::unknown_job(name, known))
     }
 
     /// Tells it on standard error; the process ends with what this answers.

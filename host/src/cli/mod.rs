@@ -20,6 +20,7 @@ mod import_legacy;
 mod lines;
 mod logging;
 mod migrate;
+mod plan;
 mod plugin;
 mod progress;
 mod queue;
@@ -52,6 +53,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   sweepd config check                       is sweepd.toml right, and what does it mean?
+  sweepd plan video-clear                   what would a sweep do, and why?
   sweepd run                                start the host
   sweepd enqueue video-clear holiday.mp4    ask for a video to be deleted
   sweepd status                             jobs, backlog, nodes, plugins, errors
@@ -104,6 +106,12 @@ enum Command {
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
 
+    /// Show what a sweep would do now, without doing it
+    ///
+    /// Runs the real policy over the real queue and files with every change
+    /// simulated: nothing changes on disk or in the database.
+    Plan(plan::PlanArgs),
+
     /// Bring the queue's schema up to date
     Migrate(migrate::MigrateArgs),
 
@@ -153,6 +161,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Tasks(command) => {
             let config = global.load()?;
             block_on(tokio::runtime::Builder::new_current_thread(), tasks::tasks(config, command))
+        }
+        Command::Plan(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_multi_thread(), async { plan::plan(&config, args).await })
         }
         Command::Migrate(args) => {
             let config = global.load()?;
@@ -205,6 +217,8 @@ mod tests {
             "sweepd tasks retry 7 8",
             "sweepd tasks cancel --job video-clear --state running --why lunch --yes",
             "sweepd tasks bury --job video-clear",
+            "sweepd plan video-clear --plugin new.wasm --limit 5 --json",
+            "sweepd plan video-clear --against new.wasm --no-scan",
             "sweepd migrate --dry-run",
             "sweepd import-legacy --url mysql://h/d --table t --job video-clear --follow",
             "sweepd compile --cache /tmp/c",

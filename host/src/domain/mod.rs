@@ -8,6 +8,7 @@ pub mod budget;
 pub mod chunk;
 pub mod digest;
 pub mod effect;
+pub mod foreseen;
 pub mod hold;
 pub mod intervention;
 pub mod job;

@@ -24,6 +24,7 @@ use super::executors::Executors;
 use super::files::{Marks, NotReady};
 use super::lease::Node;
 use super::pace::Pace;
+use super::preflight::preflight;
 use super::scans::{Scans, Why};
 use super::sweep::{SweepEnd, Threads, sweep_once};
 
@@ -187,6 +188,10 @@ impl Job {
     }
 }
 
+/// Whether one sweep may go over the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Exempt(bool);
+
 /// The loop of one job.
 pub(super) struct JobRunner {
     job: Arc<Job>,
@@ -300,7 +305,8 @@ impl JobRunner {
     async fn sweep(&mut self, why: Why) {
         let job = Arc::clone(&self.job);
         let asked = std::mem::take(&mut self.asked);
-        if let Err(end) = self.make_ready().await {
+        let ready = self.make_ready().await;
+        if let Err(end) = ready.clone() {
             let report = SweepReport { error: end.error(), ..SweepReport::default() };
             if why != Why::Wake {
                 self.next_tick = Instant::now() + self.scans.until_tick();
@@ -316,7 +322,14 @@ impl JobRunner {
         let gate = job.gate();
         let mut waiting = Vec::new();
         let swept = {
-            let mut sweep = pin!(sweep_once(&job, &self.threads, gate, scan));
+            let preflight_first = job.spec.preflight && ready == Ok(Exempt(false));
+            let sweep = async {
+                if preflight_first && let Err(end) = preflight(&job, &gate, scan).await {
+                    return (SweepReport { error: end.error(), ..SweepReport::default() }, end);
+                }
+                sweep_once(&job, &self.threads, gate, scan).await
+            };
+            let mut sweep = pin!(sweep);
             loop {
                 tokio::select! {
                     swept = &mut sweep => break swept,
@@ -350,8 +363,9 @@ impl JobRunner {
         }
     }
 
-    /// Whether the sweep may begin; where not, how it ended.
-    async fn make_ready(&self) -> Result<(), SweepEnd> {
+    /// Whether the sweep may begin, and go over the budget; where not, how it
+    /// ended.
+    async fn make_ready(&self) -> Result<Exempt, SweepEnd> {
         let job = &self.job;
         let exempt = job.may_exceed.load(Ordering::SeqCst)
             && job.store.take_allowance(job.id).await.map_err(|error| SweepEnd::Failed(error.to_string()))?;
@@ -359,7 +373,7 @@ impl JobRunner {
         if exempt {
             tracing::warn!(job = %job.spec.name, "this sweep may go over the budget, as somebody allowed");
         }
-        job.make_ready(exempt).await.map_err(|not_ready| match not_ready {
+        job.make_ready(exempt).await.map(|()| Exempt(exempt)).map_err(|not_ready| match not_ready {
             NotReady::Another(why) => SweepEnd::FailedForGood(why),
             NotReady::Mount(error) => SweepEnd::Failed(error.to_string()),
             NotReady::Store(error) => SweepEnd::Failed(error.to_string()),

@@ -21,11 +21,14 @@ mod housekeeping;
 mod job;
 mod lease;
 mod pace;
+mod preflight;
 mod pulse;
 mod scans;
+mod simulation;
 mod sweep;
 mod write_back;
 
 pub use by_hand::ByFilter;
 pub use error::HostError;
 pub use host::{Host, HostSpec, TaskQuery};
+pub use simulation::{Simulation, SimulationError};

@@ -348,13 +348,13 @@ fn is_empty(folder: &Folder, overlay: &Overlay) -> Result<bool, Errno> {
 fn move_in(overlay: &mut Overlay, old: &Place, new: &Place, stands: &Stands) -> Result<(), Errno> {
     let entry = match stands {
         Stands::Made(id) => Entry::Made(*id),
-        Stands::Elsewhere(real, _) => Entry::Moved(real.clone()),
+        Stands::Elsewhere(real, _) => Entry::Moved(Box::new(real.clone())),
         Stands::Here(_) => {
             let folder = match &old.folder.at {
                 At::Real(fd) => Arc::clone(fd),
                 _ => Arc::new(rustix::io::dup(old.folder.disk()?)?),
             };
-            Entry::Moved(RealPlace { folder, name: old.name.clone() })
+            Entry::Moved(Box::new(RealPlace { folder, name: old.name.clone() }))
         }
     };
     if stands.is_folder() && new.folder.path.starts_with(&old.path()) {

@@ -62,6 +62,18 @@ impl Meter {
         self.state().files = Some(files);
     }
 
+    /// What was taken away in the last hour, by anybody as far as it is known.
+    #[must_use]
+    pub fn in_hour(&self, now: Timestamp) -> Spent {
+        self.state().in_hour(now)
+    }
+
+    /// How many files the mounts hold, where they were counted.
+    #[must_use]
+    pub fn files(&self) -> Option<u64> {
+        self.state().files
+    }
+
     /// Whether the sweep may begin: a share of files needs their number.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -28,7 +28,7 @@ pub(super) enum Entry {
     /// Nothing.
     Gone,
     /// What is on disk at another place.
-    Moved(RealPlace),
+    Moved(Box<RealPlace>),
     /// A folder that the simulation made.
     Made(u64),
 }

@@ -83,7 +83,7 @@ impl Call {
             Some(Entry::Made(id)) => return Ok(Stands::Made(*id)),
             Some(Entry::Moved(real)) => {
                 let stat = rustix::fs::statat(&real.folder, real.name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
-                Stands::Elsewhere(real.clone(), stat)
+                Stands::Elsewhere((**real).clone(), stat)
             }
         };
         if let Stands::Here(stat) | Stands::Elsewhere(_, stat) = &mut stands

@@ -1,0 +1,306 @@
+//! `sweepd plan`: what a sweep would do now, without doing it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use clap::Args;
+use tokio::runtime::Handle;
+
+use crate::config::Config;
+use crate::domain::budget::Spent;
+use crate::domain::effect::Operation;
+use crate::domain::foreseen::{End, Foreseen, ForeseenEffect, Summary};
+use crate::domain::hold::Holds;
+use crate::domain::job::{JobId, JobSpec};
+use crate::domain::time::{Clock, Timestamp};
+use crate::plugin::{Engine, Generation, Kept, Plugin};
+use crate::runner::{Simulation, SimulationError};
+use crate::sandbox::{Custody, Gate, Known, Lease};
+use crate::store::{At, SharedStore};
+
+use super::error::CliError;
+
+/// Which job, and whose decisions.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  sweepd plan video-clear                              what would the next sweep remove, and why?
+  sweepd plan video-clear --plugin new.wasm            and by a policy that does not serve yet?
+  sweepd plan video-clear --against new.wasm           what would only one of the two remove?
+  sweepd plan video-clear --json | jq -r 'select(.operation == \"remove\").path'")]
+pub(super) struct PlanArgs {
+    /// The job
+    job: String,
+
+    /// Plan with this component instead of the one that serves
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+
+    /// Compare with this component: what would only one of the two take away?
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+
+    /// Execute at most so many tasks
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+
+    /// Take only what is queued: the policy does not look for work of its own
+    #[arg(long)]
+    no_scan: bool,
+
+    /// Print one JSON object a line; the last is the summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// Simulates a sweep of one job, or two of them.
+pub(super) async fn plan(config: &Config, args: PlanArgs) -> Result<ExitCode, CliError> {
+    let job = CliError::job(config, &args.job)?;
+    let stage = Stage::set(config, job).await?;
+    let engine = Engine::new(None).map_err(|error| CliError::Plan(error.to_string()))?;
+    let serving = match &args.plugin {
+        Some(file) => load(&engine, file)?,
+        None => load_serving(&engine, config, job)?,
+    };
+    let planned = match &args.against {
+        None => tokio::task::block_in_place(|| one(&stage, serving, &args)),
+        Some(file) => {
+            let candidate = load(&engine, file)?;
+            tokio::task::block_in_place(|| two(&stage, serving, candidate, &args))
+        }
+    };
+    if let Some((store, _)) = &stage.queue {
+        store.close().await;
+    }
+    planned.map(|()| ExitCode::SUCCESS)
+}
+
+/// What both simulations of a comparison share.
+struct Stage {
+    job: Arc<JobSpec>,
+    /// The queue, opened to be read only; `None` where there is none yet.
+    queue: Option<(SharedStore, JobId)>,
+    holds: Arc<Holds>,
+    now: Timestamp,
+}
+
+impl Stage {
+    async fn set(config: &Config, job: &JobSpec) -> Result<Self, CliError> {
+        let job = Arc::new(job.clone());
+        let Some(store) = super::store::open_read_only(config).await? else {
+            return Ok(Self { job, queue: None, holds: Arc::default(), now: Clock::system().now() });
+        };
+        let row = store.jobs().await?.into_iter().find(|row| row.name == job.name.as_str());
+        let (now, id) = (store.now(At::Server).await?, row.map(|row| row.id));
+        let Some(id) = id else { return Ok(Self { job, queue: None, holds: Arc::default(), now }) };
+        for mount in &job.mounts {
+            let known = store.mount_id(id, &mount.guest).await?;
+            let found = crate::sandbox::look(mount).map_err(|error| CliError::Plan(error.to_string()))?;
+            let right = match (&known, &found) {
+                (None, _) => true,
+                (Some(known), Known::Marked(mark) | Known::Root(mark)) => known == mark,
+                (Some(_), Known::Unmarked) => false,
+            };
+            if !right {
+                let why = format!(
+                    "{} is not the directory in which the job worked: the job would pause instead of sweeping; see \
+                     sweepd mount list {}",
+                    mount.host.display(),
+                    job.name
+                );
+                return Err(CliError::Plan(why));
+            }
+        }
+        let holds = Arc::new(Holds::new(store.holds(id, At::Server).await?));
+        Ok(Self { job, queue: Some((store, id)), holds, now })
+    }
+
+    fn simulate(
+        &self,
+        generation: &Arc<Generation>,
+        args: &PlanArgs,
+        tell: &mut dyn FnMut(Foreseen),
+    ) -> Result<Summary, SimulationError> {
+        let id = self.queue.as_ref().map_or(JobId(0), |(_, id)| *id);
+        let custody = Custody::simulated(Arc::clone(&self.job), id, Clock::system());
+        custody.holds.store(Arc::clone(&self.holds));
+        // To its end, whatever the budget: how far it would go over is told.
+        custody.meter.begin_sweep(Spent::default(), true);
+        if self.job.budget.needs_count() {
+            let mounts = self.job.mounts.iter().filter(|mount| !mount.rights.only_look());
+            if let Ok(files) = mounts.map(|mount| crate::sandbox::count_files(&mount.host, || true)).sum() {
+                custody.meter.counted(files);
+            }
+        }
+        let simulation = Simulation {
+            store: self.queue.as_ref().map(|(store, _)| Arc::clone(store)),
+            custody,
+            generation: Arc::clone(generation),
+            now: self.now,
+            scan: !args.no_scan,
+            limit: args.limit,
+            gate: Gate::new(Lease::endless()),
+        };
+        simulation.run(&Handle::current(), tell)
+    }
+}
+
+fn load(engine: &Engine, file: &Path) -> Result<Arc<Generation>, CliError> {
+    let refused = |why: String| CliError::Plan(format!("{}: {why}", file.display()));
+    let bytes = std::fs::read(file).map_err(|error| refused(error.to_string()))?;
+    generation(engine, &bytes).map_err(refused)
+}
+
+fn generation(engine: &Engine, bytes: &[u8]) -> Result<Arc<Generation>, String> {
+    let plugin = Plugin::load(engine, bytes).map_err(|error| error.to_string())?;
+    Ok(Arc::new(Generation { number: 0, plugin, loaded_at: Clock::system().now(), kept: false }))
+}
+
+/// What a host would serve: the file, or else the newest component that was
+/// accepted.
+fn load_serving(engine: &Engine, config: &Config, job: &JobSpec) -> Result<Arc<Generation>, CliError> {
+    let failed = match load(engine, &job.plugin) {
+        Ok(generation) => return Ok(generation),
+        Err(failed) => failed,
+    };
+    let kept = Kept::of(&config.state, job.name.as_str());
+    for digest in kept.newest_first().unwrap_or_default() {
+        if let Ok(bytes) = kept.read(digest)
+            && let Ok(generation) = self::generation(engine, &bytes)
+        {
+            eprintln!("{failed}; planning with the last good one, {}", digest.short());
+            return Ok(generation);
+        }
+    }
+    Err(failed)
+}
+
+fn one(stage: &Stage, generation: Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    let summary = stage.simulate(&generation, args, &mut |foreseen| {
+        if written.is_ok() {
+            written = if args.json { json(&mut out, &foreseen) } else { line(&mut out, &foreseen) };
+        }
+    });
+    let summary = summary.map_err(|error| CliError::Plan(error.to_string()))?;
+    written?;
+    if args.json {
+        json(
+            &mut out,
+            &serde_json::json!({ "kind": "summary", "digest": generation.plugin.digest, "summary": summary }),
+        )?;
+    } else {
+        let digest = generation.plugin.digest.short();
+        writeln!(out, "plan of {} by {digest}; nothing was changed", stage.job.name)?;
+        write_summary(&mut out, &summary)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What would be taken away from where it is, by path.
+type Taken = BTreeMap<String, ForeseenEffect>;
+
+fn taken(stage: &Stage, generation: &Arc<Generation>, args: &PlanArgs) -> Result<(Taken, Summary), CliError> {
+    let mut taken = Taken::new();
+    let summary = stage.simulate(generation, args, &mut |foreseen| {
+        if let Foreseen::Effect(effect) = foreseen
+            && matches!(effect.operation, Operation::Remove | Operation::Rename)
+            && effect.refused.is_none()
+        {
+            taken.entry(effect.path.clone()).or_insert(effect);
+        }
+    });
+    Ok((taken, summary.map_err(|error| CliError::Plan(error.to_string()))?))
+}
+
+fn two(stage: &Stage, serving: Arc<Generation>, candidate: Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {
+    let (mut before, before_all) = taken(stage, &serving, args)?;
+    let (mut after, after_all) = taken(stage, &candidate, args)?;
+    let both = before.len();
+    before.retain(|path, _| after.remove(path).is_none());
+    let both = both - before.len();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let (old, new) = (serving.plugin.digest.short(), candidate.plugin.digest.short());
+    if args.json {
+        for (side, effects) in [("serving", &before), ("candidate", &after)] {
+            for effect in effects.values() {
+                json(&mut out, &serde_json::json!({ "kind": "only", "by": side, "effect": effect }))?;
+            }
+        }
+        let summaries = serde_json::json!({
+            "kind": "summary", "both": both,
+            "serving": { "digest": serving.plugin.digest, "only": before.len(), "summary": before_all },
+            "candidate": { "digest": candidate.plugin.digest, "only": after.len(), "summary": after_all },
+        });
+        json(&mut out, &summaries)?;
+        return Ok(out.flush()?);
+    }
+    for (sign, effects) in [('-', &before), ('+', &after)] {
+        for effect in effects.values() {
+            write!(out, "{sign} ")?;
+            line(&mut out, &Foreseen::Effect(effect.clone()))?;
+        }
+    }
+    writeln!(out, "plans of {}: {old} serves, {new} is the candidate; nothing was changed", stage.job.name)?;
+    writeln!(out, "  both take away      {both} files")?;
+    for (what, effects) in [("- only what serves  ", &before), ("+ only the candidate", &after)] {
+        let bytes = effects.values().map(|effect| effect.size).sum();
+        writeln!(out, "  {what} {} files, {}", effects.len(), ByteSize(bytes).display().iec())?;
+    }
+    for (digest, summary) in [(old, before_all), (new, after_all)] {
+        writeln!(out, "{digest}:")?;
+        write_summary(&mut out, &summary)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn json(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
+}
+
+fn line(out: &mut impl Write, foreseen: &Foreseen) -> io::Result<()> {
+    match foreseen {
+        Foreseen::Effect(effect) => {
+            write!(out, "{:<13} {}", effect.operation, effect.path)?;
+            if let Some(to) = &effect.to {
+                write!(out, " -> {to}")?;
+            }
+            write!(out, "  {}", ByteSize(effect.size).display().iec())?;
+            if let Some(reason) = &effect.reason {
+                write!(out, "  ({reason})")?;
+            }
+            if let Some(refused) = &effect.refused {
+                write!(out, "  refused: {refused}")?;
+            }
+        }
+        Foreseen::Task(task) => {
+            write!(out, "{:<13} {}", task.end.name(), task.key)?;
+            if let Some(reason) = &task.reason {
+                write!(out, "  ({reason})")?;
+            }
+        }
+    }
+    writeln!(out)
+}
+
+fn write_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let ends: Vec<_> = summary.ends.iter().map(|(end, count): (&End, _)| format!("{count} {}", end.name())).collect();
+    let ends = if ends.is_empty() { "nothing to do".to_owned() } else { ends.join(", ") };
+    writeln!(out, "  tasks    {} due, {} found by the policy: {ends}", summary.due, summary.discovered)?;
+    for (operation, total) in &summary.operations {
+        writeln!(out, "  {operation:<8} {} files, {}", total.files, ByteSize(total.bytes).display().iec())?;
+    }
+    if let Some(over) = &summary.over_budget {
+        writeln!(out, "  {over}: the job would pause itself before that")?;
+    }
+    if let Some(early) = &summary.ended_early {
+        writeln!(out, "  ended early: {early}")?;
+    }
+    Ok(())
+}
