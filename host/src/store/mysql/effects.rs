@@ -106,9 +106,7 @@ fn statement(rows: usize) -> String {
         text.push_str(ROW);
     }
     // Each assignment reads what earlier ones have written: the time goes
-    // before its fate, and the result, by which all is decided, is last. Of
-    // one that is unknown nothing is learned that would not be there already,
-    // but its fate may be settled.
+    // before its fate, and the result, by which all is decided, is last.
     text.push_str(
         " ON DUPLICATE KEY UPDATE
              size = IF(result = 2 AND VALUES(result) <> 2, VALUES(size), size),

@@ -66,6 +66,11 @@ impl StoreHarness for PostgresHarness {
     async fn open(&self) -> SharedStore {
         Arc::new(self.store(&self.url(), 4).await)
     }
+
+    async fn open_read_only(&self) -> Result<SharedStore, StoreError> {
+        let options = PostgresOptions { read_only: true, ..PostgresOptions::default() };
+        Ok(Arc::new(PostgresStore::open(&self.url(), options).await?))
+    }
 }
 
 impl SharedHarness for PostgresHarness {
