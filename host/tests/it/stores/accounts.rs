@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
+use sweepd::domain::budget::Spent;
 use sweepd::domain::effect::{Effect, EffectId, EffectResult, Fate};
 use sweepd::domain::recorded::Recorded;
 use sweepd::domain::time::Timestamp;
@@ -122,8 +123,7 @@ impl<H: StoreHarness> Desk<H> {
             .collect();
         assert_eq!(stored, record.values().cloned().collect::<Vec<_>>());
         let spent = self.store.spent(self.job, Timestamp(0), None).await.expect("a sum");
-        let cost =
-            record.values().map(|row| row.effect.cost()).fold(Default::default(), sweepd::domain::budget::Spent::plus);
+        let cost = record.values().map(|row| row.effect.cost()).fold(Spent::default(), Spent::plus);
         assert_eq!(spent, cost);
     }
 }

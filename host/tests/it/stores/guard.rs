@@ -150,7 +150,8 @@ pub(super) async fn it_is_seen_as_a_claim_would_have_it(mut desk: Desk<impl Stor
 
 /// A reader beside a host sees all that the host does, and can do nothing.
 pub(super) async fn a_reader_changes_nothing(desk: Desk<impl StoreHarness>) {
-    desk.new_task("a").await;
+    let id = desk.new_task("a").await;
+    desk.claim(1).await.expect("it is due");
     desk.record(vec![desk.removal(1)]).await;
     let reader = desk.harness.open_read_only().await.expect("it opens");
     assert_eq!(reader.check().await, Ok(()));
@@ -159,7 +160,7 @@ pub(super) async fn a_reader_changes_nothing(desk: Desk<impl StoreHarness>) {
     let hold = NewHold { job, pattern, until: None, why: String::new() };
     let plan = ApplyPlan { job, node: desk.node, finishes: Vec::new(), discoveries: Vec::new(), cursor: None };
     let intervene =
-        Intervene { action: sweepd::domain::intervention::Action::Cancel, ids: Vec::new(), why: String::new() };
+        Intervene { action: sweepd::domain::intervention::Action::Cancel, ids: vec![id], why: String::new() };
     let claim = ClaimDue { job, node: desk.node, horizon: now, limit: 1, lowest_first: false, suspects: true };
     let prune = Prune { ended_before: now, effects_before: now, limit: 10 };
     let effect = EffectId { journal: 1, number: 1 };

@@ -40,7 +40,7 @@ pub(super) async fn they_stand_until_they_end(mut desk: Desk<impl StoreHarness>)
     desk.advance(999);
     assert_eq!(desk.held(desk.job).await.len(), 2);
     desk.advance(1);
-    assert_eq!(desk.held(desk.job).await, [first.clone()]);
+    assert_eq!(desk.held(desk.job).await, std::slice::from_ref(&first));
     desk.reopen().await;
     assert_eq!(desk.held(desk.job).await, [first]);
     let nobody = desk.store.add_hold(NewHold { job: JobId(99), ..desk.new_hold("a") }, desk.at()).await;

@@ -30,6 +30,7 @@ mod keys;
 mod listing;
 mod mysql;
 mod nodes;
+mod older;
 mod plan;
 mod plans;
 mod postgres;

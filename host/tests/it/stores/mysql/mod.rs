@@ -27,7 +27,7 @@ fn with_database(url: &str, database: &str) -> String {
     format!("{server}/{database}?{query}")
 }
 
-async fn tell(url: &str, sql: String) {
+pub(super) async fn tell(url: &str, sql: String) {
     let mut conn = MySqlConnection::connect(url).await.expect("the server is there");
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.expect("it does so");
     conn.close().await.expect("it closes");
