@@ -31,11 +31,11 @@ async fn connect(config: &Config, sqlite: SqliteOptions, max_connections: u32) -
     Ok(match &config.database.backend {
         Backend::Sqlite(file) => Arc::new(SqliteStore::open(file, sqlite)?),
         Backend::Postgres(url) => {
-            let options = PostgresOptions { max_connections, migrate: true };
+            let options = PostgresOptions { max_connections, migrate: true, read_only: false };
             Arc::new(PostgresStore::open(url.expose(), options).await?)
         }
         Backend::MySql(url) => {
-            let options = MySqlOptions { max_connections, migrate: true };
+            let options = MySqlOptions { max_connections, migrate: true, read_only: false };
             Arc::new(MySqlStore::open(url.expose(), options).await?)
         }
     })

@@ -120,15 +120,11 @@ pub trait Store: Send + Sync + 'static {
     /// Resumes a job on all nodes and, where asked, permits one sweep to go
     /// over its budget. The permission stands until [`Self::take_allowance`]
     /// takes it, also through a later pause.
-    async fn resume(&self, job: JobId, once_over_budget: bool) -> Result<(), StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn resume(&self, job: JobId, once_over_budget: bool) -> Result<(), StoreError>;
 
     /// Takes the permission to go over the budget: true once, on one node. A
     /// repeated call whose first answer was lost may answer false.
-    async fn take_allowance(&self, job: JobId) -> Result<bool, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn take_allowance(&self, job: JobId) -> Result<bool, StoreError>;
 
     /// Makes the node the one that scans for a job, unless another living node
     /// is. It stays so until it gives that up or its life ends.
@@ -152,9 +148,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// What a claim would take, in its order, page by page, also of a job that
     /// is paused. Nothing is changed.
-    async fn peek_due(&self, peek: PeekDue) -> Result<Peeked, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn peek_due(&self, peek: PeekDue) -> Result<Peeked, StoreError>;
 
     /// Writes back what became of claimed tasks, each under its fence, and puts
     /// effects on record as [`Self::record_effects`] does. One answer a finish,
@@ -188,50 +182,34 @@ pub trait Store: Send + Sync + 'static {
     /// Puts effects on record, each once: told again, it changes nothing, except
     /// that one whose result was unknown takes a known one. `at` is when what
     /// went into the trash is kept from.
-    async fn record_effects(&self, effects: Vec<Effect>, at: At) -> Result<(), StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn record_effects(&self, effects: Vec<Effect>, at: At) -> Result<(), StoreError>;
 
     /// Effects by filter, in the order of their times, then their names.
-    async fn effects(&self, filter: EffectFilter) -> Result<Vec<EffectView>, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn effects(&self, filter: EffectFilter) -> Result<Vec<EffectView>, StoreError>;
 
     /// What the effects of a job cost together, of those at `since` or later
     /// that are not of the journal `except`.
-    async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError>;
 
     /// Says what became of files in the trash. Answers of how many: only those
     /// that are kept, each once. [`StoreError::Rejected`] for
     /// [`Fate::Kept`], which nothing goes back to. A repeated call whose first
     /// answer was lost counts less.
-    async fn settle(&self, ids: &[EffectId], fate: Fate, at: At) -> Result<u64, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn settle(&self, ids: &[EffectId], fate: Fate, at: At) -> Result<u64, StoreError>;
 
     /// Puts a hold in place, and answers with the one that is there where it is
     /// the same. [`StoreError::Rejected`] beyond [`NewHold::MOST`].
-    async fn add_hold(&self, hold: NewHold, at: At) -> Result<Hold, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn add_hold(&self, hold: NewHold, at: At) -> Result<Hold, StoreError>;
 
     /// The holds of a job that have not ended, by number.
-    async fn holds(&self, job: JobId, at: At) -> Result<Vec<Hold>, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn holds(&self, job: JobId, at: At) -> Result<Vec<Hold>, StoreError>;
 
     /// Ends a hold now.
-    async fn remove_hold(&self, job: JobId, hold: HoldId, at: At) -> Result<HoldRemoved, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn remove_hold(&self, job: JobId, hold: HoldId, at: At) -> Result<HoldRemoved, StoreError>;
 
     /// By what the directory is known that the job sees at the path `at`;
     /// `None` before it was ever told.
-    async fn mount_id(&self, job: JobId, at: &str) -> Result<Option<String>, StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn mount_id(&self, job: JobId, at: &str) -> Result<Option<String>, StoreError>;
 
     /// Whether any job of this database knows a directory by `id`.
     async fn knows_mount(&self, id: &str) -> Result<bool, StoreError> {
@@ -240,9 +218,7 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// By what that directory is known from now on.
-    async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError> {
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError>;
 
     /// When the first pending task of the job is due, if any is pending.
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError>;

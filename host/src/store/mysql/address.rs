@@ -22,12 +22,13 @@ const SET_UP: &str = "
 pub(super) struct Address {
     options: MySqlConnectOptions,
     place: String,
+    read_only: bool,
 }
 
 impl Address {
     /// Reads `mysql://user:password@host:port/database`; `mariadb://` is the
-    /// same.
-    pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
+    /// same. `read_only`: the server is told to refuse changes.
+    pub(super) fn parse(url: &str, read_only: bool) -> Result<Self, StoreError> {
         let rejected = |why: &str| StoreError::Rejected(format!("database.url is no address of a database: {why}"));
         let options = MySqlConnectOptions::from_str(url).map_err(|error| rejected(&error.to_string()))?;
         let Some(database) = options.get_database() else {
@@ -40,7 +41,7 @@ impl Address {
         // The mode is set below, as a whole.
         let options = options.collation("utf8mb4_bin").pipes_as_concat(false).no_engine_substitution(false);
         let options = options.timezone(Some("+00:00".to_owned())).disable_statement_logging();
-        Ok(Self { options, place })
+        Ok(Self { options, place, read_only })
     }
 
     pub(super) fn options(&self) -> MySqlConnectOptions {
@@ -52,12 +53,17 @@ impl Address {
         &self.place
     }
 
+    /// Whether the server is told to refuse changes.
+    pub(super) fn read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// A connection of its own, beside those of the pool, to a server that
     /// this version can use.
     pub(super) async fn connect(&self) -> Result<MySqlConnection, StoreError> {
         let connect = async {
             let mut conn = self.options.connect().await?;
-            set_up(&mut conn).await?;
+            set_up(&mut conn, self.read_only).await?;
             Ok::<_, sqlx::Error>(conn)
         };
         let mut conn = match tokio::time::timeout(PATIENCE, connect).await {
@@ -115,8 +121,12 @@ impl Address {
 }
 
 /// Brings a new connection into shape.
-pub(super) async fn set_up(conn: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(SET_UP).execute(conn).await.map(drop)
+pub(super) async fn set_up(conn: &mut MySqlConnection, read_only: bool) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(SET_UP).execute(&mut *conn).await?;
+    if read_only {
+        sqlx::raw_sql("SET SESSION TRANSACTION READ ONLY").execute(conn).await?;
+    }
+    Ok(())
 }
 
 /// Whether the server knows `JSON_TABLE` and `SKIP LOCKED`.
@@ -146,10 +156,10 @@ mod tests {
 
     #[test]
     fn a_place_has_no_password() {
-        let address = Address::parse("mysql://ada:secret@db.example:3307/queue").expect("an address");
+        let address = Address::parse("mysql://ada:secret@db.example:3307/queue", false).expect("an address");
         assert_eq!(address.place(), "mysql://db.example:3307/queue");
         for wrong in ["mysql://ada:secret@db.example", "secret"] {
-            let refused = Address::parse(wrong).expect_err("no address of a database");
+            let refused = Address::parse(wrong, false).expect_err("no address of a database");
             assert!(matches!(&refused, StoreError::Rejected(why) if !why.contains("secret")), "{refused}");
         }
     }

@@ -127,7 +127,8 @@ async fn due(
     rows.iter().map(claimed).collect()
 }
 
-fn claimed(row: &MySqlRow) -> Result<ClaimedTask, Fault> {
+/// The task in a row, under no fence yet.
+pub(super) fn claimed(row: &MySqlRow) -> Result<ClaimedTask, Fault> {
     let payload: Option<String> = row.try_get(2)?;
     Ok(ClaimedTask {
         id: sql::task_id(row.try_get(0)?),

@@ -35,6 +35,7 @@ impl Command for FinishAll {
     async fn apply(&self, work: &mut Work<'_>) -> Result<Vec<Finished>, Fault> {
         let now = work.now(self.at);
         let finished = finish(work.conn(), &self.write_back.finishes, now).await?;
+        super::effects::record(work.conn(), &self.write_back.effects, now).await?;
         close_batches(work.conn(), &self.write_back.closed).await?;
         Ok(finished)
     }

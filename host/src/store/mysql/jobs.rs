@@ -35,25 +35,28 @@ impl Command for RegisterJob {
     }
 }
 
-type Columns = (i64, String, Option<String>, i64);
+type Columns = (i64, String, Option<String>, i64, bool);
+
+macro_rules! job_rows {
+    () => {
+        "SELECT id, name, paused, scheduled, EXISTS (SELECT 1 FROM allowances WHERE job = jobs.id) FROM jobs"
+    };
+}
 
 async fn named(conn: &mut MySqlConnection, name: &str) -> Result<Option<JobRow>, Fault> {
-    let row: Option<Columns> = sqlx::query_as("SELECT id, name, paused, scheduled FROM jobs WHERE name = ?")
-        .bind(name)
-        .fetch_optional(conn)
-        .await?;
+    let row: Option<Columns> =
+        sqlx::query_as(concat!(job_rows!(), " WHERE name = ?")).bind(name).fetch_optional(conn).await?;
     Ok(row.map(job_row))
 }
 
 /// All jobs.
 pub(super) async fn jobs(conn: &mut MySqlConnection) -> Result<Vec<JobRow>, Fault> {
-    let rows: Vec<Columns> =
-        sqlx::query_as("SELECT id, name, paused, scheduled FROM jobs ORDER BY id").fetch_all(conn).await?;
+    let rows: Vec<Columns> = sqlx::query_as(concat!(job_rows!(), " ORDER BY id")).fetch_all(conn).await?;
     Ok(rows.into_iter().map(job_row).collect())
 }
 
-fn job_row((id, name, paused, scheduled): Columns) -> JobRow {
-    JobRow { id: JobId(id), name, paused, scheduled: sql::time(scheduled), once_over_budget: false }
+fn job_row((id, name, paused, scheduled, once_over_budget): Columns) -> JobRow {
+    JobRow { id: JobId(id), name, paused, scheduled: sql::time(scheduled), once_over_budget }
 }
 
 /// [`Store::take_scan`](crate::store::Store::take_scan).
@@ -149,6 +152,45 @@ impl Command for SetPaused {
             .execute(work.conn())
             .await?;
         Ok(())
+    }
+}
+
+/// [`Store::resume`](crate::store::Store::resume).
+pub(super) struct Resume {
+    pub(super) job: JobId,
+    pub(super) once_over_budget: bool,
+}
+
+#[async_trait]
+impl Command for Resume {
+    type Answer = ();
+
+    async fn apply(&self, work: &mut Work<'_>) -> Result<(), Fault> {
+        must_exist(work.conn(), self.job).await?;
+        sqlx::query("UPDATE jobs SET paused = NULL WHERE id = ?").bind(self.job.0).execute(work.conn()).await?;
+        if self.once_over_budget {
+            sqlx::query("INSERT INTO allowances (job) VALUES (?) ON DUPLICATE KEY UPDATE job = job")
+                .bind(self.job.0)
+                .execute(work.conn())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// [`Store::take_allowance`](crate::store::Store::take_allowance).
+pub(super) struct TakeAllowance(pub(super) JobId);
+
+#[async_trait]
+impl Command for TakeAllowance {
+    type Answer = bool;
+
+    /// It is taken once.
+    const REPEATABLE: bool = false;
+
+    async fn apply(&self, work: &mut Work<'_>) -> Result<bool, Fault> {
+        let taken = sqlx::query("DELETE FROM allowances WHERE job = ?").bind(self.0.0).execute(work.conn()).await?;
+        Ok(taken.rows_affected() == 1)
     }
 }
 

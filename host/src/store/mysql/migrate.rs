@@ -24,7 +24,7 @@ macro_rules! migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 9] = [
+const MIGRATIONS: [Migration; 13] = [
     migration!("0001_sequences"),
     migration!("0002_task_numbers"),
     migration!("0003_jobs"),
@@ -34,6 +34,10 @@ const MIGRATIONS: [Migration; 9] = [
     migration!("0007_history"),
     migration!("0008_attempts"),
     migration!("0009_requests"),
+    migration!("0010_effects"),
+    migration!("0011_holds"),
+    migration!("0012_mounts"),
+    migration!("0013_allowances"),
 ];
 
 /// The lock of those who migrate this database; names of locks are the whole
@@ -126,7 +130,7 @@ async fn applied(conn: &mut MySqlConnection, address: &Address) -> Result<usize,
         "SELECT (SELECT COUNT(*) FROM information_schema.tables
                  WHERE table_schema = DATABASE() AND table_name IN
                      ('schema_migrations', 'sequences', 'jobs', 'nodes', 'tasks', 'batches', 'history',
-                      'attempts', 'requests')),
+                      'attempts', 'requests', 'effects', 'holds', 'mounts', 'allowances')),
                 (SELECT COUNT(*) FROM information_schema.columns
                  WHERE table_schema = DATABASE() AND table_name = 'schema_migrations'
                    AND column_name IN ('version', 'name', 'checksum', 'applied_at'))",

@@ -13,7 +13,8 @@
 //! | `writing`, `fault` | transactions, how often they are tried, what errors mean |
 //! | `numbers`, `sql` | numbers of tasks; values and lists of them as columns and parameters |
 //! | `enqueue`, `requests`, `claim`, `finish`, `ending`, `waiting`, `successor`, `nodes`, `batches`, `plan`, `jobs`, `intervene`, `prune` | one command each, and what they share |
-//! | `list`, `views`, `backlog` | reading |
+//! | `effects`, `holds`, `mounts` | what the guarded sandbox keeps |
+//! | `list`, `views`, `backlog`, `audit`, `peek` | reading |
 
 use std::sync::Arc;
 
@@ -26,10 +27,14 @@ use self::numbers::Numbers;
 use self::server::Server;
 use super::group::Group;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, EnqueueOnce, Heartbeat, Incarnation, Intervene, JobRow, Once,
-    PlanApplied, Prune, Pruned, Reaped, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved, Incarnation,
+    Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
+    StoreError, TakeScan, TaskFilter, WriteBack,
 };
+use crate::domain::budget::Spent;
 use crate::domain::digest::Digest;
+use crate::domain::effect::{Effect, EffectId, EffectView, Fate};
+use crate::domain::hold::{Hold, HoldId};
 use crate::domain::intervention::Intervened;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::{LeaseTerm, NewNode, NodeId, NodeView};
@@ -39,19 +44,24 @@ use crate::domain::task::{AttemptView, Enqueued, Fence, NewTask, TaskId, TaskVie
 use crate::domain::time::Timestamp;
 
 mod address;
+mod audit;
 mod backlog;
 mod batches;
 mod claim;
+mod effects;
 mod ending;
 mod enqueue;
 mod fault;
 mod finish;
+mod holds;
 mod intervene;
 mod jobs;
 mod list;
 mod migrate;
+mod mounts;
 mod nodes;
 mod numbers;
+mod peek;
 mod plan;
 mod prune;
 mod requests;
@@ -72,11 +82,14 @@ pub struct MySqlOptions {
     /// Whether to bring the schema up to date; without it a database that is
     /// not is [`StoreError::Incompatible`].
     pub migrate: bool,
+    /// Only to look at what is there: the server is told to refuse changes,
+    /// each is [`StoreError::Rejected`], and the schema is left as it is.
+    pub read_only: bool,
 }
 
 impl Default for MySqlOptions {
     fn default() -> Self {
-        Self { max_connections: 8, migrate: true }
+        Self { max_connections: 8, migrate: true, read_only: false }
     }
 }
 
@@ -109,9 +122,9 @@ impl MySqlStore {
     /// an address that is none. Cancel safe: a migration that was begun is
     /// gone on with by whoever opens the database next.
     pub async fn open(url: &str, options: MySqlOptions) -> Result<Self, StoreError> {
-        let address = Address::parse(url)?;
+        let address = Address::parse(url, options.read_only)?;
         let mut conn = address.connect().await?;
-        if options.migrate {
+        if options.migrate && !options.read_only {
             migrate::migrate(&mut conn, &address).await?;
         } else {
             migrate::must_be_current(&mut conn, &address).await?;
@@ -128,7 +141,7 @@ impl MySqlStore {
     /// without applying them; errors as of [`Self::open`]. Cancel safe: it
     /// only reads.
     pub async fn pending_migrations(url: &str) -> Result<Vec<String>, StoreError> {
-        migrate::pending(&Address::parse(url)?).await
+        migrate::pending(&Address::parse(url, true)?).await
     }
 }
 
@@ -142,6 +155,9 @@ impl Store for MySqlStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
+        if self.shared.server.read_only() {
+            return self.shared.server.read(async |conn| jobs::jobs(conn).await.map(drop)).await;
+        }
         self.shared.write(&numbers::Check).await
     }
 
@@ -185,6 +201,14 @@ impl Store for MySqlStore {
         self.shared.write(&jobs::SetPaused { job, reason: reason.map(str::to_owned) }).await
     }
 
+    async fn resume(&self, job: JobId, once_over_budget: bool) -> Result<(), StoreError> {
+        self.shared.write(&jobs::Resume { job, once_over_budget }).await
+    }
+
+    async fn take_allowance(&self, job: JobId) -> Result<bool, StoreError> {
+        self.shared.write(&jobs::TakeAllowance(job)).await
+    }
+
     async fn take_scan(&self, take: TakeScan, _: At) -> Result<ScanLease, StoreError> {
         self.shared.write(&jobs::Take(take)).await
     }
@@ -203,6 +227,10 @@ impl Store for MySqlStore {
 
     async fn claim_due(&self, claim: ClaimDue) -> Result<Option<Claim>, StoreError> {
         self.shared.write(&claim).await
+    }
+
+    async fn peek_due(&self, peek: PeekDue) -> Result<Peeked, StoreError> {
+        self.shared.server.read(async |conn| peek::peek(conn, &peek).await).await
     }
 
     async fn finish(&self, write_back: WriteBack, at: At) -> Result<Vec<Finished>, StoreError> {
@@ -236,6 +264,43 @@ impl Store for MySqlStore {
 
     async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptView>, StoreError> {
         self.shared.server.read(async |conn| views::attempts(conn, id).await).await
+    }
+
+    async fn record_effects(&self, effects: Vec<Effect>, at: At) -> Result<(), StoreError> {
+        self.shared.write(&effects::Record { effects, at }).await
+    }
+
+    async fn effects(&self, filter: EffectFilter) -> Result<Vec<EffectView>, StoreError> {
+        self.shared.server.read(async |conn| audit::effects(conn, &filter).await).await
+    }
+
+    async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError> {
+        self.shared.server.read(async |conn| audit::spent(conn, job, since, except).await).await
+    }
+
+    async fn settle(&self, ids: &[EffectId], fate: Fate, at: At) -> Result<u64, StoreError> {
+        self.shared.write(&effects::Settle { ids: ids.to_vec(), fate, at }).await
+    }
+
+    async fn add_hold(&self, hold: NewHold, at: At) -> Result<Hold, StoreError> {
+        self.shared.write(&holds::AddHold { hold, at }).await
+    }
+
+    async fn holds(&self, job: JobId, at: At) -> Result<Vec<Hold>, StoreError> {
+        let now = self.now(at).await?;
+        self.shared.server.read(async |conn| holds::holds(conn, job, now).await).await
+    }
+
+    async fn remove_hold(&self, job: JobId, hold: HoldId, at: At) -> Result<HoldRemoved, StoreError> {
+        self.shared.write(&holds::RemoveHold { job, hold, at }).await
+    }
+
+    async fn mount_id(&self, job: JobId, at: &str) -> Result<Option<String>, StoreError> {
+        self.shared.server.read(async |conn| mounts::mount_id(conn, job, at).await).await
+    }
+
+    async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError> {
+        self.shared.write(&mounts::SetMountId { job, at: at.to_owned(), id: id.to_owned() }).await
     }
 
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {

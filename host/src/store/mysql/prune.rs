@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 
 use super::fault::Fault;
-use super::requests;
 use super::sql::{self, given, json};
 use super::writing::{Command, Work};
+use super::{effects, holds, requests};
 use crate::store::{At, Prune, Pruned};
 
 /// [`Store::prune`](crate::store::Store::prune).
@@ -19,7 +19,7 @@ impl Command for PruneAt {
     type Answer = Pruned;
 
     async fn apply(&self, work: &mut Work<'_>) -> Result<Pruned, Fault> {
-        let Prune { ended_before, limit, .. } = self.prune;
+        let Prune { ended_before, effects_before, limit } = self.prune;
         let before = sql::millis(ended_before);
         let now = work.now(self.at);
         // What another node is forgetting is skipped.
@@ -43,8 +43,10 @@ impl Command for PruneAt {
             .bind(i64::from(limit))
             .execute(work.conn())
             .await?;
-        let more = ids.len() as u64 == u64::from(limit);
-        if !more {
+        let effects = effects::forget(work.conn(), effects_before, limit).await?;
+        holds::forget(work.conn(), ended_before, limit).await?;
+        let tasks = ids.len() as u64;
+        if tasks < u64::from(limit) {
             // No history is left that names them.
             sqlx::query(
                 "DELETE FROM nodes WHERE ended_at < ?
@@ -54,7 +56,7 @@ impl Command for PruneAt {
             .execute(work.conn())
             .await?;
         }
-        Ok(Pruned { tasks: ids.len() as u64, effects: 0, more })
+        Ok(Pruned { tasks, effects, more: tasks.max(effects) == u64::from(limit) })
     }
 }
 

@@ -33,12 +33,13 @@ pub(super) struct Server {
     /// for them; a reader beyond waits for as long as for a connection.
     reads: Semaphore,
     place: String,
+    read_only: bool,
 }
 
 impl Server {
     /// Connects lazily: the pool is empty until something is asked.
     pub(super) fn new(address: &Address, max_connections: u32) -> Self {
-        let max_connections = max_connections.max(2);
+        let (max_connections, read_only) = (max_connections.max(2), address.read_only());
         let pool = MySqlPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(PATIENCE)
@@ -52,15 +53,20 @@ impl Server {
                     Ok(true)
                 })
             })
-            .after_connect(|conn, _| Box::pin(set_up(conn)))
+            .after_connect(move |conn, _| Box::pin(set_up(conn, read_only)))
             .connect_lazy_with(address.options());
         let reads = usize::try_from(max_connections / 2).unwrap_or(1);
-        Self { pool, reads: Semaphore::new(reads), place: address.place().to_owned() }
+        Self { pool, reads: Semaphore::new(reads), place: address.place().to_owned(), read_only }
     }
 
     /// Server and database, for people.
     pub(super) fn place(&self) -> &str {
         &self.place
+    }
+
+    /// Whether the server is told to refuse changes.
+    pub(super) fn read_only(&self) -> bool {
+        self.read_only
     }
 
     /// A connection, once one is free.

@@ -96,6 +96,10 @@ impl Shared {
     /// Applies `command` in a transaction, once.
     pub(super) async fn attempt<C: Command>(&self, command: &C) -> Result<C::Answer, Undone> {
         let place = self.server.place();
+        // The server would refuse it, too.
+        if self.server.read_only() {
+            return Err(Undone::Failed(crate::store::read_only(&place)));
+        }
         let applied = async {
             let mut work = Work::begin(self, command.numbers()).await?;
             match command.apply(&mut work).await {

@@ -81,6 +81,7 @@ const CLAIM: &str = concat!(
 
 /// [`Store::claim_due`](crate::store::Store::claim_due).
 pub(super) async fn claim(shared: &Shared, claim: &ClaimDue) -> Result<Option<Claim>, StoreError> {
+    shared.must_write()?;
     let server = &shared.server;
     let mut conn = server.connection().await.map_err(|fault| server.tell(fault))?;
     let order = order(claim);
@@ -198,7 +199,8 @@ fn in_order(rows: &[PgRow], order: [Priority; 4]) -> Result<Option<Claim>, Fault
     Ok(tasks.first().map(|task| task.fence).map(|fence| Claim { fence, tasks }))
 }
 
-fn claimed(row: &PgRow) -> Result<ClaimedTask, Fault> {
+/// The task in a row.
+pub(super) fn claimed(row: &PgRow) -> Result<ClaimedTask, Fault> {
     let unreadable = |error: String| Fault::Refused(format!("a task in the database cannot be read: {error}"));
     let payload: Option<String> = row.try_get(2)?;
     Ok(ClaimedTask {

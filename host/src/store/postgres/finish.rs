@@ -34,7 +34,7 @@ impl Command for FinishAll {
 
     async fn apply(&self, work: &mut Work) -> Result<Vec<Finished>, Fault> {
         let now = work.now(self.at);
-        let WriteBack { finishes, closed, .. } = &self.write_back;
+        let WriteBack { finishes, closed, effects } = &self.write_back;
         let present;
         let finishes = if faults::is(Mutant::NoFenceCheck) {
             present = under_present_fences(work, finishes).await?;
@@ -43,6 +43,7 @@ impl Command for FinishAll {
             finishes
         };
         let (answers, applied) = finish(work, finishes, now).await?;
+        super::effects::record(work, effects, now).await?;
         close_batches(work, closed, &applied).await?;
         Ok(answers)
     }

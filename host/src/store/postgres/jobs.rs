@@ -22,7 +22,7 @@ impl Command for RegisterJob {
 
     async fn apply(&self, work: &mut Work) -> Result<JobRow, Fault> {
         let (name, now) = (self.0.as_str(), sql::millis(work.now(At::Server)));
-        let find = "SELECT id, name, paused, scheduled FROM jobs WHERE name = $1";
+        let find = "SELECT id, name, paused, scheduled, once_over_budget FROM jobs WHERE name = $1";
         let conn = work.conn();
         if let Some(row) = sqlx::query(find).bind(name).fetch_optional(&mut *conn).await? {
             return job_row(&row);
@@ -38,13 +38,15 @@ impl Command for RegisterJob {
 
 /// All jobs.
 pub(super) async fn jobs(conn: &mut PgConnection) -> Result<Vec<JobRow>, Fault> {
-    let rows = sqlx::query("SELECT id, name, paused, scheduled FROM jobs ORDER BY id").fetch_all(conn).await?;
+    let rows = sqlx::query("SELECT id, name, paused, scheduled, once_over_budget FROM jobs ORDER BY id")
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(job_row).collect()
 }
 
 fn job_row(row: &PgRow) -> Result<JobRow, Fault> {
     let (id, name, paused) = (JobId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?);
-    Ok(JobRow { id, name, paused, scheduled: sql::time(row.try_get(3)?), once_over_budget: false })
+    Ok(JobRow { id, name, paused, scheduled: sql::time(row.try_get(3)?), once_over_budget: row.try_get(4)? })
 }
 
 /// [`Store::take_scan`](crate::store::Store::take_scan).
@@ -131,6 +133,43 @@ impl Command for SetPaused {
             .execute(work.conn())
             .await?;
         Ok(())
+    }
+}
+
+/// [`Store::resume`](crate::store::Store::resume).
+pub(super) struct Resume {
+    pub(super) job: JobId,
+    pub(super) once_over_budget: bool,
+}
+
+#[async_trait]
+impl Command for Resume {
+    type Answer = ();
+
+    async fn apply(&self, work: &mut Work) -> Result<(), Fault> {
+        must_exist(work, self.job).await?;
+        sqlx::query("UPDATE jobs SET paused = NULL, once_over_budget = once_over_budget OR $2 WHERE id = $1")
+            .bind(self.job.0)
+            .bind(self.once_over_budget)
+            .execute(work.conn())
+            .await?;
+        Ok(())
+    }
+}
+
+/// [`Store::take_allowance`](crate::store::Store::take_allowance).
+pub(super) struct TakeAllowance(pub(super) JobId);
+
+#[async_trait]
+impl Command for TakeAllowance {
+    type Answer = bool;
+
+    async fn apply(&self, work: &mut Work) -> Result<bool, Fault> {
+        let taken = sqlx::query("UPDATE jobs SET once_over_budget = FALSE WHERE id = $1 AND once_over_budget")
+            .bind(self.0.0)
+            .execute(work.conn())
+            .await?;
+        Ok(taken.rows_affected() == 1)
     }
 }
 

@@ -18,8 +18,10 @@ struct Migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { name: "0001_queue", sql: include_str!("../../../migrations/postgres/0001_queue.sql") }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { name: "0001_queue", sql: include_str!("../../../migrations/postgres/0001_queue.sql") },
+    Migration { name: "0002_guard", sql: include_str!("../../../migrations/postgres/0002_guard.sql") },
+];
 
 /// `sweepd` in ASCII: whoever migrates holds the advisory lock of this number.
 const LOCK: i64 = 0x7377_6565_7064;
@@ -106,7 +108,8 @@ async fn tables(conn: &mut PgConnection) -> Result<Tables, Fault> {
                    AND column_name IN ('version', 'name', 'checksum', 'applied_at')),
                 (SELECT min(table_name::text) FROM information_schema.tables
                  WHERE table_schema = current_schema() AND table_name IN
-                     ('schema_migrations', 'jobs', 'nodes', 'tasks', 'batches', 'history', 'attempts', 'requests'))",
+                     ('schema_migrations', 'jobs', 'nodes', 'tasks', 'batches', 'history', 'attempts', 'requests',
+                      'effects', 'holds', 'mounts'))",
     )
     .fetch_one(conn)
     .await?;

@@ -10,32 +10,32 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `pool`, `migrate`, `fault` | connections and their settings, the schema, errors |
-//! | `writing` | transactions, and how often they are tried |
+//! | `shared`, `writing` | what all use; transactions, and how often they are tried |
 //! | `enqueue`, `requests`, `claim`, `finish`, `ending`, `nodes`, `plan`, `jobs`, `intervene`, `prune` | one command each, and what they share |
-//! | `list`, `backlog` | reading |
+//! | `effects`, `holds`, `mounts` | what the guarded sandbox keeps |
+//! | `list`, `backlog`, `audit`, `peek` | reading |
 //! | `listen` | hearing of what other nodes queue |
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::Row as _;
-use sqlx::pool::PoolConnection;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::claim::Ticket;
 use self::enqueue::{Enqueue, Enqueues};
 use self::fault::Fault;
 use self::listen::Ears;
 use self::pool::{PATIENCE, Server};
+use self::shared::Shared;
 use self::writing::{Command, write};
-use super::group::{Group, closed};
+use super::group::Group;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, EnqueueOnce, Heartbeat, Incarnation, Intervene, JobRow, Once,
-    PlanApplied, Prune, Pruned, Reaped, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved, Incarnation,
+    Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
+    StoreError, TakeScan, TaskFilter, WriteBack,
 };
+use crate::domain::budget::Spent;
 use crate::domain::digest::Digest;
+use crate::domain::effect::{Effect, EffectId, EffectView, Fate};
+use crate::domain::hold::{Hold, HoldId};
 use crate::domain::intervention::Intervened;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::{LeaseTerm, NewNode, NodeId, NodeView};
@@ -44,22 +44,28 @@ use crate::domain::status::Backlog;
 use crate::domain::task::{AttemptView, Enqueued, Fence, NewTask, TaskId, TaskView};
 use crate::domain::time::Timestamp;
 
+mod audit;
 mod backlog;
 mod claim;
+mod effects;
 mod ending;
 mod enqueue;
 mod fault;
 mod finish;
+mod holds;
 mod intervene;
 mod jobs;
 mod list;
 mod listen;
 mod migrate;
+mod mounts;
 mod nodes;
+mod peek;
 mod plan;
 mod pool;
 mod prune;
 mod requests;
+mod shared;
 mod sql;
 mod writing;
 
@@ -71,11 +77,14 @@ pub struct PostgresOptions {
     pub max_connections: u32,
     /// Whether to bring the schema up to date, or to refuse an older one.
     pub migrate: bool,
+    /// Only to look at what is there: the server is told to refuse changes,
+    /// each is [`StoreError::Rejected`], and the schema is left as it is.
+    pub read_only: bool,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { max_connections: 8, migrate: true }
+        Self { max_connections: 8, migrate: true, read_only: false }
     }
 }
 
@@ -84,56 +93,6 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     enqueues: Group<Enqueues>,
     ears: Ears,
-}
-
-/// What all parts of a store use.
-struct Shared {
-    server: Server,
-    /// Reads leave most connections to claims and write-backs.
-    reads: Semaphore,
-    /// By which the store knows its own notifications.
-    voice: String,
-    /// The life that was begun here last; 0 before.
-    life: AtomicI64,
-    /// Jobs that exist.
-    jobs: Mutex<HashSet<i64>>,
-    /// Claims whose answer was lost, until they are voided.
-    doubtful: Mutex<Vec<Ticket>>,
-}
-
-impl Shared {
-    fn life(&self) -> i64 {
-        self.life.load(Ordering::Relaxed)
-    }
-
-    fn knows(&self, job: JobId) -> bool {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).contains(&job.0)
-    }
-
-    fn learn(&self, job: JobId) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(job.0);
-    }
-
-    fn doubtful(&self) -> MutexGuard<'_, Vec<Ticket>> {
-        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection to read with.
-    async fn reader(&self) -> Result<Reader<'_>, StoreError> {
-        let turn = tokio::time::timeout(PATIENCE, self.reads.acquire()).await;
-        let turn = turn.map_err(|_| self.server.tell(sqlx::Error::PoolTimedOut))?.map_err(|_| closed())?;
-        let conn = self.server.connection().await.map_err(|fault| self.server.tell(fault))?;
-        Ok(Reader { conn, _turn: turn })
-    }
-
-    fn tell(&self, fault: Fault) -> StoreError {
-        self.server.tell(fault)
-    }
-}
-
-struct Reader<'a> {
-    conn: PoolConnection<sqlx::Postgres>,
-    _turn: SemaphorePermit<'a>,
 }
 
 impl PostgresStore {
@@ -145,22 +104,15 @@ impl PostgresStore {
     /// another program's, or older and not to be changed;
     /// [`StoreError::Rejected`] when the URL cannot be read.
     pub async fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
-        let server = Server::at(url, options.max_connections)?;
-        if options.migrate {
+        let server = Server::at(url, options.max_connections, options.read_only)?;
+        if options.migrate && !options.read_only {
             migrate::migrate(&server).await?;
         } else {
             must_be_current(&server).await?;
         }
         server.warn_of_losses().await?;
         let readers = (options.max_connections as usize / 4).max(1);
-        let shared = Arc::new(Shared {
-            server,
-            reads: Semaphore::new(readers),
-            voice: format!("{:032x}", fastrand::u128(..)),
-            life: AtomicI64::new(0),
-            jobs: Mutex::default(),
-            doubtful: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(server, readers));
         let enqueues = Group::start(Enqueues(Arc::clone(&shared)));
         Ok(Self { shared, enqueues, ears: Ears::default() })
     }
@@ -168,7 +120,7 @@ impl PostgresStore {
     /// The names of the migrations that [`Self::open`] would apply to the
     /// database, oldest first; nothing is changed. Errors as there.
     pub async fn pending_migrations(url: &str) -> Result<Vec<String>, StoreError> {
-        let server = Server::at(url, 1)?;
+        let server = Server::at(url, 1, true)?;
         let pending = migrate::pending(&server).await;
         server.pool.close().await;
         pending
@@ -188,29 +140,18 @@ impl Store for PostgresStore {
     async fn now(&self, at: At) -> Result<Timestamp, StoreError> {
         match at {
             At::Fixed(time) => Ok(time),
-            At::Server => {
-                let mut reader = self.shared.reader().await?;
-                let row = sqlx::query(concat!("SELECT ", sql::server_now!())).fetch_one(&mut *reader.conn).await;
-                let now = row.and_then(|row| row.try_get(0)).map_err(|error| self.shared.tell(error.into()))?;
-                Ok(sql::time(now))
-            }
+            At::Server => self.shared.read(async |conn| sql::server_clock(conn).await).await,
         }
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let mut reader = self.shared.reader().await?;
-        let sql = "SELECT current_setting('transaction_read_only'), (SELECT min(id) FROM jobs)";
-        let row = sqlx::query(sql).fetch_one(&mut *reader.conn).await;
-        let row = row.map_err(|error| self.shared.tell(error.into()))?;
-        match row.try_get(0).map_err(|error| self.shared.tell(error.into()))? {
-            "off" => Ok(()),
-            _ => Err(self.shared.tell(Fault::ReadOnly)),
-        }
+        let takes_writes = self.shared.read(async |conn| sql::takes_writes(conn).await).await?;
+        if takes_writes || self.shared.server.read_only { Ok(()) } else { Err(self.shared.tell(Fault::ReadOnly)) }
     }
 
     async fn begin_incarnation(&self, node: NewNode, at: At) -> Result<Incarnation, StoreError> {
         let begun = write(&self.shared, &nodes::Begin { node, at }).await?;
-        self.shared.life.store(begun.node.0, Ordering::Relaxed);
+        self.shared.live_as(begun.node);
         Ok(begun)
     }
 
@@ -244,13 +185,11 @@ impl Store for PostgresStore {
     }
 
     async fn cancellations(&self, node: NodeId) -> Result<Vec<Cancellation>, StoreError> {
-        let mut reader = self.shared.reader().await?;
-        list::cancellations(&mut reader.conn, node).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| list::cancellations(conn, node).await).await
     }
 
     async fn nodes(&self, _: At) -> Result<Vec<NodeView>, StoreError> {
-        let mut reader = self.shared.reader().await?;
-        list::nodes(&mut reader.conn).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| list::nodes(conn).await).await
     }
 
     async fn register_job(&self, name: &JobName) -> Result<JobRow, StoreError> {
@@ -258,12 +197,19 @@ impl Store for PostgresStore {
     }
 
     async fn jobs(&self) -> Result<Vec<JobRow>, StoreError> {
-        let mut reader = self.shared.reader().await?;
-        jobs::jobs(&mut reader.conn).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| jobs::jobs(conn).await).await
     }
 
     async fn set_paused(&self, job: JobId, reason: Option<&str>) -> Result<(), StoreError> {
         write(&self.shared, &jobs::SetPaused { job, reason: reason.map(str::to_owned) }).await
+    }
+
+    async fn resume(&self, job: JobId, once_over_budget: bool) -> Result<(), StoreError> {
+        write(&self.shared, &jobs::Resume { job, once_over_budget }).await
+    }
+
+    async fn take_allowance(&self, job: JobId) -> Result<bool, StoreError> {
+        write(&self.shared, &jobs::TakeAllowance(job)).await
     }
 
     async fn take_scan(&self, take: TakeScan, _: At) -> Result<ScanLease, StoreError> {
@@ -286,6 +232,10 @@ impl Store for PostgresStore {
         claim::claim(&self.shared, &claim).await
     }
 
+    async fn peek_due(&self, peek: PeekDue) -> Result<Peeked, StoreError> {
+        self.shared.read(async |conn| peek::peek(conn, &peek).await).await
+    }
+
     async fn finish(&self, write_back: WriteBack, at: At) -> Result<Vec<Finished>, StoreError> {
         write(&self.shared, &finish::FinishAll { write_back, at }).await
     }
@@ -295,8 +245,7 @@ impl Store for PostgresStore {
     }
 
     async fn cursor(&self, job: JobId, digest: Digest) -> Result<Option<String>, StoreError> {
-        let mut reader = self.shared.reader().await?;
-        jobs::cursor(&mut reader.conn, job, digest).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| jobs::cursor(conn, job, digest).await).await
     }
 
     async fn intervene(&self, ask: Intervene, at: At) -> Result<Vec<Intervened>, StoreError> {
@@ -305,28 +254,60 @@ impl Store for PostgresStore {
 
     async fn backlog(&self, job: JobId, at: At) -> Result<Backlog, StoreError> {
         let now = self.now(at).await?;
-        let mut reader = self.shared.reader().await?;
-        backlog::backlog(&mut reader.conn, job, now).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| backlog::backlog(conn, job, now).await).await
     }
 
     async fn tasks(&self, filter: TaskFilter) -> Result<Vec<TaskView>, StoreError> {
-        let mut reader = self.shared.reader().await?;
-        list::tasks(&mut reader.conn, &filter).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| list::tasks(conn, &filter).await).await
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<TaskView>, StoreError> {
-        let mut reader = self.shared.reader().await?;
-        list::task(&mut reader.conn, id).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| list::task(conn, id).await).await
     }
 
     async fn attempts(&self, id: TaskId) -> Result<Vec<AttemptView>, StoreError> {
-        let mut reader = self.shared.reader().await?;
-        list::attempts(&mut reader.conn, id).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| list::attempts(conn, id).await).await
+    }
+
+    async fn record_effects(&self, effects: Vec<Effect>, at: At) -> Result<(), StoreError> {
+        write(&self.shared, &effects::Record { effects, at }).await
+    }
+
+    async fn effects(&self, filter: EffectFilter) -> Result<Vec<EffectView>, StoreError> {
+        self.shared.read(async |conn| audit::effects(conn, &filter).await).await
+    }
+
+    async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError> {
+        self.shared.read(async |conn| audit::spent(conn, job, since, except).await).await
+    }
+
+    async fn settle(&self, ids: &[EffectId], fate: Fate, at: At) -> Result<u64, StoreError> {
+        write(&self.shared, &effects::Settle { ids: ids.to_vec(), fate, at }).await
+    }
+
+    async fn add_hold(&self, hold: NewHold, at: At) -> Result<Hold, StoreError> {
+        write(&self.shared, &holds::AddHold { hold, at }).await
+    }
+
+    async fn holds(&self, job: JobId, at: At) -> Result<Vec<Hold>, StoreError> {
+        let now = self.now(at).await?;
+        self.shared.read(async |conn| holds::holds(conn, job, now).await).await
+    }
+
+    async fn remove_hold(&self, job: JobId, hold: HoldId, at: At) -> Result<HoldRemoved, StoreError> {
+        write(&self.shared, &holds::RemoveHold { job, hold, at }).await
+    }
+
+    async fn mount_id(&self, job: JobId, at: &str) -> Result<Option<String>, StoreError> {
+        self.shared.read(async |conn| mounts::mount_id(conn, job, at).await).await
+    }
+
+    async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError> {
+        write(&self.shared, &mounts::SetMountId { job, at: at.to_owned(), id: id.to_owned() }).await
     }
 
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
-        let mut reader = self.shared.reader().await?;
-        backlog::next_due(&mut reader.conn, job).await.map_err(|fault| self.shared.tell(fault))
+        self.shared.read(async |conn| backlog::next_due(conn, job).await).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {

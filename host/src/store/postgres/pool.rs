@@ -22,18 +22,21 @@ pub(super) struct Server {
     pub(super) pool: PgPool,
     /// For listening, beside the pool.
     pub(super) ears: PgPool,
+    /// Whether the server is told to refuse changes.
+    pub(super) read_only: bool,
     /// `PostgreSQL at host:port/database`.
     pub(super) place: String,
 }
 
 impl Server {
     /// Prepares connections without making one.
-    pub(super) fn at(url: &str, max_connections: u32) -> Result<Self, StoreError> {
+    pub(super) fn at(url: &str, max_connections: u32, read_only: bool) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url).map_err(|error| {
             StoreError::Rejected(format!("the URL of the PostgreSQL database cannot be read: {error}"))
         })?;
         let place = place(&options);
         let options = configured(options);
+        let options = if read_only { options.options([("default_transaction_read_only", "on")]) } else { options };
         let ears = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(PATIENCE)
@@ -53,7 +56,7 @@ impl Server {
                 })
             })
             .connect_lazy_with(options);
-        Ok(Self { pool, ears, place })
+        Ok(Self { pool, ears, read_only, place })
     }
 
     /// A connection, once one is free.

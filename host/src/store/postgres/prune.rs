@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use super::Command;
 use super::fault::Fault;
 use super::writing::Work;
-use super::{requests, sql};
+use super::{effects, holds, requests, sql};
 use crate::store::{At, Prune, Pruned};
 
 /// [`Store::prune`](crate::store::Store::prune).
@@ -20,7 +20,7 @@ impl Command for PruneAt {
     type Answer = Pruned;
 
     async fn apply(&self, work: &mut Work) -> Result<Pruned, Fault> {
-        let Prune { ended_before, limit, .. } = self.prune;
+        let Prune { ended_before, effects_before, limit } = self.prune;
         let before = sql::millis(ended_before);
         let forgotten = sql::millis(requests::forgotten(work.now(self.at)));
         let conn = work.conn();
@@ -47,6 +47,8 @@ impl Command for PruneAt {
         .bind(i64::from(limit))
         .execute(&mut *conn)
         .await?;
+        let effects = effects::forget(work, effects_before, limit).await?;
+        holds::forget(work, ended_before, limit).await?;
         if tasks < u64::from(limit) {
             // No history is left that names them.
             sqlx::query(
@@ -54,9 +56,9 @@ impl Command for PruneAt {
                  WHERE ended_at < $1 AND NOT EXISTS (SELECT FROM batches WHERE batches.node = nodes.id)",
             )
             .bind(before)
-            .execute(conn)
+            .execute(work.conn())
             .await?;
         }
-        Ok(Pruned { tasks, effects: 0, more: tasks == u64::from(limit) })
+        Ok(Pruned { tasks, effects, more: tasks.max(effects) == u64::from(limit) })
     }
 }

@@ -1,12 +1,21 @@
 //! How the domain's values stand in PostgreSQL's columns.
 
 use sqlx::Row as _;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::fault::Fault;
 use crate::domain::digest::Digest;
 use crate::domain::task::{Fence, Priority, TaskId, TaskState};
 use crate::domain::time::Timestamp;
+
+/// The server's clock in milliseconds.
+macro_rules! server_now {
+    () => {
+        "(extract(epoch FROM clock_timestamp()) * 1000)::int8"
+    };
+}
+
+pub(super) use server_now;
 
 /// The most that a column holds; what is later is as good as never.
 fn integer(value: u64) -> i64 {
@@ -84,11 +93,14 @@ pub(super) fn digest(row: &PgRow, column: usize) -> Result<Option<Digest>, Fault
     Ok(bytes.and_then(Digest::from_bytes))
 }
 
-/// The server's clock in milliseconds.
-macro_rules! server_now {
-    () => {
-        "(extract(epoch FROM clock_timestamp()) * 1000)::int8"
-    };
+/// The server's clock.
+pub(super) async fn server_clock(conn: &mut PgConnection) -> Result<Timestamp, Fault> {
+    let now = sqlx::query_scalar(concat!("SELECT ", server_now!())).fetch_one(conn).await?;
+    Ok(time(now))
 }
 
-pub(super) use server_now;
+/// Whether a transaction may write; reads from the queue with it.
+pub(super) async fn takes_writes(conn: &mut PgConnection) -> Result<bool, Fault> {
+    let sql = "SELECT current_setting('transaction_read_only') = 'off', (SELECT min(id) FROM jobs)";
+    Ok(sqlx::query(sql).fetch_one(conn).await?.try_get(0)?)
+}

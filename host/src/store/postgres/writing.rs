@@ -93,6 +93,7 @@ pub(super) async fn write<C: Command>(shared: &Arc<Shared>, command: &C) -> Resu
 
 /// Applies `command` in a transaction, once.
 pub(super) async fn attempt<C: Command>(shared: &Arc<Shared>, command: &C) -> Result<C::Answer, Undone> {
+    shared.must_write().map_err(Undone::Failed)?;
     let place = &shared.server.place;
     let silent = || StoreError::Unavailable(format!("{place}: no answer within {} s", LONGEST.as_secs()));
     let applied = async {

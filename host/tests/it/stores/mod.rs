@@ -16,16 +16,21 @@ use sweepd::domain::task::{ClaimedTask, Enqueued, Key, NewTask, Payload, TaskId,
 use sweepd::domain::time::Timestamp;
 use sweepd::store::{At, Claim, ClaimDue, SharedStore, StoreError, TakeScan, WriteBack};
 
+mod accounts;
 mod claim;
+mod effects;
 mod enqueue;
 mod finish;
 mod group;
+mod guard;
+mod holds;
 mod housekeeping;
 mod interventions;
 mod keys;
 mod listing;
 mod mysql;
 mod nodes;
+mod older;
 mod plan;
 mod plans;
 mod postgres;
@@ -52,6 +57,9 @@ pub(crate) trait StoreHarness: Send + Sync + Sized + 'static {
 
     /// Opens it as a host does. Whoever opened it before has closed it.
     fn open(&self) -> impl Future<Output = SharedStore> + Send;
+
+    /// Opens it only to be looked at.
+    fn open_read_only(&self) -> impl Future<Output = Result<SharedStore, StoreError>> + Send;
 }
 
 /// A database that nodes share: several may have it open.
@@ -299,7 +307,22 @@ macro_rules! conformance {
                 pages_ascend, a_large_job_is_paged, states_are_told_apart, jobs_are_told_apart, the_backlog_counts,
                 the_next_due_is_the_first, an_unknown_task_is_none,
             }
+            effects {
+                they_stand_as_they_were, a_write_back_brings_them, told_again_they_stay, what_was_unknown_is_learned,
+                filters_are_told_apart, pages_follow_the_time, costs_are_summed_up, a_fate_is_settled_once,
+                settled_at_once_by_two_it_counts_once, what_is_old_and_not_kept_goes, many_come_at_once,
+                told_by_several_at_once,
+            }
+            holds {
+                they_stand_until_they_end, one_is_removed_once, the_same_is_put_in_place_once, there_are_not_too_many,
+                ended_ones_are_forgotten,
+            }
+            guard {
+                a_mount_is_known, a_permission_is_taken_once, what_is_due_is_seen_in_order,
+                it_is_seen_as_a_claim_would_have_it, a_reader_changes_nothing,
+            }
             property { any_order_is_legal }
+            accounts { any_order_is_legal }
         }
     };
     ($harness:ty => $($module:ident { $($check:ident),+ $(,)? })+) => {

@@ -31,7 +31,7 @@ fn with_database(url: &str, database: &str) -> String {
     format!("{server}/{database}?{query}")
 }
 
-async fn tell(url: &str, sql: String) {
+pub(super) async fn tell(url: &str, sql: String) {
     let mut conn = PgConnection::connect(url).await.expect("the server is there");
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.expect("it does so");
     conn.close().await.expect("it closes");
@@ -65,6 +65,11 @@ impl StoreHarness for PostgresHarness {
 
     async fn open(&self) -> SharedStore {
         Arc::new(self.store(&self.url(), 4).await)
+    }
+
+    async fn open_read_only(&self) -> Result<SharedStore, StoreError> {
+        let options = PostgresOptions { read_only: true, ..PostgresOptions::default() };
+        Ok(Arc::new(PostgresStore::open(&self.url(), options).await?))
     }
 }
 
@@ -352,7 +357,7 @@ async fn other_schemas_are_left_alone() {
 
     let ours = PostgresHarness::fresh().await;
     let pending = PostgresStore::pending_migrations(&ours.url()).await;
-    assert_eq!(pending, Ok(vec!["0001_queue".to_owned()]));
+    assert_eq!(pending, Ok(vec!["0001_queue".to_owned(), "0002_guard".to_owned()]));
     let refused = PostgresOptions { migrate: false, ..PostgresOptions::default() };
     let refused = PostgresStore::open(&ours.url(), refused).await.err();
     assert!(matches!(&refused, Some(StoreError::Incompatible(told)) if told.contains("sweepd migrate")), "{refused:?}");

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
-use sweepd::store::SharedStore;
 use sweepd::store::mysql::{MySqlOptions, MySqlStore};
+use sweepd::store::{SharedStore, StoreError};
 
 use super::servers::{address, reachable};
 use super::{SharedHarness, StoreHarness};
@@ -27,7 +27,7 @@ fn with_database(url: &str, database: &str) -> String {
     format!("{server}/{database}?{query}")
 }
 
-async fn tell(url: &str, sql: String) {
+pub(super) async fn tell(url: &str, sql: String) {
     let mut conn = MySqlConnection::connect(url).await.expect("the server is there");
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.expect("it does so");
     conn.close().await.expect("it closes");
@@ -61,6 +61,11 @@ impl StoreHarness for MySqlHarness {
 
     async fn open(&self) -> SharedStore {
         Arc::new(self.store(4).await)
+    }
+
+    async fn open_read_only(&self) -> Result<SharedStore, StoreError> {
+        let options = MySqlOptions { read_only: true, ..MySqlOptions::default() };
+        Ok(Arc::new(MySqlStore::open(&self.url(), options).await?))
     }
 }
 

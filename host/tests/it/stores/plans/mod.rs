@@ -18,7 +18,7 @@ use super::{StoreHarness as _, register};
 mod statements;
 
 /// The tables that grow.
-const LARGE: [&str; 3] = ["tasks", "history", "attempts"];
+const LARGE: [&str; 4] = ["tasks", "history", "attempts", "effects"];
 
 #[tokio::test]
 async fn sqlite_reads_no_large_table_whole() {

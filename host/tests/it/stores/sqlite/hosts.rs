@@ -1,13 +1,14 @@
 //! One host a file, and tools beside it.
 
 use std::collections::HashSet;
+use std::fs;
 use std::sync::Arc;
 
 use sweepd::store::sqlite::{SqliteOptions, SqliteStore};
-use sweepd::store::{Heartbeat, Store as _, StoreError};
+use sweepd::store::{Heartbeat, Store as _, StoreError, TaskFilter};
 use tempfile::TempDir;
 
-use super::{assert_sound, desk, message, with};
+use super::{assert_sound, copy_of, desk, message, with};
 use crate::stores::{LEASE, StoreHarness as _, keys, node, task};
 
 #[tokio::test]
@@ -83,6 +84,32 @@ async fn a_tool_and_the_host_never_give_one_number_twice() {
         let ours = desk.new_task(&format!("host-{number}")).await;
         let theirs = tool.enqueue(desk.job, vec![task(&format!("tool-{number}"))], desk.at()).await;
         assert!(ids.insert(ours) && ids.insert(theirs.expect("it is queued")[0].id()));
+    }
+}
+
+#[tokio::test]
+async fn who_only_looks_makes_nothing_and_changes_nothing() {
+    let desk = desk().await;
+    let file = desk.harness.file();
+    let elsewhere = with(&file, ".other");
+    let told = message(SqliteStore::open(&elsewhere, SqliteOptions::read_only()));
+    assert!(told.contains(".other"), "{told}");
+    assert!(!elsewhere.exists() && !with(&elsewhere, ".lock").exists(), "nothing is made");
+    desk.new_task("a").await;
+    // As a kill left it: the log holds what the database does not yet.
+    let (_folder, copy) = copy_of(&file);
+    desk.store.close().await;
+    for database in [copy, file] {
+        let before = fs::read(&database).expect("it reads");
+        let reader = SqliteStore::open(&database, SqliteOptions::read_only()).expect("it opens");
+        let tasks = reader.tasks(TaskFilter { limit: 9, ..TaskFilter::default() }).await;
+        assert_eq!(tasks.map(|tasks| tasks.len()), Ok(1));
+        reader.close().await;
+        assert!(matches!(reader.jobs().await, Err(StoreError::Unavailable(_))), "it is closed");
+        assert!(fs::read(&database).expect("it reads") == before, "no byte was written");
+        let host = SqliteStore::open(&database, SqliteOptions::host()).expect("no lock was left");
+        host.close().await;
+        assert_sound(&database);
     }
 }
 

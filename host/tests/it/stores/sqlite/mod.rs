@@ -27,6 +27,10 @@ impl StoreHarness for SqliteHarness {
     async fn open(&self) -> SharedStore {
         Arc::new(SqliteStore::open(&self.file(), SqliteOptions::host()).expect("the file opens"))
     }
+
+    async fn open_read_only(&self) -> Result<SharedStore, StoreError> {
+        Ok(Arc::new(SqliteStore::open(&self.file(), SqliteOptions::read_only())?))
+    }
 }
 
 impl SqliteHarness {
