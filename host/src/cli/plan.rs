@@ -170,7 +170,7 @@ fn load_serving(engine: &Engine, config: &Config, job: &JobSpec) -> Result<Arc<G
     let kept = Kept::of(&config.state, job.name.as_str());
     for digest in kept.newest_first().unwrap_or_default() {
         if let Ok(bytes) = kept.read(digest)
-            && let Ok(generation) = self::generation(engine, &bytes)
+            && let Ok(generation) = generation(engine, &bytes)
         {
             eprintln!("{failed}; planning with the last good one, {}", digest.short());
             return Ok(generation);

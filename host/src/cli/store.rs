@@ -41,6 +41,25 @@ async fn connect(config: &Config, sqlite: SqliteOptions, max_connections: u32) -
     })
 }
 
+/// Opens the queue so that nothing can be changed in it; `None` where there is
+/// none yet.
+pub(super) async fn open_read_only(config: &Config) -> Result<Option<SharedStore>, StoreError> {
+    if missing(config).is_some() {
+        return Ok(None);
+    }
+    Ok(Some(match &config.database.backend {
+        Backend::Sqlite(file) => Arc::new(SqliteStore::open(file, SqliteOptions::read_only())?),
+        Backend::Postgres(url) => {
+            let options = PostgresOptions { max_connections: FOR_A_COMMAND, migrate: false, read_only: true };
+            Arc::new(PostgresStore::open(url.expose(), options).await?)
+        }
+        Backend::MySql(url) => {
+            let options = MySqlOptions { max_connections: FOR_A_COMMAND, migrate: false, read_only: true };
+            Arc::new(MySqlStore::open(url.expose(), options).await?)
+        }
+    }))
+}
+
 /// Opens the queue to look at what it has or to change that; where there is
 /// none, none is made.
 pub(super) async fn open_existing(config: &Config) -> Result<SharedStore, CliError> {

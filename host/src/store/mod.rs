@@ -212,10 +212,7 @@ pub trait Store: Send + Sync + 'static {
     async fn mount_id(&self, job: JobId, at: &str) -> Result<Option<String>, StoreError>;
 
     /// Whether any job of this database knows a directory by `id`.
-    async fn knows_mount(&self, id: &str) -> Result<bool, StoreError> {
-        let _ = id;
-        Err(StoreError::Rejected("this database keeps no record of effects yet".to_owned()))
-    }
+    async fn knows_mount(&self, id: &str) -> Result<bool, StoreError>;
 
     /// By what that directory is known from now on.
     async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError>;

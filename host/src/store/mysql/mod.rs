@@ -299,6 +299,10 @@ impl Store for MySqlStore {
         self.shared.server.read(async |conn| mounts::mount_id(conn, job, at).await).await
     }
 
+    async fn knows_mount(&self, id: &str) -> Result<bool, StoreError> {
+        self.shared.server.read(async |conn| mounts::knows_mount(conn, id).await).await
+    }
+
     async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError> {
         self.shared.write(&mounts::SetMountId { job, at: at.to_owned(), id: id.to_owned() }).await
     }

@@ -35,3 +35,9 @@ pub(super) async fn mount_id(conn: &mut MySqlConnection, job: JobId, at: &str) -
     let id = sqlx::query_scalar("SELECT id FROM mounts WHERE job = ? AND at = ?");
     Ok(id.bind(job.0).bind(at.as_bytes()).fetch_optional(conn).await?)
 }
+
+/// Whether any job knows a directory by it.
+pub(super) async fn knows_mount(conn: &mut MySqlConnection, id: &str) -> Result<bool, Fault> {
+    let known = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM mounts WHERE id = ?)");
+    Ok(known.bind(id).fetch_one(conn).await?)
+}

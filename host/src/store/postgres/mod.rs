@@ -302,6 +302,10 @@ impl Store for PostgresStore {
         self.shared.read(async |conn| mounts::mount_id(conn, job, at).await).await
     }
 
+    async fn knows_mount(&self, id: &str) -> Result<bool, StoreError> {
+        self.shared.read(async |conn| mounts::knows_mount(conn, id).await).await
+    }
+
     async fn set_mount_id(&self, job: JobId, at: &str, id: &str) -> Result<(), StoreError> {
         write(&self.shared, &mounts::SetMountId { job, at: at.to_owned(), id: id.to_owned() }).await
     }

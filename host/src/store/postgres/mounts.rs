@@ -39,3 +39,9 @@ pub(super) async fn mount_id(conn: &mut PgConnection, job: JobId, at: &str) -> R
     let id = sqlx::query_scalar("SELECT id FROM mounts WHERE job = $1 AND at = $2");
     Ok(id.bind(job.0).bind(at).fetch_optional(conn).await?)
 }
+
+/// Whether any job knows a directory by it.
+pub(super) async fn knows_mount(conn: &mut PgConnection, id: &str) -> Result<bool, Fault> {
+    let known = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM mounts WHERE id = $1)");
+    Ok(known.bind(id).fetch_one(conn).await?)
+}
