@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sweepd::domain::time::Clock;
 use sweepd::plugin::{Engine, ExecutorInstance};
 use sweepd::sandbox::{Gate, Lease};
 
@@ -21,8 +20,9 @@ pub(crate) fn measure(report: &mut Report) {
     let engine = Engine::new(Some(cache.path())).expect("an engine");
     let generation = world::generation(&engine, "video-clear");
     let job = Arc::new(world::job(world::component("video-clear"), folder.path(), 1));
-    let (gate, clock) = (Gate::new(Lease::endless()), Clock::system());
-    let start = || ExecutorInstance::start(&job, &generation, &gate, &clock).expect("an instance");
+    let gate = Gate::new(Lease::endless());
+    let custody = world::custody(&job, cache.path());
+    let start = || ExecutorInstance::start(&custody, &generation, &gate).expect("an instance");
 
     let (mut alone, mut called) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -34,7 +34,7 @@ pub(crate) fn measure(report: &mut Report) {
         world::make_files(folder.path(), EACH, 0, false);
         let began = Instant::now();
         for number in 0..EACH {
-            start().execute(&world::task(number)).expect("no crash").expect("no failure");
+            world::done(start().execute(&world::task(number)));
         }
         called.push(began.elapsed().as_secs_f64() * 1e6 / EACH as f64);
     }

@@ -9,8 +9,10 @@
 
 mod end_to_end;
 mod enqueue;
+mod guard;
 mod idle;
 mod instances;
+mod plain;
 mod queue;
 mod report;
 #[path = "../../tests/it/support/mod.rs"]
@@ -31,8 +33,9 @@ const ON_REQUEST: &str = "size";
 /// A group of measures.
 type Group = fn(&mut Report);
 
-const GROUPS: [(&str, Group); 8] = [
+const GROUPS: [(&str, Group); 9] = [
     ("tax", tax::measure),
+    ("guard", guard::measure),
     ("instances", instances::measure),
     ("swap", swap::measure),
     ("end-to-end", end_to_end::measure),

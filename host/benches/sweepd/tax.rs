@@ -1,11 +1,10 @@
-//! The tax of the sandbox: video-clear's executor, with deadlines and output
-//! capture on, against a native loop of `remove_file` over the same files.
+//! The tax of the sandbox: video-clear's executor, with deadlines, output capture
+//! and effects on record, against a native loop of `remove_file` over the same files.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sweepd::domain::time::Clock;
 use sweepd::plugin::{Engine, ExecutorInstance};
 use sweepd::sandbox::{Gate, Lease};
 
@@ -50,21 +49,26 @@ fn remove_natively(folder: &Path, files: usize) {
     }
 }
 
-struct Executor(ExecutorInstance);
+struct Executor {
+    instance: ExecutorInstance,
+    #[allow(dead_code, reason = "held, not read: its effects are written there")]
+    journal: tempfile::TempDir,
+}
 
 impl Executor {
     fn new(folder: &Path) -> Self {
         let engine = Engine::new(None).expect("an engine");
         let generation = world::generation(&engine, "video-clear");
         let job = Arc::new(world::job(world::component("video-clear"), folder, 1));
-        let gate = Gate::new(Lease::endless());
-        Self(ExecutorInstance::start(&job, &generation, &gate, &Clock::system()).expect("an instance"))
+        let (gate, journal) = (Gate::new(Lease::endless()), world::folder());
+        let custody = world::custody(&job, journal.path());
+        let instance = ExecutorInstance::start(&custody, &generation, &gate).expect("an instance");
+        Self { instance, journal }
     }
 
     fn remove(&mut self, files: usize) {
         for number in 0..files {
-            let outcome = self.0.execute(&world::task(number)).expect("no crash").expect("no failure");
-            assert!(matches!(outcome, sweepd::domain::outcome::Outcome::Done(_)));
+            world::done(self.instance.execute(&world::task(number)));
         }
     }
 }

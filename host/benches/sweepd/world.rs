@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sweepd::domain::budget::Budget;
-use sweepd::domain::job::{Isolation, JobName, JobSpec, Limits, Mount};
+use sweepd::domain::job::{Isolation, JobId, JobName, JobSpec, Limits, Mount};
+use sweepd::domain::outcome::Outcome;
 use sweepd::domain::retry::RetryPolicy;
 use sweepd::domain::rights::Rights;
 use sweepd::domain::task::{ClaimedTask, Fence, Key, TaskId};
 use sweepd::domain::time::{Clock, Timestamp};
-use sweepd::plugin::{Engine, Generation, Plugin};
+use sweepd::plugin::{Attempted, Engine, Generation, Plugin};
+use sweepd::sandbox::{Custody, Journal};
 use tempfile::TempDir;
 
 /// A component that `cargo xtask plugins` built.
@@ -86,6 +88,23 @@ pub(crate) fn task(number: usize) -> ClaimedTask {
         losses: 0,
         enqueued_at: Timestamp(0),
         postponed_since: None,
+    }
+}
+
+/// The custody of a job's files, with a journal in `folder`.
+pub(crate) fn custody(job: &Arc<JobSpec>, folder: &Path) -> Arc<Custody> {
+    let journal = Journal::begin(&folder.join("journal")).expect("a journal");
+    // Nobody takes chunks: what a call did comes with its answer.
+    let (chunks, _) = tokio::sync::mpsc::channel(1);
+    Custody::new(Arc::clone(job), JobId(1), journal, Clock::system(), chunks)
+}
+
+/// The attempt went well, and its effects are in the database, so to speak.
+pub(crate) fn done(attempted: Attempted) {
+    let outcome = attempted.answer.expect("no crash").expect("no failure");
+    assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    for recorded in attempted.effects {
+        recorded.part().1.expect("it is in the journal").settle();
     }
 }
 

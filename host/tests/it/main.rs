@@ -14,6 +14,7 @@ mod http;
 mod import;
 mod jobs;
 mod leases;
+mod plan;
 mod regressions;
 mod schedules;
 mod shutdown;

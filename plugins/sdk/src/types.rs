@@ -166,6 +166,12 @@ impl Discovery {
     pub fn new(key: impl Into<String>) -> Self {
         Self { key: key.into(), ..Self::default() }
     }
+
+    /// And why, for whoever reads `sweepd plan`.
+    #[must_use]
+    pub fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..self }
+    }
 }
 
 /// A dispatcher's answer.
