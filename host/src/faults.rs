@@ -150,7 +150,7 @@ impl<'t> Execution<'t> {
             Ending::Answered(Ok(_)) => "done",
             Ending::Answered(Err(_)) => "failed",
             Ending::Crashed(_) => "crashed",
-            Ending::Stopped | Ending::Interrupted | Ending::NotStarted(_) => "stopped",
+            Ending::Stopped | Ending::Interrupted | Ending::NotStarted(_) | Ending::Untried(_) => "stopped",
         };
         let (key, fence, at) = (&task.key, task.fence.0, boot_time());
         trace.say(format_args!("end {key} {fence} {} {at} {} {outcome}", process::id(), task.id));

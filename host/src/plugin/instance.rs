@@ -227,7 +227,7 @@ impl Plugin {
     /// what cannot start is not taken.
     pub fn try_start(&self, job: &JobSpec, gate: &Arc<Gate>, clock: &Clock) -> Result<(), StartFailed> {
         let job = Arc::new(JobSpec { mounts: Vec::new(), ..job.clone() });
-        let trial = Arc::new(Generation { number: 0, plugin: self.clone(), loaded_at: clock.now(), kept: false });
+        let trial = Arc::new(Generation::new(0, self.clone(), clock.now(), false));
         Seat::start(&job, Role::Dispatcher, &trial, gate, clock).map(drop)
     }
 }
