@@ -107,10 +107,7 @@ mod tests {
     #[test]
     fn what_breaks() {
         let tables: [(&str, &[(u64, Call, Sign, bool)]); 7] = [
-            (
-                "three in a row",
-                &[(1, Execute, Crash, false), (1, Execute, Crash, false), (1, Execute, Crash, true)],
-            ),
+            ("three in a row", &[(1, Execute, Crash, false), (1, Execute, Crash, false), (1, Execute, Crash, true)]),
             (
                 "an answer in between",
                 &[

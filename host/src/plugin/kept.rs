@@ -57,13 +57,10 @@ impl Kept {
     pub fn keep(&self, component: Accepted, bytes: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let file = self.file(component.digest);
-        let forgotten = self.change(|history| {
-            // Under the lock, or another's clearing away might take it.
-            if !file.exists() {
-                write_atomically(&file, bytes)?;
-            }
-            Ok::<_, io::Error>(history.took_the_slot(component))
-        })?;
+        if !file.exists() {
+            write_atomically(&file, bytes)?;
+        }
+        let forgotten = self.change(|history| Ok::<_, io::Error>(history.took_the_slot(component)))?;
         for digest in forgotten {
             let _ = fs::remove_file(self.file(digest));
         }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
 use crate::domain::digest::Digest;
+use crate::domain::job::JobName;
 use crate::domain::plugin_history::{PluginHistory, SetAside};
 use crate::domain::status::{Event, SetAsideStatus, SlotStatus};
 use crate::domain::time::Clock;
@@ -176,12 +177,21 @@ impl Slot {
         true
     }
 
-    /// Takes over what status shows of the history.
-    pub(super) fn note(&self, history: &PluginHistory) {
-        let last = history.last_set_aside();
+    /// Takes over what status shows of the history of `job`, and logs what is
+    /// new in it.
+    pub(super) fn note(&self, job: &JobName, history: &PluginHistory) {
+        let last = history.last_set_aside().map(|(digest, mark)| SetAsideStatus { digest, mark: mark.clone() });
         let mut told = self.told();
+        match (told.pinned, history.pinned) {
+            (before, now) if before == now => {}
+            (_, Some(digest)) => tracing::warn!(%job, %digest, "pinned: it serves, whatever the plugin file holds"),
+            (_, None) => tracing::info!(%job, "unpinned: the plugin file counts again"),
+        }
+        if let Some(SetAsideStatus { digest, mark }) = last.as_ref().filter(|_| told.last_set_aside != last) {
+            tracing::warn!(%job, %digest, "set aside at {}: {}", mark.at, mark.why);
+        }
         told.pinned = history.pinned;
-        told.last_set_aside = last.map(|(digest, mark)| SetAsideStatus { digest, mark: mark.clone() });
+        told.last_set_aside = last;
     }
 
     /// Sees every swap; the value is the generation's number.

@@ -152,8 +152,8 @@ impl Executor {
     }
 
     fn attempt(&mut self, task: &ClaimedTask, batch: &Batch, execution: &Execution<'_>) -> Ending {
-        if let Some(crash) = batch.not_started.get() {
-            return Ending::NotStarted(crash.clone());
+        if let Some(why) = batch.not_started.get() {
+            return Ending::Untried(why.clone());
         }
         if batch.phase.is_stopping() || !batch.gate.is_open() {
             return Ending::Stopped;
@@ -164,8 +164,16 @@ impl Executor {
         let mut seated = match self.seat(batch) {
             Ok(seated) => seated,
             Err(StartFailed::Stopped) => return Ending::Stopped,
-            Err(StartFailed::Plugin(crash)) => return not_started(batch, crash),
-            Err(StartFailed::Mount(error)) => return not_started(batch, Crash::Start(error.to_string())),
+            // Of the threads that met it together, one says so: it is one failure.
+            Err(StartFailed::Plugin(crash)) => {
+                return match batch.not_started.set(crash.to_string()) {
+                    Ok(()) => Ending::NotStarted(crash),
+                    Err(why) => Ending::Untried(why),
+                };
+            }
+            Err(StartFailed::Mount(error)) => {
+                return Ending::Untried(batch.not_started.get_or_init(|| error.to_string()).clone());
+            }
         };
         execution.start();
         let answer = seated.instance.execute(task);
@@ -195,11 +203,6 @@ impl Executor {
         };
         Ok(Seated { instance, batch: batch.fence })
     }
-}
-
-/// Marks the batch, so that its other tasks are not tried.
-fn not_started(batch: &Batch, crash: Crash) -> Ending {
-    Ending::NotStarted(batch.not_started.get_or_init(|| crash).clone())
 }
 
 fn locked(finished: &Mutex<Finished>) -> MutexGuard<'_, Finished> {

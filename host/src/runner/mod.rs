@@ -10,6 +10,7 @@
 //! executor only between its claim and its write-back, under one generation.
 
 mod batch;
+mod breaker;
 mod by_hand;
 mod claim;
 mod dispatcher;
@@ -22,6 +23,7 @@ mod lease;
 mod pace;
 mod pulse;
 mod scans;
+mod steer;
 mod sweep;
 mod write_back;
 

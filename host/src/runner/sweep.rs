@@ -13,6 +13,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::domain::breaker::{Call, Sign};
 use crate::domain::outcome::{self, Attempt, Disposition, Finish};
 use crate::domain::plan::{Decided, SweepCall};
 use crate::domain::status::SweepReport;
@@ -220,7 +221,12 @@ impl Sweep<'_> {
             },
         };
         let given = call.cursor.clone();
-        let decided = match self.threads.dispatcher.decide(generation, &self.gate, call, due).await {
+        let decided = self.threads.dispatcher.decide(generation, &self.gate, call, due).await;
+        let sign = decided.as_ref().map_or_else(|(error, _)| error.sign(), |_| Sign::Answer);
+        self.job.heard(generation, Call::Dispatch, sign, || {
+            decided.as_ref().err().map_or_else(String::new, |(error, _)| error.to_string())
+        });
+        let decided = match decided {
             Ok(decided) => decided,
             Err((error, due)) => {
                 self.release(fence, due).await;

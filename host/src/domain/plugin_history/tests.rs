@@ -92,10 +92,8 @@ fn rolling_back() {
         let mut history = history(text);
         let before = history.clone();
         let rolled = roll_back(&mut history, to);
-        let expected = expected.map(|(serves, aside)| Steered {
-            serves: Some(digest(serves)),
-            set_aside: aside.map(digest),
-        });
+        let expected =
+            expected.map(|(serves, aside)| Steered { serves: Some(digest(serves)), set_aside: aside.map(digest) });
         assert_eq!(rolled, expected, "{text} to {to:?}");
         let Ok(Steered { serves: Some(serves), set_aside }) = rolled else {
             assert_eq!(history, before, "{text} to {to:?}");
@@ -112,7 +110,8 @@ fn rolling_back() {
 #[test]
 fn pinning() {
     let mut history = history("ax");
-    let pin = |history: &mut PluginHistory, text: &str| history.steer(&Steer::Pin { digest: text.to_owned() }, Timestamp(0));
+    let pin =
+        |history: &mut PluginHistory, text: &str| history.steer(&Steer::Pin { digest: text.to_owned() }, Timestamp(0));
     let upper = digest(2).to_string().to_uppercase();
     assert_eq!(pin(&mut history, &upper), Ok(Steered { serves: Some(digest(2)), set_aside: None }));
     assert_eq!(history.pinned, Some(digest(2)));
