@@ -2,6 +2,7 @@
 //! it is too much.
 
 use crate::domain::breaker::{Call, Sign};
+use crate::domain::outcome::cut;
 use crate::plugin::Generation;
 
 use super::job::Job;
@@ -19,6 +20,7 @@ impl Job {
             return;
         }
         let why = format!("{} {} in a row without one answer, the last: {}", self.spec.breaker, call.plural(), how());
+        let why = cut(why);
         if !self.slot.broke(generation, &why) {
             return;
         }

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::domain::breaker::{Call, Sign};
 use crate::domain::job::{Isolation, JobSpec};
 use crate::domain::outcome::{Crash, Ending};
 use crate::domain::task::ClaimedTask;
@@ -108,6 +109,12 @@ impl Executor {
             let (began, started) = (Instant::now(), self.clock.now());
             let ending = self.attempt_without_panic(&task, &batch);
             let ended = self.clock.now();
+            // Here, not where results are written back: the next task must not
+            // be begun under a generation that just broke.
+            batch.job.heard(&batch.generation, Call::Execute, Sign::of(&ending), || match &ending {
+                Ending::Crashed(crash) | Ending::NotStarted(crash) => crash.to_string(),
+                _ => String::new(),
+            });
             let completion = Completion {
                 task,
                 fence: batch.fence,
@@ -155,7 +162,7 @@ impl Executor {
         if let Some(why) = batch.not_started.get() {
             return Ending::Untried(why.clone());
         }
-        if batch.phase.is_stopping() || !batch.gate.is_open() {
+        if batch.job.phase.is_stopping() || !batch.gate.is_open() {
             return Ending::Stopped;
         }
         if batch.gate.is_out(task.id) {

@@ -56,7 +56,12 @@ pub(super) struct Threads {
 /// Sweeps once. With `scan` the dispatcher is called even where nothing is due,
 /// and may look for work of its own.
 /// Runs under `gate`, which whoever calls took before it could be closed.
-pub(super) async fn sweep_once(job: &Job, threads: &Threads, gate: Arc<Gate>, scan: bool) -> (SweepReport, SweepEnd) {
+pub(super) async fn sweep_once(
+    job: &Arc<Job>,
+    threads: &Threads,
+    gate: Arc<Gate>,
+    scan: bool,
+) -> (SweepReport, SweepEnd) {
     let began = Instant::now();
     let now = match job.store.now(At::Server).await {
         Ok(now) => now,
@@ -91,7 +96,7 @@ fn failed(error: &StoreError) -> (SweepReport, SweepEnd) {
 }
 
 pub(super) struct Sweep<'a> {
-    pub(super) job: &'a Job,
+    pub(super) job: &'a Arc<Job>,
     threads: &'a Threads,
     pub(super) flow: &'a Flow,
     pub(super) gate: Arc<Gate>,
@@ -320,11 +325,11 @@ impl Sweep<'_> {
     ) {
         self.flow.begin(fence, run.len());
         let batch = Arc::new(Batch {
+            job: Arc::clone(self.job),
             fence,
             node: self.job.node.id(),
             generation: Arc::clone(generation),
             gate: Arc::clone(&self.gate),
-            phase: self.job.phase.clone(),
             not_started: OnceLock::new(),
             completions: completions.clone(),
         });

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::domain::breaker::{Call, Sign};
 use crate::domain::outcome::{Attempt, Crash, Disposition, Ending, Finish, Finished, dispose};
 use crate::domain::status::SweepReport;
 use crate::domain::task::Fence;
@@ -128,10 +127,6 @@ fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
     let Completion { task, node, generation, ending, started, ended, .. } = completion;
     job.gate().forget(task.id);
     let digest = Some(generation.plugin.digest);
-    job.heard(&generation, Call::Execute, Sign::of(&ending), || match &ending {
-        Ending::Crashed(crash) | Ending::NotStarted(crash) => format!("{crash} (task {} ({}))", task.id, task.key),
-        _ => String::new(),
-    });
     let not_started = match &ending {
         Ending::NotStarted(crash) => Some(crash.to_string()),
         Ending::Untried(why) => Some(why.clone()),

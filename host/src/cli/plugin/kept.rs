@@ -17,6 +17,7 @@ use crate::domain::time::Clock;
 use crate::plugin::{Kept, SteerError};
 
 use super::super::error::CliError;
+use super::super::tasks::printable;
 
 /// Whose history.
 #[derive(Debug, Args)]
@@ -167,7 +168,7 @@ fn write_table(out: &mut impl Write, history: &PluginHistory, terminal: bool) ->
 
 fn state(entry: &Accepted, history: &PluginHistory) -> String {
     match &entry.set_aside {
-        Some(mark) => format!("set aside {}: {}", mark.at, mark.why),
+        Some(mark) => format!("set aside {}: {}", mark.at, printable(&mark.why)),
         None if history.pinned == Some(entry.digest) => "pinned".to_owned(),
         None => "-".to_owned(),
     }
