@@ -103,10 +103,12 @@ mod tests {
     use super::*;
     use crate::domain::outcome::{Crash as Crashed, Failure, Outcome};
 
-    /// A line is (generation, call, sign, whether it breaks at three).
+    /// (generation, call, sign, whether it breaks at three).
+    type Line = (u64, Call, Sign, bool);
+
     #[test]
     fn what_breaks() {
-        let tables: [(&str, &[(u64, Call, Sign, bool)]); 7] = [
+        let tables: [(&str, &[Line]); 7] = [
             ("three in a row", &[(1, Execute, Crash, false), (1, Execute, Crash, false), (1, Execute, Crash, true)]),
             (
                 "an answer in between",

@@ -244,6 +244,7 @@ mod tests {
         let failing =
             Compiler::in_child(Engine::new(None).unwrap(), PathBuf::from("/bin/false"), folder.path().to_owned());
         assert!(failing.compile(Arc::new(vec![1])).await.is_err());
-        assert_eq!(locked(&failing.flights).under_way.len() + locked(&failing.flights).landed.len(), 0);
+        let flights = locked(&failing.flights);
+        assert_eq!((flights.under_way.len(), flights.landed.len()), (0, 0));
     }
 }

@@ -76,7 +76,7 @@ impl Kept {
                 let help = "remove it to begin anew; nothing is then set aside or pinned";
                 io::Error::other(format!("{} cannot be understood ({error}): {help}", file.display()))
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.from_order(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.taken_over(),
             Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
         }
     }
@@ -150,7 +150,7 @@ impl Kept {
 
     /// What an earlier version knew: the digests, the newest last. Whether they
     /// answered was not noted; they are what that version went back to.
-    fn from_order(&self) -> io::Result<PluginHistory> {
+    fn taken_over(&self) -> io::Result<PluginHistory> {
         let text = match fs::read_to_string(self.folder.join("order")) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

@@ -162,7 +162,9 @@ impl Reloader {
         let (kept, unsaved) = (self.loader.kept.clone(), self.unsaved.clone());
         let noted = blocking(move || {
             kept.change(|history| {
-                answered.into_iter().for_each(|digest| history.answered(digest));
+                if let Some(digest) = answered {
+                    history.answered(digest);
+                }
                 if let Some((digest, mark)) = unsaved {
                     history.set_aside(digest, mark);
                 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::domain::breaker::Breaker;
 use crate::domain::job::{JobId, JobSpec};
+use crate::domain::outcome::cut;
 use crate::domain::status::{Event, SweepReport};
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::Slot;
@@ -358,7 +359,7 @@ impl JobRunner {
     }
 
     async fn pause_or_back_off(&mut self, reason: String) {
-        if let Err(error) = self.pause(reason).await {
+        if let Err(error) = self.pause(cut(reason)).await {
             self.back_off(&error.to_string());
         }
     }

@@ -109,14 +109,14 @@ fn a_rollback_by_command_is_taken_up_by_a_running_host_and_lasts() {
 
 #[test]
 fn a_rollback_over_http_answers_when_it_serves() {
-    let (_site, host) = accepted(&["moves_a", "noop_job", "noop"]);
+    let (_site, host) = accepted(&["stamps", "noop_job", "noop"]);
     let (status, answer) = post(&host, "rollback", &json!({ "why": "lunch" }));
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["generation"]["digest"], digest_of(&guest("noop_job")).as_str());
     assert_eq!(serving(&host), answer["generation"]["digest"]);
     assert_eq!(answer["set_aside"]["why"], "lunch");
     // Further back, by the beginning of a digest.
-    let first = digest_of(&guest("moves_a"));
+    let first = digest_of(&guest("stamps"));
     let (status, answer) = post(&host, "rollback", &json!({ "digest": &first[..10] }));
     assert_eq!((status, &answer["generation"]["digest"]), (200, &json!(first)), "{answer}");
     let (status, problem) = post(&host, "rollback", &json!({}));
