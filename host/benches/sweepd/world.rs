@@ -72,6 +72,7 @@ pub(crate) fn job(plugin: PathBuf, folder: &Path, concurrency: usize) -> JobSpec
             tasks_per_instance: 10_000,
         },
         retry: RetryPolicy { max_attempts: 5, backoff: Duration::from_secs(5), max_backoff: Duration::from_mins(1) },
+        breaker: 10,
         isolation: Isolation::Thread,
         config: BTreeMap::new(),
     }
@@ -112,5 +113,5 @@ pub(crate) fn done(attempted: Attempted) {
 pub(crate) fn generation(engine: &Engine, name: &str) -> Arc<Generation> {
     let bytes = fs::read(component(name)).expect("the component reads");
     let plugin = Plugin::load(engine, &bytes).expect("the component loads");
-    Arc::new(Generation { number: 1, plugin, loaded_at: Clock::system().now(), kept: false })
+    Arc::new(Generation::new(1, plugin, Clock::system().now(), false))
 }

@@ -26,6 +26,9 @@ pub(super) enum CliError {
     /// A plugin file cannot be looked at.
     #[error(transparent)]
     Inspect(#[from] crate::plugin::inspect::InspectError),
+    /// What is to serve could not be changed.
+    #[error(transparent)]
+    Steer(#[from] crate::plugin::SteerError),
     /// No such job is configured.
     #[error("there is no job `{name}` in the configuration")]
     UnknownJob {

@@ -118,7 +118,7 @@ enum Command {
     /// Queue what the table of the replaced service holds
     ImportLegacy(import_legacy::ImportArgs),
 
-    /// Look at plugin files
+    /// Look at plugins, and say which one serves
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
 
@@ -174,7 +174,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             let config = global.load()?;
             block_on(tokio::runtime::Builder::new_current_thread(), import_legacy::import(config, args))
         }
-        Command::Plugin(plugin::PluginCommand::Inspect(args)) => plugin::inspect(&args),
+        Command::Plugin(command) => plugin::plugin(&command, || global.load()),
         Command::Config(config::ConfigCommand::Check) => config::check(&global.load()?),
         Command::Compile(_) => unreachable!("it was done above, before anything that it does not need"),
     }
@@ -210,6 +210,11 @@ mod tests {
             "sweepd enqueue video-clear --priority high --run-at 2026-01-01T00:00:00Z -- -rf",
             "sweepd status --json --check",
             "sweepd plugin inspect --json a.wasm",
+            "sweepd plugin history --json video-clear",
+            "sweepd plugin rollback video-clear",
+            "sweepd plugin rollback video-clear 3f9a --why lunch",
+            "sweepd plugin pin video-clear 3f9a",
+            "sweepd plugin unpin video-clear",
             "sweepd config check",
             "sweepd enqueue --ndjson video-clear -",
             "sweepd tasks list --job video-clear --state dead --limit 5 --after 7 --json",
@@ -240,6 +245,9 @@ mod tests {
             "sweepd import-legacy --url mysql://h/d",
             "sweepd import-legacy --url mysql://h/d --job j --table a`b",
             "sweepd plugin inspect",
+            "sweepd plugin history",
+            "sweepd plugin pin video-clear",
+            "sweepd plugin unpin video-clear 3f9a",
             "sweepd --log-format xml run",
         ] {
             assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::domain::budget::Spent;
+use crate::domain::digest::Digest;
 use crate::domain::effect::Operation;
 use crate::domain::foreseen::{End, Foreseen, ForeseenEffect, Summary};
 use crate::domain::hold::Holds;
@@ -157,26 +158,33 @@ fn load(engine: &Engine, file: &Path) -> Result<Arc<Generation>, CliError> {
 
 fn generation(engine: &Engine, bytes: &[u8]) -> Result<Arc<Generation>, String> {
     let plugin = Plugin::load(engine, bytes).map_err(|error| error.to_string())?;
-    Ok(Arc::new(Generation { number: 0, plugin, loaded_at: Clock::system().now(), kept: false }))
+    Ok(Arc::new(Generation::new(0, plugin, Clock::system().now(), false)))
 }
 
-/// What a host would serve: the file, or else the newest component that was
-/// accepted.
+/// What a host would serve: the pinned component, or the file, or else the last
+/// good one.
 fn load_serving(engine: &Engine, config: &Config, job: &JobSpec) -> Result<Arc<Generation>, CliError> {
-    let failed = match load(engine, &job.plugin) {
+    let kept = Kept::of(&config.state, job.name.as_str());
+    let history = kept.history().map_err(|error| CliError::Plan(format!("the history of its plugin: {error}")))?;
+    let load_kept = |digest: Digest| {
+        let bytes = kept.read(digest).map_err(|error| CliError::Plan(error.to_string()))?;
+        generation(engine, &bytes).map_err(CliError::Plan)
+    };
+    if let Some(pinned) = history.pinned {
+        return load_kept(pinned);
+    }
+    let file = load(engine, &job.plugin).and_then(|generation| match history.mark_of(generation.plugin.digest) {
+        None => Ok(generation),
+        Some(mark) => Err(CliError::Plan(format!("{} is set aside: {}", job.plugin.display(), mark.why))),
+    });
+    let failed = match file {
         Ok(generation) => return Ok(generation),
         Err(failed) => failed,
     };
-    let kept = Kept::of(&config.state, job.name.as_str());
-    for digest in kept.newest_first().unwrap_or_default() {
-        if let Ok(bytes) = kept.read(digest)
-            && let Ok(generation) = generation(engine, &bytes)
-        {
-            eprintln!("{failed}; planning with the last good one, {}", digest.short());
-            return Ok(generation);
-        }
-    }
-    Err(failed)
+    let instead = history.instead().into_iter().find_map(|digest| load_kept(digest).ok());
+    let Some(generation) = instead else { return Err(failed) };
+    eprintln!("{failed}; planning with {}, which was good", generation.plugin.digest.short());
+    Ok(generation)
 }
 
 fn one(stage: &Stage, generation: Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {

@@ -102,6 +102,17 @@ pub(super) struct BacklogView {
 pub(super) struct SlotView {
     pub(super) generation: Option<GenerationView>,
     pub(super) error: Option<EventView>,
+    pub(super) pinned: Option<String>,
+    pub(super) set_aside: Option<SetAsideView>,
+}
+
+/// What was set aside last.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SetAsideView {
+    pub(super) digest: String,
+    pub(super) at: Timestamp,
+    pub(super) why: String,
 }
 
 /// What serves.

@@ -78,13 +78,7 @@ fn row(job: &JobView, now: Timestamp, running: bool) -> [String; 8] {
         format!("{claimed}{plus}"),
         format!("{dead}{plus}"),
         oldest_due.map_or_else(|| "-".to_owned(), |_| ago(Timestamp(*age_ms), Timestamp(0))),
-        generation.map_or_else(
-            || "-".to_owned(),
-            |serving| {
-                let digest: String = serving.digest.chars().take(12).collect();
-                format!("{} ({digest})", serving.number)
-            },
-        ),
+        generation.map_or_else(|| "-".to_owned(), |serving| format!("{} ({})", serving.number, short(&serving.digest))),
         generation.map_or_else(|| "-".to_owned(), |serving| ago(now, serving.loaded_at)),
     ]
 }
@@ -107,12 +101,22 @@ fn notes(text: &mut String, job: &JobView, now: Timestamp) {
         let _ =
             writeln!(text, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message);
     }
-    if job.slot.generation.as_ref().is_some_and(|serving| serving.kept) {
+    if let Some(pinned) = &job.slot.pinned {
+        let _ = writeln!(text, "{name}: {} is pinned, the plugin file does not count", short(pinned));
+    } else if job.slot.generation.as_ref().is_some_and(|serving| serving.kept) {
         let _ = writeln!(text, "{name}: an earlier generation serves, kept in the state folder");
+    }
+    if let Some(aside) = &job.slot.set_aside {
+        let (digest, ago) = (short(&aside.digest), ago(now, aside.at));
+        let _ = writeln!(text, "{name}: {digest} was set aside ({ago} ago): {}", aside.why);
     }
     if let Some(error) = &job.last_error {
         let _ = writeln!(text, "{name}: last error ({} ago): {}", ago(now, error.at), error.message);
     }
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 /// How long ago something was, in its one or two largest units.
@@ -142,9 +146,10 @@ mod tests {
                 "slot": {
                     "generation": { "number": 2, "digest": "0123456789abcdef", "loaded_at": 0, "kept": true },
                     "error": { "at": 119_000, "message": "half a file" },
+                    "set_aside": { "digest": "fedcba9876543210", "at": 117_000, "why": "it trapped" },
                 },
                 "last_error": { "at": 118_000, "message": "cannot remove x" },
-            }, { "name": "b", "paused": "lunch" }],
+            }, { "name": "b", "paused": "lunch", "slot": { "pinned": "0123456789abcdef" } }],
             "nodes": [
                 { "name": "n1", "labels": ["nvme", "rack-2"], "version": "0.1.0", "started_at": 60_000,
                   "holds": [{ "job": "b", "tasks": 3 }, { "job": "video-clear", "tasks": 1 }] },
@@ -164,8 +169,10 @@ mod tests {
             [
                 "video-clear: the plugin file does not serve (1s ago): half a file",
                 "video-clear: an earlier generation serves, kept in the state folder",
+                "video-clear: fedcba987654 was set aside (3s ago): it trapped",
                 "video-clear: last error (2s ago): cannot remove x",
                 "b: paused: lunch",
+                "b: 0123456789ab is pinned, the plugin file does not count",
             ]
         );
     }

@@ -71,6 +71,7 @@ fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]
         ),
         limits: limits(resolver, &at("limits"), &raw.limits),
         retry: retry(resolver, &at("retry"), &raw.retry),
+        breaker: resolver.integer(&at("breaker"), raw.breaker, 0..=1_000_000),
         isolation: isolation(resolver, &at("isolation"), raw.isolation.as_deref()),
         config: values(raw.config),
         name: name?,

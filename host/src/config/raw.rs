@@ -59,6 +59,7 @@ pub(super) struct RawJob {
     pub(super) max_sweep: Option<String>,
     pub(super) max_postponed: Option<String>,
     pub(super) isolation: Option<String>,
+    pub(super) breaker: Option<i64>,
     pub(super) preflight: Option<bool>,
     pub(super) trash: Option<String>,
     pub(super) trash_min_free: Option<String>,

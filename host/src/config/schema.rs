@@ -131,6 +131,7 @@ const JOB: Table = Table {
         field("max_sweep", Kind::Duration, "30s"),
         field("max_postponed", Kind::Duration, "30d"),
         field("isolation", Kind::Text, "thread"),
+        field("breaker", Kind::Integer, "10"),
         field("preflight", Kind::Boolean, "false"),
         plain("trash", Kind::Duration),
         plain("trash_min_free", Kind::Size),

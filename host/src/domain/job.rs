@@ -155,6 +155,8 @@ pub struct JobSpec {
     pub limits: Limits,
     /// What happens after a failure.
     pub retry: RetryPolicy,
+    /// After so many crashes in a row a generation is set aside; 0 never.
+    pub breaker: u32,
     /// How instances are shared.
     pub isolation: Isolation,
     /// `[job.config]`, each value as text (numbers and booleans as TOML

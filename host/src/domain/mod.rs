@@ -4,6 +4,7 @@
 //! be decided from values alone is decided here, and tested with tables and
 //! properties.
 
+pub mod breaker;
 pub mod budget;
 pub mod chunk;
 pub mod digest;
@@ -17,6 +18,7 @@ pub mod nearest;
 pub mod node;
 pub mod outcome;
 pub mod plan;
+pub mod plugin_history;
 pub mod recorded;
 pub mod retry;
 pub mod rights;

@@ -80,6 +80,9 @@ pub enum Ending {
     OverBudget,
     /// The plugin's code could not be started, so that no attempt was made.
     NotStarted(Crash),
+    /// No attempt was made, for something that is no fault of the plugin's, or
+    /// that another task of the batch met before; and what.
+    Untried(String),
 }
 
 /// What becomes of a task: the store's side of an ending or a verdict. Delays
@@ -178,7 +181,7 @@ pub fn dispose(ending: Ending, task: &ClaimedTask, job: &JobSpec, now: Timestamp
         // The store makes of it what was asked for.
         Ending::Stopped | Ending::Interrupted | Ending::OverBudget => Disposition::Release { after: None },
         Ending::Held { reason, until } => held(reason, until, now),
-        Ending::NotStarted(_) => Disposition::Release { after: Some(job.interval) },
+        Ending::NotStarted(_) | Ending::Untried(_) => Disposition::Release { after: Some(job.interval) },
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::digest::Digest;
 use super::node::NodeView;
+use super::plugin_history::{Accepted, SetAside};
 use super::time::Timestamp;
 
 /// One host and its jobs.
@@ -96,8 +97,37 @@ pub struct SlotStatus {
     /// Why the file's present content does not serve; absent while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Event>,
+    /// The component that is pinned; absent while none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Digest>,
+    /// What was set aside last; absent where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<SetAsideStatus>,
     /// Swaps since the host began, the first load included.
     pub swaps: u64,
+}
+
+/// A component that does not serve until somebody says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SetAsideStatus {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Since when, and why.
+    #[serde(flatten)]
+    pub mark: SetAside,
+}
+
+/// The plugin of a job: what serves, and what did.
+#[derive(Clone, Debug, Serialize)]
+pub struct PluginStatus {
+    /// The job.
+    pub job: String,
+    /// What serves, and why nothing else does.
+    #[serde(flatten)]
+    pub slot: SlotStatus,
+    /// What was accepted, in the order in which it last took the slot, the
+    /// newest first.
+    pub history: Vec<Accepted>,
 }
 
 /// One loaded version of a plugin.
@@ -113,7 +143,8 @@ pub struct GenerationStatus {
     pub size: u64,
     /// `job` or `executor-only`.
     pub world: &'static str,
-    /// Whether it came from the state folder because the file was unusable.
+    /// Whether it came from the state folder: the file is unusable, its content
+    /// is set aside, or another component is pinned.
     pub kept: bool,
 }
 

@@ -12,7 +12,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::domain::intervention::Action;
+use crate::domain::plugin_history::Refused;
 use crate::domain::task::{TaskId, TaskState};
+use crate::plugin::SteerError;
 use crate::runner::HostError;
 use crate::store::StoreError;
 
@@ -187,6 +189,10 @@ impl Problem {
         Self::try_later("not-ready", "Not ready", missing)
     }
 
+    fn cannot_serve(detail: String) -> Self {
+        Self::new(StatusCode::CONFLICT, "cannot-serve", "It cannot serve", detail)
+    }
+
     pub(super) fn stopping() -> Self {
         Self::try_later("stopping", "Shutting down", "the host is shutting down; nothing was done")
     }
@@ -223,8 +229,30 @@ impl From<HostError> for Problem {
                 Self::new(StatusCode::CONFLICT, "elsewhere", "Job runs on other nodes", error.to_string())
             }
             HostError::NoPlugin { .. } => Self::new(StatusCode::CONFLICT, "no-plugin", "No plugin", error.to_string()),
+            HostError::Steer(error) => Self::from(error),
+            HostError::CannotServe { .. } => Self::cannot_serve(error.to_string()),
             HostError::Stopping => Self::stopping(),
             HostError::Store(error) => Self::from(error),
+        }
+    }
+}
+
+impl From<SteerError> for Problem {
+    fn from(error: SteerError) -> Self {
+        match error {
+            SteerError::Refused(Refused::Unknown(_)) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown-component", "Unknown component", error.to_string())
+            }
+            SteerError::Refused(_) => Self::cannot_serve(error.to_string()),
+            SteerError::Unreadable { digest, .. } => {
+                tracing::error!("{error}");
+                let detail = format!("the kept component {} cannot be read any more; the log says why", digest.short());
+                Self::cannot_serve(detail)
+            }
+            SteerError::State(_) => {
+                tracing::error!("{error}");
+                Self::internal()
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 
 use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::node::NodeView;
-use crate::domain::status::{HostStatus, JobStatus, SweepReport};
+use crate::domain::plugin_history::Steer;
+use crate::domain::status::{HostStatus, JobStatus, PluginStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskView};
 use crate::runner::{ByFilter, Host, HostError, TaskQuery};
 use crate::store::{Intervene, Once, RequestKey};
@@ -62,6 +63,18 @@ pub trait HostApi: Clone + Send + Sync + 'static {
 
     /// Resumes a job; where asked, one sweep may go over its budget.
     fn resume(&self, job: &str, once_over_budget: bool) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// The plugin of a job.
+    fn plugin(&self, job: &str) -> impl Future<Output = Result<PluginStatus, HostError>> + Send;
+
+    /// Lets another component serve; false where that takes longer than
+    /// `patience`.
+    fn steer(
+        &self,
+        job: &str,
+        ask: Steer,
+        patience: Duration,
+    ) -> impl Future<Output = Result<(PluginStatus, bool), HostError>> + Send;
 
     /// Whether requests would be served, and else what is missing.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
@@ -118,6 +131,14 @@ impl HostApi for Arc<Host> {
 
     async fn resume(&self, job: &str, once_over_budget: bool) -> Result<(), HostError> {
         Host::resume(self, job, once_over_budget).await
+    }
+
+    async fn plugin(&self, job: &str) -> Result<PluginStatus, HostError> {
+        Host::plugin(self, job).await
+    }
+
+    async fn steer(&self, job: &str, ask: Steer, patience: Duration) -> Result<(PluginStatus, bool), HostError> {
+        Host::steer(self, job, ask, patience).await
     }
 
     async fn ready(&self) -> Result<(), String> {

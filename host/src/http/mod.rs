@@ -32,6 +32,7 @@ pub mod ndjson;
 mod new_tasks;
 mod nodes;
 mod options;
+mod plugin;
 mod server;
 mod stream;
 mod tasks;
@@ -83,6 +84,10 @@ fn router<H: HostApi>(app: &Arc<App<H>>) -> Router {
         .route("/v1/jobs/{job}/sweep", post(jobs::sweep::<H>))
         .route("/v1/jobs/{job}/pause", post(jobs::pause::<H>))
         .route("/v1/jobs/{job}/resume", post(jobs::resume::<H>))
+        .route("/v1/jobs/{job}/plugin", get(plugin::show::<H>))
+        .route("/v1/jobs/{job}/plugin/rollback", post(plugin::rollback::<H>))
+        .route("/v1/jobs/{job}/plugin/pin", post(plugin::pin::<H>))
+        .route("/v1/jobs/{job}/plugin/unpin", post(plugin::unpin::<H>))
         .route("/v1/nodes", get(nodes::list::<H>))
         .route("/v1/tasks", get(tasks::list::<H>))
         .route("/v1/tasks/{id}", get(tasks::show::<H>))

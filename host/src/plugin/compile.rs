@@ -2,12 +2,12 @@
 //! then finds the code there. A component that takes 300 MB to compile neither
 //! grows nor kills the host.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -25,6 +25,8 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 const MEMORY: u64 = 6 << 30;
 /// Largest component, in bytes.
 pub(super) const MAX_COMPONENT: u64 = 256 << 20;
+/// So many digests are remembered as being in the cache.
+const REMEMBERED: usize = 64;
 /// What the child prints of a refused component is cut here.
 const MAX_MESSAGE: usize = 2000;
 
@@ -46,7 +48,15 @@ pub enum CompileError {
 pub struct Compiler {
     engine: Engine,
     child: Option<Child>,
-    flights: Mutex<HashMap<Digest, Arc<Flight>>>,
+    flights: Mutex<Flights>,
+}
+
+/// What is compiled now, and what was last.
+#[derive(Default)]
+struct Flights {
+    under_way: HashMap<Digest, Arc<Flight>>,
+    /// These are in the cache, the newest last: no child is started for them.
+    landed: VecDeque<Digest>,
 }
 
 /// How to run the child.
@@ -55,8 +65,16 @@ struct Child {
     cache: PathBuf,
 }
 
-/// Whoever holds it compiles; whether it is in the cache since.
-type Flight = tokio::sync::Mutex<bool>;
+/// Whoever holds it compiles.
+type Flight = tokio::sync::Mutex<()>;
+
+/// One who compiles, or waits for whoever does; the last one to leave takes
+/// the flight with it.
+struct Boarded<'a> {
+    flights: &'a Mutex<Flights>,
+    digest: Digest,
+    flight: Arc<Flight>,
+}
 
 impl Compiler {
     /// Compiles in a child process: `program compile --cache CACHE`.
@@ -75,11 +93,11 @@ impl Compiler {
     /// future kills the child.
     pub async fn compile(&self, bytes: Arc<Vec<u8>>) -> Result<Plugin, CompileError> {
         if let Some(child) = &self.child {
-            let flight = self.flight(Digest::of(&bytes));
-            let mut cached = flight.lock().await;
-            if !*cached {
+            let boarded = self.board(Digest::of(&bytes));
+            let _one = boarded.flight.lock().await;
+            if !boarded.has_landed() {
                 child.fill_cache(&bytes).await?;
-                *cached = true;
+                boarded.land();
             }
         }
         let engine = self.engine.clone();
@@ -87,10 +105,38 @@ impl Compiler {
         Ok(loaded.map_err(|panic| CompileError::Unavailable(panic.to_string()))??)
     }
 
-    fn flight(&self, digest: Digest) -> Arc<Flight> {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(flights.entry(digest).or_default())
+    fn board(&self, digest: Digest) -> Boarded<'_> {
+        let flight = Arc::clone(locked(&self.flights).under_way.entry(digest).or_default());
+        Boarded { flights: &self.flights, digest, flight }
     }
+}
+
+impl Boarded<'_> {
+    fn has_landed(&self) -> bool {
+        locked(self.flights).landed.contains(&self.digest)
+    }
+
+    fn land(&self) {
+        let landed = &mut locked(self.flights).landed;
+        if landed.len() == REMEMBERED {
+            landed.pop_front();
+        }
+        landed.push_back(self.digest);
+    }
+}
+
+impl Drop for Boarded<'_> {
+    fn drop(&mut self) {
+        let mut flights = locked(self.flights);
+        // That of the table, and this one: new ones are made under the lock.
+        if Arc::strong_count(&self.flight) == 2 {
+            flights.under_way.remove(&self.digest);
+        }
+    }
+}
+
+fn locked(flights: &Mutex<Flights>) -> MutexGuard<'_, Flights> {
+    flights.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Child {
@@ -175,5 +221,30 @@ pub fn child(cache: &Path) -> i32 {
             eprintln!("{why}");
             REFUSED
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn flights_are_forgotten_once_nobody_waits_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::new(None).unwrap();
+        // A compiler that always says that it is done.
+        let compiler = Compiler::in_child(engine, PathBuf::from("/bin/true"), folder.path().to_owned());
+        for number in 0..2 * u64::try_from(REMEMBERED).unwrap() {
+            let bytes = Arc::new(number.to_le_bytes().to_vec());
+            let (one, other) = tokio::join!(compiler.compile(Arc::clone(&bytes)), compiler.compile(bytes));
+            assert!(matches!((one, other), (Err(CompileError::Refused(_)), Err(CompileError::Refused(_)))));
+        }
+        assert_eq!(locked(&compiler.flights).under_way.len(), 0);
+        assert_eq!(locked(&compiler.flights).landed.len(), REMEMBERED);
+        let failing =
+            Compiler::in_child(Engine::new(None).unwrap(), PathBuf::from("/bin/false"), folder.path().to_owned());
+        assert!(failing.compile(Arc::new(vec![1])).await.is_err());
+        let flights = locked(&failing.flights);
+        assert_eq!((flights.under_way.len(), flights.landed.len()), (0, 0));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::component::{Component, InstancePre};
 
@@ -117,11 +118,23 @@ pub struct Generation {
     pub plugin: Plugin,
     /// When it took the slot.
     pub loaded_at: Timestamp,
-    /// Whether it came from the state folder because the file was unusable.
+    /// Whether it came from the state folder, not from the file.
     pub kept: bool,
+    answered: AtomicBool,
 }
 
 impl Generation {
+    /// A generation that was not called yet.
+    #[must_use]
+    pub fn new(number: u64, plugin: Plugin, loaded_at: Timestamp, kept: bool) -> Self {
+        Self { number, plugin, loaded_at, kept, answered: AtomicBool::new(false) }
+    }
+
+    /// Notes that an execution answered; true the first time.
+    pub fn answers(&self) -> bool {
+        !self.answered.load(Ordering::Relaxed) && !self.answered.swap(true, Ordering::Relaxed)
+    }
+
     /// What status shows of it.
     #[must_use]
     pub fn status(&self) -> GenerationStatus {

@@ -235,7 +235,7 @@ impl Plugin {
     pub fn try_start(&self, job: &JobSpec, gate: &Arc<Gate>, clock: &Clock) -> Result<(), StartFailed> {
         let job = Arc::new(JobSpec { mounts: Vec::new(), ..job.clone() });
         let custody = Custody::simulated(job, JobId(0), clock.clone());
-        let trial = Arc::new(Generation { number: 0, plugin: self.clone(), loaded_at: clock.now(), kept: false });
+        let trial = Arc::new(Generation::new(0, self.clone(), clock.now(), false));
         Seat::start(&custody, Role::Dispatcher, &trial, gate).map(drop)
     }
 }

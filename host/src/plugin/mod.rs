@@ -21,6 +21,6 @@ pub use compile::{CompileError, Compiler, child};
 pub use engine::{Engine, EngineError};
 pub use generation::{Generation, LoadError, Plugin, World};
 pub use instance::{Attempted, CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};
-pub use kept::Kept;
+pub use kept::{Kept, SteerError};
 pub use reload::Reloader;
 pub use slot::Slot;

@@ -1,11 +1,15 @@
-//! Keeps a slot up to date with its plugin's file.
+//! Keeps a slot up to date with its plugin's file, and with what people and
+//! the breaker say of its components.
 //!
 //! ```text
-//!  change ─▶ settle ─▶ read ─▶ same digest? nothing
-//!                        └─▶ compile ─▶ check ─▶ start once ─▶ swap ─▶ keep
+//!  change ─▶ settle ─▶ pinned? that one
+//!                        └─▶ read the file ─▶ set aside? not taken
+//!                              └─▶ same digest? nothing
+//!                                    └─▶ compile ─▶ check ─▶ start once ─▶ swap ─▶ keep
 //! ```
-//! Whatever fails on the way leaves what serves, and says so in the slot. A
-//! newer change drops the work on an older one.
+//! Whatever fails on the way leaves what serves, unless that is set aside, and
+//! says so in the slot. A newer change drops the work on an older one. Its
+//! invariant: what is set aside is never put into the slot.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -19,6 +23,7 @@ use tokio::task::spawn_blocking;
 use crate::domain::digest::Digest;
 use crate::domain::job::JobSpec;
 use crate::domain::outcome::Crash;
+use crate::domain::plugin_history::{Accepted, PluginHistory, SetAside};
 use crate::domain::time::Clock;
 use crate::sandbox::{Gate, Lease};
 use crate::stop::told;
@@ -27,7 +32,7 @@ use super::compile::{CompileError, Compiler, MAX_COMPONENT};
 use super::generation::Plugin;
 use super::instance::StartFailed;
 use super::kept::Kept;
-use super::slot::Slot;
+use super::slot::{News, Slot};
 use super::watch::{Stamp, Watch};
 
 /// After a failure that the machine is to blame for, the file is tried again.
@@ -35,25 +40,36 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// A file that changes while it is read is read again, so often.
 const READS: usize = 5;
 
-/// Loads one job's plugin, and again whenever its file changes.
+/// Loads one job's plugin, and again whenever its file changes or something
+/// else is to serve.
 pub struct Reloader {
-    job: Arc<JobSpec>,
-    slot: Arc<Slot>,
-    compiler: Arc<Compiler>,
-    kept: Kept,
-    clock: Clock,
-    watch: Watch,
+    loader: Loader,
+    /// Of the plugin's file.
+    file: Watch,
+    /// Of the history, which commands change.
+    history: Watch,
+    /// What broke and could not be noted in the state folder (yet).
+    unsaved: Option<(Digest, SetAside)>,
 }
 
-/// Why the file's content was not taken.
+/// Why what is wanted does not serve.
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
     #[error("{}: {source}", file.display())]
     Read { file: PathBuf, source: io::Error },
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    #[error(transparent)]
-    Start(StartFailed),
+    #[error("{}: {source}", file.display())]
+    Compile { file: PathBuf, source: CompileError },
+    #[error("{}: {source}", file.display())]
+    Start { file: PathBuf, source: StartFailed },
+    #[error(
+        "{}: its content {} was set aside at {}: {}; to let it serve all the same: sweepd plugin pin {job} {}",
+        file.display(), digest.short(), mark.at, mark.why, digest.short()
+    )]
+    SetAside { job: String, file: PathBuf, digest: Digest, mark: SetAside },
+    #[error("{} is pinned and cannot serve: {source}; sweepd plugin unpin {job} lets the plugin file serve", digest.short())]
+    Pinned { job: String, digest: Digest, source: Box<ReloadError> },
+    #[error("what is set aside or pinned is not known: {0}")]
+    History(io::Error),
 }
 
 impl ReloadError {
@@ -61,10 +77,12 @@ impl ReloadError {
     fn may_pass(&self) -> bool {
         match self {
             // It may be written, or brought back, just now: the watch sees that.
-            Self::Read { .. } => false,
-            Self::Compile(error) => matches!(error, CompileError::Unavailable(_)),
+            Self::Read { .. } | Self::SetAside { .. } => false,
+            Self::Compile { source, .. } => matches!(source, CompileError::Unavailable(_)),
             // A machine that is busy may be so only now.
-            Self::Start(error) => matches!(error, StartFailed::Plugin(Crash::Deadline(_))),
+            Self::Start { source, .. } => matches!(source, StartFailed::Plugin(Crash::Deadline(_))),
+            Self::Pinned { source, .. } => source.may_pass(),
+            Self::History(_) => true,
         }
     }
 }
@@ -73,86 +91,93 @@ impl Reloader {
     /// Begins to watch; loads nothing yet.
     #[must_use]
     pub fn new(job: Arc<JobSpec>, slot: Arc<Slot>, compiler: Arc<Compiler>, kept: Kept, clock: Clock) -> Self {
-        let watch = Watch::start(slot.file().clone());
-        Self { job, slot, compiler, kept, clock, watch }
+        let file = Watch::start(slot.file().clone());
+        let history = Watch::start(kept.history_file());
+        Self { loader: Loader { job, slot, compiler, kept, clock }, file, history, unsaved: None }
     }
 
-    /// Loads the file as it is now; where it is unusable, the newest component
-    /// that was accepted before. Answers when to try again, where that may help.
-    async fn load_first(&mut self) -> Option<Duration> {
-        let error = self.load().await.err()?;
-        self.refuse(&error);
-        self.load_kept().await;
-        error.may_pass().then_some(TRY_AGAIN)
-    }
-
-    /// Loads the file and follows it until `stop` becomes true.
+    /// Loads what is to serve, and follows every change of that until `stop`
+    /// becomes true.
     pub async fn follow(mut self, mut stop: watch::Receiver<bool>) {
-        let mut again = tokio::select! {
-            () = told(&mut stop) => return,
-            again = self.load_first() => again,
-        };
         loop {
+            let again = self.settle(&mut stop).await;
             tokio::select! {
                 () = told(&mut stop) => return,
-                () = self.watch.changed() => {}
+                () = self.file.changed() => {}
+                () = self.history.changed() => {}
+                () = self.loader.slot.news() => {}
                 () = after(again) => {}
             }
-            again = self.reload_until_settled(&mut stop).await;
         }
     }
 
-    /// Loads the file; where it changes meanwhile, drops that and begins anew.
-    /// Answers when to try again, where that may help.
-    async fn reload_until_settled(&mut self, stop: &mut watch::Receiver<bool>) -> Option<Duration> {
+    /// Lets serve what is to serve now; where that changes meanwhile, drops the
+    /// work and begins anew. Answers when to try again, where that may help.
+    async fn settle(&mut self, stop: &mut watch::Receiver<bool>) -> Option<Duration> {
         loop {
-            let Self { job, slot, compiler, kept, clock, watch } = self;
-            let load = Load { job, slot, compiler, kept, clock };
-            let loaded = tokio::select! {
+            let broke = self.take_in_news().await;
+            let Self { loader, file, history, unsaved } = self;
+            let slot = Arc::clone(&loader.slot);
+            let asked = slot.asked();
+            // While nothing serves, what is under way may be all that there is.
+            let serves = slot.current().is_some();
+            let (loaded, error) = tokio::select! {
                 () = told(stop) => return None,
-                loaded = load.run() => loaded,
-                () = watch.changed() => continue,
-            };
-            return match loaded {
-                Ok(()) => None,
-                Err(error) => {
-                    self.refuse(&error);
-                    error.may_pass().then_some(TRY_AGAIN)
+                settled = loader.run(unsaved.as_ref()) => settled,
+                () = file.changed(), if serves => continue,
+                () = history.changed(), if serves => continue,
+                () = slot.news(), if serves => {
+                    // It is taken in at the beginning; nothing else would wake it up.
+                    continue;
                 }
             };
+            if let Some((component, bytes)) = loaded {
+                loader.keep(component, bytes).await;
+            }
+            match &error {
+                Some(error) => loader.refuse(error),
+                None => drop(slot.set_error(None)),
+            }
+            if let Some(broke) = broke.filter(|_| slot.current().is_none()) {
+                slot.strand(broke);
+            }
+            slot.settle(asked);
+            return error.filter(ReloadError::may_pass).map(|_| TRY_AGAIN);
         }
     }
 
-    async fn load(&self) -> Result<(), ReloadError> {
-        let Self { job, slot, compiler, kept, clock, .. } = self;
-        Load { job, slot, compiler, kept, clock }.run().await
-    }
-
-    fn refuse(&self, error: &ReloadError) {
-        let serving = self.slot.current().map_or_else(
-            || "nothing serves".to_owned(),
-            |generation| {
-                let digest = generation.plugin.digest.short();
-                format!("generation {} ({digest}) serves on", generation.number)
-            },
-        );
-        let message = format!("{}: {error}; {serving}", self.slot.file().display());
-        tracing::warn!(job = %self.job.name, "plugin not taken: {message}");
-        self.slot.set_error(Some(message));
-    }
-
-    async fn load_kept(&self) {
-        let Ok(digests) = self.kept.newest_first() else { return };
-        for digest in digests {
-            let Ok(bytes) = self.kept.read(digest) else { continue };
-            let Ok(plugin) = self.compiler.compile(Arc::new(bytes)).await else { continue };
-            let generation = self.slot.swap(plugin, true);
-            tracing::warn!(
-                job = %self.job.name, generation = generation.number, digest = %digest,
-                "the last good plugin serves, from the state folder",
-            );
-            return;
+    /// Writes down what the runner saw. Answers what to say where nothing can
+    /// serve any more.
+    async fn take_in_news(&mut self) -> Option<String> {
+        let News { answered, broke } = self.loader.slot.take_news();
+        let stranded = broke.as_ref().map(|(digest, mark)| {
+            let help = "no other component ever answered: put another plugin file in place, \
+                        or name a component by sweepd plugin pin, and resume the job";
+            format!("the plugin {} is set aside: {}; {help}", digest.short(), mark.why)
+        });
+        self.unsaved = broke.or(self.unsaved.take());
+        if answered.is_none() && self.unsaved.is_none() {
+            return stranded;
         }
+        let (kept, unsaved) = (self.loader.kept.clone(), self.unsaved.clone());
+        let noted = blocking(move || {
+            kept.change(|history| {
+                if let Some(digest) = answered {
+                    history.answered(digest);
+                }
+                if let Some((digest, mark)) = unsaved {
+                    history.set_aside(digest, mark);
+                }
+                Ok::<_, io::Error>(())
+            })
+        });
+        match noted.await {
+            Ok(()) => self.unsaved = None,
+            Err(error) => {
+                tracing::error!(job = %self.loader.job.name, "how the plugin fares could not be noted for a restart: {error}");
+            }
+        }
+        stranded
     }
 }
 
@@ -163,55 +188,155 @@ async fn after(delay: Option<Duration>) {
     }
 }
 
-/// One try to load the file.
-struct Load<'a> {
-    job: &'a Arc<JobSpec>,
-    slot: &'a Arc<Slot>,
-    compiler: &'a Compiler,
-    kept: &'a Kept,
-    clock: &'a Clock,
+/// What was put into the slot and is to be kept.
+type Loaded = Option<(Accepted, Arc<Vec<u8>>)>;
+
+/// Finds what is to serve, and puts it into the slot.
+struct Loader {
+    job: Arc<JobSpec>,
+    slot: Arc<Slot>,
+    compiler: Arc<Compiler>,
+    kept: Kept,
+    clock: Clock,
 }
 
-impl Load<'_> {
-    async fn run(&self) -> Result<(), ReloadError> {
-        let file = self.slot.file().clone();
-        let bytes = blocking(move || read(&file).map_err(|source| ReloadError::Read { file, source })).await?;
-        let digest = Digest::of(&bytes);
-        if self.slot.current().is_some_and(|current| current.plugin.digest == digest) {
-            self.slot.set_error(None);
-            return Ok(());
+impl Loader {
+    /// Answers what it put into the slot, and why that, or nothing, is not what
+    /// was wanted. Dropped, it has not swapped.
+    async fn run(&self, unsaved: Option<&(Digest, SetAside)>) -> (Loaded, Option<ReloadError>) {
+        let kept = self.kept.clone();
+        let mut history = match blocking(move || kept.history()).await {
+            Ok(history) => history,
+            Err(error) => return (None, Some(ReloadError::History(error))),
+        };
+        if let Some((digest, mark)) = unsaved {
+            history.set_aside(*digest, mark.clone());
         }
-        let bytes = Arc::new(bytes);
-        let plugin = self.compiler.compile(Arc::clone(&bytes)).await?;
-        let plugin = self.try_start(plugin).await?;
-        let generation = self.slot.swap(plugin, false);
-        self.slot.set_error(None);
-        tracing::info!(
-            job = %self.job.name, generation = generation.number, %digest,
-            world = generation.plugin.world().name(), "plugin loaded",
-        );
-        self.keep(digest, bytes).await;
-        Ok(())
+        self.slot.note(&self.job.name, &history);
+        let wanted = match history.pinned {
+            Some(pinned) => self.load_pinned(pinned).await,
+            None => self.load_file(&history).await,
+        };
+        match wanted {
+            Ok(loaded) => (loaded, None),
+            // Nobody asked for anything else than the pinned one.
+            Err(error @ ReloadError::Pinned { .. }) => (None, Some(error)),
+            Err(error) => (self.load_instead(&history).await, Some(error)),
+        }
     }
 
-    async fn try_start(&self, plugin: Plugin) -> Result<Plugin, ReloadError> {
-        let (job, clock) = (Arc::clone(self.job), self.clock.clone());
+    async fn load_file(&self, history: &PluginHistory) -> Result<Loaded, ReloadError> {
+        let file = self.slot.file().clone();
+        let path = file.clone();
+        let bytes = blocking(move || read(&path).map_err(|source| ReloadError::Read { file: path, source })).await?;
+        let digest = Digest::of(&bytes);
+        if let Some(mark) = history.mark_of(digest) {
+            let job = self.job.name.to_string();
+            return Err(ReloadError::SetAside { job, file, digest, mark: mark.clone() });
+        }
+        if self.serves(digest) {
+            return Ok(None);
+        }
+        let bytes = Arc::new(bytes);
+        let plugin = self.checked(&file, &bytes).await?;
+        Ok(Some(self.swap(plugin, false, bytes)))
+    }
+
+    async fn load_pinned(&self, digest: Digest) -> Result<Loaded, ReloadError> {
+        if self.serves(digest) {
+            return Ok(None);
+        }
+        let (kept, file) = (self.kept.clone(), PathBuf::from("the kept component"));
+        let load = async {
+            let bytes = blocking(move || kept.read(digest)).await;
+            let bytes = bytes.map_err(|source| ReloadError::Read { file: file.clone(), source })?;
+            let bytes = Arc::new(bytes);
+            Ok((self.checked(&file, &bytes).await?, bytes))
+        };
+        match load.await {
+            Ok((plugin, bytes)) => Ok(Some(self.swap(plugin, true, bytes))),
+            Err(source) => {
+                let job = self.job.name.to_string();
+                Err(ReloadError::Pinned { job, digest, source: Box::new(source) })
+            }
+        }
+    }
+
+    /// The file cannot serve: what serves goes on, unless it is set aside, or
+    /// there is nothing; then an earlier one does.
+    async fn load_instead(&self, history: &PluginHistory) -> Loaded {
+        let serving = self.slot.current().map(|generation| generation.plugin.digest);
+        if serving.is_some_and(|digest| history.mark_of(digest).is_none()) {
+            return None;
+        }
+        for digest in history.instead() {
+            let kept = self.kept.clone();
+            let Ok(bytes) = blocking(move || kept.read(digest)).await else { continue };
+            let bytes = Arc::new(bytes);
+            let Ok(plugin) = self.compiler.compile(Arc::clone(&bytes)).await else { continue };
+            return Some(self.swap(plugin, true, bytes));
+        }
+        self.slot.vacate();
+        None
+    }
+
+    fn serves(&self, digest: Digest) -> bool {
+        self.slot.current().is_some_and(|current| current.plugin.digest == digest)
+    }
+
+    async fn checked(&self, file: &Path, bytes: &Arc<Vec<u8>>) -> Result<Plugin, ReloadError> {
+        let compiled = self.compiler.compile(Arc::clone(bytes)).await;
+        let plugin = compiled.map_err(|source| ReloadError::Compile { file: file.to_owned(), source })?;
+        let (job, clock, file) = (Arc::clone(&self.job), self.clock.clone(), file.to_owned());
         blocking(move || {
-            plugin.try_start(&job, &Gate::new(Lease::endless()), &clock).map_err(ReloadError::Start)?;
+            plugin
+                .try_start(&job, &Gate::new(Lease::endless()), &clock)
+                .map_err(|source| ReloadError::Start { file, source })?;
             Ok(plugin)
         })
         .await
     }
 
+    fn swap(&self, plugin: Plugin, kept: bool, bytes: Arc<Vec<u8>>) -> (Accepted, Arc<Vec<u8>>) {
+        let generation = self.slot.swap(plugin, kept);
+        let plugin = &generation.plugin;
+        let (job, number, digest, world) = (&self.job.name, generation.number, plugin.digest, plugin.world().name());
+        if kept {
+            tracing::warn!(%job, generation = number, %digest, world, "an earlier plugin serves, from the state folder");
+        } else {
+            tracing::info!(%job, generation = number, %digest, world, "plugin loaded");
+        }
+        let component = Accepted {
+            digest,
+            size: plugin.size,
+            accepted_at: generation.loaded_at,
+            world: Some(world.to_owned()),
+            answered: false,
+            set_aside: None,
+        };
+        (component, bytes)
+    }
+
     /// After the swap: keeping a component must not hold up its service.
-    async fn keep(&self, digest: Digest, bytes: Arc<Vec<u8>>) {
+    async fn keep(&self, component: Accepted, bytes: Arc<Vec<u8>>) {
         let kept = self.kept.clone();
-        let result = blocking(move || kept.keep(digest, &bytes)).await;
+        let result = blocking(move || kept.keep(component, &bytes)).await;
         if let Err(error) = result {
             tracing::error!(
                 job = %self.job.name,
                 "the plugin serves, but could not be kept for a restart: {error}",
             );
+        }
+    }
+
+    fn refuse(&self, error: &ReloadError) {
+        let serving = self.slot.current().map_or_else(
+            || "nothing serves".to_owned(),
+            |generation| format!("generation {} ({}) serves", generation.number, generation.plugin.digest.short()),
+        );
+        let message = format!("{error}; {serving}");
+        if self.slot.set_error(Some(message.clone())) {
+            tracing::warn!(job = %self.job.name, "plugin not taken: {message}");
         }
     }
 }

@@ -7,25 +7,25 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::domain::node::NodeId;
-use crate::domain::outcome::{Crash, Ending};
+use crate::domain::outcome::Ending;
 use crate::domain::task::{ClaimedTask, Fence};
 use crate::domain::time::Timestamp;
 use crate::plugin::Generation;
 use crate::sandbox::{Gate, Recorded};
 
-use super::job::Phase;
+use super::job::Job;
 
 /// What all tasks of one batch share. It holds its generation: no task moves
 /// to other code.
 pub(super) struct Batch {
+    pub(super) job: Arc<Job>,
     pub(super) fence: Fence,
     /// The life that claimed it.
     pub(super) node: NodeId,
     pub(super) generation: Arc<Generation>,
     pub(super) gate: Arc<Gate>,
-    pub(super) phase: Phase,
-    /// Set once the plugin could not be started: the rest is not tried.
-    pub(super) not_started: OnceLock<Crash>,
+    /// Set once the plugin could not be started, and why: the rest is not tried.
+    pub(super) not_started: OnceLock<String>,
     /// Never full: it has room for as many messages as tasks may be in flight.
     pub(super) completions: mpsc::Sender<Completions>,
 }

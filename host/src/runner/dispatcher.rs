@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::domain::breaker::Sign;
 use crate::domain::outcome::{Crash, Failure};
 use crate::domain::plan::{Decided, PlanRefused, SweepCall};
 use crate::domain::task::ClaimedTask;
@@ -33,6 +34,17 @@ pub(super) enum DispatchError {
     /// The host stopped it.
     #[error("stopped by the host")]
     Stopped,
+}
+
+impl DispatchError {
+    /// What it says about the plugin: a refusal is an answer.
+    pub(super) fn sign(&self) -> Sign {
+        match self {
+            Self::Permanent(_) | Self::Transient(_) | Self::Refused(_) => Sign::Answer,
+            Self::Crash(_) => Sign::Crash,
+            Self::Mount(_) | Self::Stopped => Sign::Neither,
+        }
+    }
 }
 
 /// A refusal with the tasks that were offered.

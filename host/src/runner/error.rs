@@ -2,6 +2,7 @@
 
 use crate::domain::job::JobSpec;
 use crate::domain::task::TaskId;
+use crate::plugin::SteerError;
 use crate::store::StoreError;
 
 /// Why the host did not do as asked.
@@ -40,6 +41,17 @@ pub enum HostError {
         /// The job.
         job: String,
         /// What is wrong with its file.
+        why: String,
+    },
+    /// What is asked of the plugin makes no sense, or could not be done.
+    #[error(transparent)]
+    Steer(#[from] SteerError),
+    /// What was asked for does not serve.
+    #[error("it is noted, but does not serve at the job `{job}`: {why}")]
+    CannotServe {
+        /// The job.
+        job: String,
+        /// What is wrong.
         why: String,
     },
     /// The host is shutting down.

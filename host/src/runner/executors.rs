@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::domain::breaker::{Call, Sign};
 use crate::domain::job::Isolation;
 use crate::domain::outcome::{Crash, Ending};
 use crate::domain::task::ClaimedTask;
@@ -110,6 +111,12 @@ impl Executor {
             let (began, started) = (Instant::now(), self.clock.now());
             let (ending, effects) = self.attempt_without_panic(&task, &batch);
             let ended = self.clock.now();
+            // Here, not where results are written back: the next task must not
+            // be begun under a generation that just broke.
+            batch.job.heard(&batch.generation, Call::Execute, Sign::of(&ending), || match &ending {
+                Ending::Crashed(crash) | Ending::NotStarted(crash) => crash.to_string(),
+                _ => String::new(),
+            });
             let completion = Completion {
                 task,
                 fence: batch.fence,
@@ -183,10 +190,10 @@ impl Executor {
 
     /// An instance for the task, or why it is not executed.
     fn seat_for(&mut self, task: &ClaimedTask, batch: &Batch) -> Result<Seated, Ending> {
-        if let Some(crash) = batch.not_started.get() {
-            return Err(Ending::NotStarted(crash.clone()));
+        if let Some(why) = batch.not_started.get() {
+            return Err(Ending::Untried(why.clone()));
         }
-        if batch.phase.is_stopping() || !batch.gate.is_open() {
+        if batch.job.phase.is_stopping() || !batch.gate.is_open() {
             return Err(Ending::Stopped);
         }
         if self.custody.meter.over().is_some() {
@@ -197,8 +204,12 @@ impl Executor {
         }
         self.seat(batch).map_err(|failed| match failed {
             StartFailed::Stopped => Ending::Stopped,
-            StartFailed::Plugin(crash) => not_started(batch, crash),
-            StartFailed::Mount(error) => not_started(batch, Crash::Start(error.to_string())),
+            // Of the threads that met it together, one says so: it is one failure.
+            StartFailed::Plugin(crash) => match batch.not_started.set(crash.to_string()) {
+                Ok(()) => Ending::NotStarted(crash),
+                Err(why) => Ending::Untried(why),
+            },
+            StartFailed::Mount(error) => Ending::Untried(batch.not_started.get_or_init(|| error.to_string()).clone()),
         })
     }
 
@@ -215,11 +226,6 @@ impl Executor {
         };
         Ok(Seated { instance, batch: batch.fence })
     }
-}
-
-/// Marks the batch, so that its other tasks are not tried.
-fn not_started(batch: &Batch, crash: Crash) -> Ending {
-    Ending::NotStarted(batch.not_started.get_or_init(|| crash).clone())
 }
 
 fn locked(finished: &Mutex<Finished>) -> MutexGuard<'_, Finished> {

@@ -63,6 +63,8 @@ pub struct TaskQuery {
 pub struct Host {
     started_at: Timestamp,
     pub(super) store: SharedStore,
+    /// Where accepted components are kept.
+    pub(super) state: PathBuf,
     node: Arc<Node>,
     phase: Phase,
     pub(super) jobs: Arc<[Seat]>,
@@ -144,6 +146,7 @@ impl Host {
         Ok(Arc::new(Self {
             started_at: clock.now(),
             store,
+            state: spec.state,
             node,
             phase,
             jobs,

@@ -10,7 +10,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
+use crate::domain::breaker::Breaker;
 use crate::domain::job::{JobId, JobSpec};
+use crate::domain::outcome::cut;
 use crate::domain::status::{Event, SweepReport};
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::Slot;
@@ -80,6 +82,7 @@ pub(super) struct Job {
     pub(super) may_exceed: AtomicBool,
     /// The last time of its schedule that was scanned when the host began.
     pub(super) scheduled: Timestamp,
+    breaker: Mutex<Breaker>,
     gate: ArcSwap<Gate>,
     view: Mutex<View>,
 }
@@ -131,6 +134,7 @@ impl Job {
         let gate = ArcSwap::new(Gate::new(Arc::clone(node.lease())));
         let view = Mutex::new(View { paused: row.paused, ..View::default() });
         Arc::new(Self {
+            breaker: Mutex::new(Breaker::new(custody.job.breaker)),
             spec: Arc::clone(&custody.job),
             id: row.id,
             slot,
@@ -183,6 +187,10 @@ impl Job {
         self.locked().last_error = Some(Event { at: self.clock.now(), message });
     }
 
+    pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn locked(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -222,6 +230,7 @@ impl JobRunner {
     /// Runs until `stop` becomes true and the last sweep has ended.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut swaps = self.job.slot.swaps();
+        let mut stranded = self.job.slot.stranded();
         loop {
             let ready = self.job.locked().paused.is_none() && self.job.slot.current().is_some();
             let may_wake = ready && self.failures == 0;
@@ -230,6 +239,10 @@ impl JobRunner {
                 () = told(&mut stop) => return,
                 Some(control) = self.control.recv() => self.obey(control).await,
                 Ok(()) = swaps.changed() => self.forget_failures(),
+                Ok(()) = stranded.changed() => {
+                    let why = stranded.borrow_and_update().clone();
+                    self.pause_or_back_off(why.unwrap_or_default()).await;
+                }
                 () = sleep_until(self.next_tick), if ready => self.sweep(Why::Tick).await,
                 () = self.job.wake.notified(), if may_wake => self.sweep(Why::Wake).await,
             }
@@ -403,10 +416,14 @@ impl JobRunner {
             SweepEnd::Failed(error) => self.back_off(&error),
             SweepEnd::FailedForGood(error) => {
                 job.say_error(error.clone());
-                if let Err(error) = self.pause(error).await {
-                    self.back_off(&error.to_string());
-                }
+                self.pause_or_back_off(error).await;
             }
+        }
+    }
+
+    async fn pause_or_back_off(&mut self, reason: String) {
+        if let Err(error) = self.pause(cut(reason)).await {
+            self.back_off(&error.to_string());
         }
     }
 

@@ -10,6 +10,7 @@
 //! executor only between its claim and its write-back, under one generation.
 
 mod batch;
+mod breaker;
 mod by_hand;
 mod claim;
 mod dispatcher;
@@ -25,6 +26,7 @@ mod preflight;
 mod pulse;
 mod scans;
 mod simulation;
+mod steer;
 mod sweep;
 mod write_back;
 

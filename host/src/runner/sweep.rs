@@ -13,6 +13,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::domain::breaker::{Call, Sign};
 use crate::domain::outcome::{self, Attempt, Disposition, Finish};
 use crate::domain::plan::{Decided, SweepCall};
 use crate::domain::status::SweepReport;
@@ -65,7 +66,12 @@ pub(super) struct Threads {
 /// Sweeps once. With `scan` the dispatcher is called even where nothing is due,
 /// and may look for work of its own.
 /// Runs under `gate`, which whoever calls took before it could be closed.
-pub(super) async fn sweep_once(job: &Job, threads: &Threads, gate: Arc<Gate>, scan: bool) -> (SweepReport, SweepEnd) {
+pub(super) async fn sweep_once(
+    job: &Arc<Job>,
+    threads: &Threads,
+    gate: Arc<Gate>,
+    scan: bool,
+) -> (SweepReport, SweepEnd) {
     let began = Instant::now();
     let now = match job.store.now(At::Server).await {
         Ok(now) => now,
@@ -100,7 +106,7 @@ fn failed(error: &StoreError) -> (SweepReport, SweepEnd) {
 }
 
 pub(super) struct Sweep<'a> {
-    pub(super) job: &'a Job,
+    pub(super) job: &'a Arc<Job>,
     threads: &'a Threads,
     pub(super) flow: &'a Flow,
     pub(super) gate: Arc<Gate>,
@@ -230,7 +236,12 @@ impl Sweep<'_> {
             },
         };
         let given = call.cursor.clone();
-        let decided = match self.threads.dispatcher.decide(generation, &self.gate, call, due).await {
+        let decided = self.threads.dispatcher.decide(generation, &self.gate, call, due).await;
+        let sign = decided.as_ref().map_or_else(|(error, _)| error.sign(), |_| Sign::Answer);
+        self.job.heard(generation, Call::Dispatch, sign, || {
+            decided.as_ref().err().map_or_else(String::new, |(error, _)| error.to_string())
+        });
+        let decided = match decided {
             Ok(decided) => decided,
             Err((error, due)) => {
                 self.release(fence, due).await;
@@ -324,11 +335,11 @@ impl Sweep<'_> {
     ) {
         self.flow.begin(fence, run.len());
         let batch = Arc::new(Batch {
+            job: Arc::clone(self.job),
             fence,
             node: self.job.node.id(),
             generation: Arc::clone(generation),
             gate: Arc::clone(&self.gate),
-            phase: self.job.phase.clone(),
             not_started: OnceLock::new(),
             completions: completions.clone(),
         });

@@ -132,9 +132,14 @@ fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
     let Completion { task, node, generation, ending, started, ended, .. } = completion;
     job.gate().forget(task.id);
     let digest = Some(generation.plugin.digest);
-    if let Ending::NotStarted(crash) = &ending {
+    let not_started = match &ending {
+        Ending::NotStarted(crash) => Some(crash.to_string()),
+        Ending::Untried(why) => Some(why.clone()),
+        _ => None,
+    };
+    if let Some(error) = not_started {
         flow.report(|report| {
-            report.error.get_or_insert_with(|| crash.to_string());
+            report.error.get_or_insert(error);
         });
     }
     if let Ending::Crashed(crash) = &ending {

@@ -4,6 +4,7 @@
 //! in this process; everything else starts the binary.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod breaker;
 mod by_hand;
 mod cli;
 mod cluster;
@@ -16,6 +17,7 @@ mod jobs;
 mod leases;
 mod plan;
 mod regressions;
+mod rollback;
 mod schedules;
 mod shutdown;
 mod store_failures;

@@ -3,24 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::rollback::{digest_of, serving, wait_for};
 use crate::support::{Site, Sweepd, guest, plugin};
-
-fn digest_of(component: &Path) -> String {
-    sweepd::domain::digest::Digest::of(&fs::read(component).unwrap()).to_string()
-}
-
-fn serving_digest(host: &Sweepd) -> Value {
-    host.get("/v1/jobs/clear")["slot"]["generation"]["digest"].clone()
-}
-
-fn wait_for(host: &Sweepd, component: &Path) {
-    let digest = digest_of(component);
-    host.wait("the new plugin serves", || serving_digest(host) == digest.as_str());
-}
 
 #[test]
 fn two_hundred_swaps_under_twenty_thousand_tasks() {
@@ -114,7 +102,7 @@ fn what_cannot_serve_does_not_and_says_so() {
                 .as_str()
                 .is_some_and(|message| message.contains(said))
         });
-        assert_eq!(serving_digest(&host), good.as_str(), "{what}");
+        assert_eq!(serving(&host), good.as_str(), "{what}");
         works(&site, &host, what);
 
         assert_eq!(host.stop(), Some(0));

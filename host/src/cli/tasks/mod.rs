@@ -70,7 +70,7 @@ async fn job(config: &Config, store: &dyn Store, name: &str) -> Result<JobId, Cl
 }
 
 /// Text of others, which must not steer the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }

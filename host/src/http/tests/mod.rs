@@ -9,12 +9,15 @@ use axum::http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::{Mutex, oneshot};
 
+use crate::domain::digest::Digest;
 use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::job::JobName;
 use crate::domain::node::{NodeId, NodeView};
-use crate::domain::status::{Backlog, HostStatus, JobStatus, SlotStatus, SweepReport};
+use crate::domain::plugin_history::{Refused, Steer};
+use crate::domain::status::{Backlog, HostStatus, JobStatus, PluginStatus, SlotStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
 use crate::domain::time::Timestamp;
+use crate::plugin::SteerError;
 use crate::runner::{ByFilter, HostError, TaskQuery};
 use crate::store::{Intervene, Once, RequestKey, StoreError};
 
@@ -23,6 +26,7 @@ use super::*;
 mod by_hand;
 mod connections;
 mod once;
+mod plugins;
 mod routes;
 mod stream;
 
@@ -40,6 +44,7 @@ struct Inner {
     requests: Mutex<Vec<(RequestKey, Vec<Enqueued>)>>,
     interventions: Mutex<Vec<Intervene>>,
     filters: Mutex<Vec<ByFilter>>,
+    steered: Mutex<Vec<Steer>>,
 }
 
 impl Fake {
@@ -197,6 +202,35 @@ impl HostApi for Fake {
         Self::known(job)?;
         *self.0.paused.lock().await = None;
         Ok(())
+    }
+
+    async fn plugin(&self, job: &str) -> Result<PluginStatus, HostError> {
+        Self::known(job)?;
+        Ok(PluginStatus { job: job.to_owned(), slot: SlotStatus::default(), history: Vec::new() })
+    }
+
+    async fn steer(&self, job: &str, ask: Steer, patience: Duration) -> Result<(PluginStatus, bool), HostError> {
+        let status = self.plugin(job).await?;
+        assert!(patience > Duration::ZERO);
+        let named = match &ask {
+            Steer::Rollback { to, .. } => to.as_deref().unwrap_or_default(),
+            Steer::Pin { digest } => digest,
+            Steer::Unpin => "",
+        };
+        match named {
+            "unknown" => return Err(SteerError::Refused(Refused::Unknown(named.to_owned())).into()),
+            "nothing" => return Err(SteerError::Refused(Refused::NothingBefore).into()),
+            "broken" => return Err(HostError::CannotServe { job: job.to_owned(), why: "it traps".to_owned() }),
+            "disk" => return Err(SteerError::State(std::io::Error::other("/secret/path")).into()),
+            "gone" => {
+                let source = std::io::Error::other("/secret/path");
+                return Err(SteerError::Unreadable { digest: Digest::of(b"gone"), source }.into());
+            }
+            _ => {}
+        }
+        let settled = named != "slow";
+        self.0.steered.lock().await.push(ask);
+        Ok((status, settled))
     }
 
     async fn ready(&self) -> Result<(), String> {

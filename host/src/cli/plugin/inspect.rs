@@ -1,24 +1,15 @@
-//! `sweepd plugin`: what a plugin file is, and whether this host would take it.
+//! `sweepd plugin inspect`: what a plugin file is, and whether this host would take it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use crate::plugin::inspect::Inspection;
 
-use super::error::CliError;
-
-#[derive(Debug, Subcommand)]
-pub(super) enum PluginCommand {
-    /// Show what a file holds and whether this host would take it
-    ///
-    /// Nothing of it is run. Exit code 0: the host would take it; 1: it would
-    /// not, and why.
-    Inspect(InspectArgs),
-}
+use super::super::error::CliError;
 
 /// Which file.
 #[derive(Debug, Args)]
@@ -26,7 +17,7 @@ pub(super) enum PluginCommand {
 Examples:
   sweepd plugin inspect plugins/video-clear.wasm
   sweepd plugin inspect new.wasm && mv new.wasm plugins/video-clear.wasm")]
-pub(super) struct InspectArgs {
+pub(in crate::cli) struct InspectArgs {
     /// The plugin file
     file: PathBuf,
 
