@@ -62,6 +62,7 @@ fn a_small_file_gets_its_defaults() {
     assert_eq!(config.cache, folder.path("state/cache"));
     assert_eq!(config.database.backend, Backend::Sqlite(folder.path("state/sweepd.db")));
     assert_eq!((config.database.max_connections, config.database.history), (8, Duration::from_hours(30 * 24)));
+    assert_eq!(config.database.effects, Duration::from_hours(90 * 24));
     assert!(!config.node.is_empty() && config.labels.is_empty());
     let job = &config.jobs[0];
     assert_eq!(job.plugin, folder.path("plugins/video-clear.wasm"));

@@ -110,7 +110,11 @@ impl PostgresStore {
         } else {
             must_be_current(&server).await?;
         }
-        server.warn_of_losses().await?;
+        if options.read_only {
+            server.must_refuse_changes().await?;
+        } else {
+            server.warn_of_losses().await?;
+        }
         let readers = (options.max_connections as usize / 4).max(1);
         let shared = Arc::new(Shared::new(server, readers));
         let enqueues = Group::start(Enqueues(Arc::clone(&shared)));

@@ -64,6 +64,20 @@ impl Server {
         Ok(self.pool.acquire().await?)
     }
 
+    /// Makes sure that the server refuses changes, as it was told to: what
+    /// stands between may have kept that to itself.
+    pub(super) async fn must_refuse_changes(&self) -> Result<(), StoreError> {
+        let mut conn = self.connection().await.map_err(|fault| self.tell(fault))?;
+        if super::sql::takes_writes(&mut conn).await.map_err(|fault| self.tell(fault))? {
+            return Err(StoreError::Unavailable(format!(
+                "{}: the server was not told to refuse changes; connect to it without a pooler in between, which \
+                 drops `default_transaction_read_only`",
+                self.place
+            )));
+        }
+        Ok(())
+    }
+
     /// Says so when the server is set to lose what it acknowledged.
     pub(super) async fn warn_of_losses(&self) -> Result<(), StoreError> {
         let sql = "SELECT current_setting('fsync'), current_setting('synchronous_commit'),

@@ -25,7 +25,7 @@ impl Command for AddHold {
         let asked = params![job.0, pattern.as_str(), until.map(sql::millis), why, sql::millis(now)];
         let same = writing
             .statement(
-                "SELECT id, job, pattern, held_until, why, since FROM holds
+                "SELECT id, job, pattern, held_until, why, since FROM holds INDEXED BY holds_of_job
                  WHERE job = ?1 AND pattern = ?2 AND held_until IS ?3 AND why = ?4
                    AND (held_until IS NULL OR held_until > ?5)",
             )?
