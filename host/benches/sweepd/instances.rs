@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sweepd::domain::time::Clock;
-use sweepd::plugin::{Engine, ExecutorInstance};
+use sweepd::plugin::{Engine, EngineOptions, ExecutorInstance};
 use sweepd::sandbox::{Gate, Lease};
 
 use super::report::{Report, median};
@@ -18,7 +18,7 @@ pub(crate) fn measure(report: &mut Report) {
     let _entered = runtime.enter();
     let folder = world::folder();
     let cache = world::folder();
-    let engine = Engine::new(Some(cache.path())).expect("an engine");
+    let engine = Engine::new(&EngineOptions::cached(cache.path())).expect("an engine");
     let generation = world::generation(&engine, "video-clear");
     let job = Arc::new(world::job(world::component("video-clear"), folder.path(), 1));
     let (gate, clock) = (Gate::new(Lease::endless()), Clock::system());

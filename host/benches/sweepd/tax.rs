@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sweepd::domain::time::Clock;
-use sweepd::plugin::{Engine, ExecutorInstance};
+use sweepd::plugin::{Engine, EngineOptions, ExecutorInstance};
 use sweepd::sandbox::{Gate, Lease};
 
 use super::report::{Report, median};
@@ -54,7 +54,7 @@ struct Executor(ExecutorInstance);
 
 impl Executor {
     fn new(folder: &Path) -> Self {
-        let engine = Engine::new(None).expect("an engine");
+        let engine = Engine::new(&EngineOptions::default()).expect("an engine");
         let generation = world::generation(&engine, "video-clear");
         let job = Arc::new(world::job(world::component("video-clear"), folder, 1));
         let gate = Gate::new(Lease::endless());

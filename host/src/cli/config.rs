@@ -46,6 +46,7 @@ fn write(out: &mut impl Write, config: &Config) -> io::Result<()> {
     write_database(out, &config.database)?;
     writeln!(out, "state     {}", config.state.display())?;
     writeln!(out, "cache     {}", config.cache.display())?;
+    writeln!(out, "landlock  {}", config.sandbox.landlock)?;
     config.jobs.iter().try_for_each(|job| write_job(out, job))
 }
 
@@ -122,6 +123,13 @@ fn warnings(config: &Config) -> Vec<String> {
         if job.mounts.is_empty() {
             warnings.push(format!("job {name}: no mounts, its plugin sees no files"));
         }
+    }
+    for plugin in config.openings().narrow {
+        warnings.push(format!(
+            "sandbox.landlock: {} stands in a folder that is too wide to be opened for it, so that another file in \
+             its place is only taken after a restart: give it a folder of its own",
+            plugin.display()
+        ));
     }
     if !config.server.listen.ip().is_loopback() {
         warnings.push(format!(

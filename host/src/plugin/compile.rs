@@ -15,8 +15,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::domain::digest::Digest;
+use crate::domain::job::Limits;
 
-use super::engine::Engine;
+use super::engine::{Engine, EngineError, EngineOptions};
 use super::generation::{LoadError, Plugin};
 
 /// Longest time that one compilation may take.
@@ -44,65 +45,91 @@ pub enum CompileError {
 
 /// Compiles components for one engine, each digest once.
 pub struct Compiler {
+    options: EngineOptions,
     engine: Engine,
-    child: Option<Child>,
-    flights: Mutex<HashMap<Digest, Arc<Flight>>>,
+    /// The engine that counts instructions, made when the first job asks.
+    metered: Mutex<Option<Engine>>,
+    program: Option<PathBuf>,
+    flights: Mutex<HashMap<(Digest, bool), Arc<Flight>>>,
 }
 
 /// How to run the child.
-struct Child {
-    program: PathBuf,
-    cache: PathBuf,
+struct Child<'a> {
+    program: &'a Path,
+    cache: &'a Path,
+    metered: bool,
 }
 
 /// Whoever holds it compiles; whether it is in the cache since.
 type Flight = tokio::sync::Mutex<bool>;
 
 impl Compiler {
-    /// Compiles in a child process: `program compile --cache CACHE`.
-    #[must_use]
-    pub fn in_child(engine: Engine, program: PathBuf, cache: PathBuf) -> Self {
-        Self { engine, child: Some(Child { program, cache }), flights: Mutex::default() }
+    /// Compiles in a child process, `program compile --cache CACHE`; without a
+    /// cache, in this one.
+    pub fn in_child(options: EngineOptions, program: PathBuf) -> Result<Self, EngineError> {
+        Self::new(options, Some(program))
     }
 
     /// Compiles in this process, for tools that end soon after.
-    #[must_use]
-    pub fn in_process(engine: Engine) -> Self {
-        Self { engine, child: None, flights: Mutex::default() }
+    pub fn in_process(options: EngineOptions) -> Result<Self, EngineError> {
+        Self::new(options, None)
     }
 
-    /// Compiles, or waits for whoever compiles the same digest. Dropping the
-    /// future kills the child.
-    pub async fn compile(&self, bytes: Arc<Vec<u8>>) -> Result<Plugin, CompileError> {
-        if let Some(child) = &self.child {
-            let flight = self.flight(Digest::of(&bytes));
+    fn new(options: EngineOptions, program: Option<PathBuf>) -> Result<Self, EngineError> {
+        let options = EngineOptions { metered: false, ..options };
+        let engine = Engine::new(&options)?;
+        Ok(Self { options, engine, metered: Mutex::default(), program, flights: Mutex::default() })
+    }
+
+    /// Compiles for a job of these limits, or waits for whoever compiles the
+    /// same digest. Dropping the future kills the child.
+    pub async fn compile(&self, bytes: Arc<Vec<u8>>, limits: &Limits) -> Result<Plugin, CompileError> {
+        let metered = limits.fuel.is_some();
+        if let (Some(program), Some(cache)) = (&self.program, &self.options.cache) {
+            let flight = self.flight(Digest::of(&bytes), metered);
             let mut cached = flight.lock().await;
             if !*cached {
-                child.fill_cache(&bytes).await?;
+                Child { program, cache, metered }.fill_cache(&bytes).await?;
                 *cached = true;
             }
         }
-        let engine = self.engine.clone();
+        let engine = self.engine(metered).map_err(|error| CompileError::Unavailable(error.to_string()))?;
         let loaded = tokio::task::spawn_blocking(move || Plugin::load(&engine, &bytes)).await;
         Ok(loaded.map_err(|panic| CompileError::Unavailable(panic.to_string()))??)
     }
 
-    fn flight(&self, digest: Digest) -> Arc<Flight> {
+    fn engine(&self, metered: bool) -> Result<Engine, EngineError> {
+        if !metered {
+            return Ok(self.engine.clone());
+        }
+        let mut made = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*made {
+            return Ok(engine.clone());
+        }
+        let engine = Engine::new(&EngineOptions { metered: true, ..self.options.clone() })?;
+        Ok(made.insert(engine).clone())
+    }
+
+    fn flight(&self, digest: Digest, metered: bool) -> Arc<Flight> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(flights.entry(digest).or_default())
+        Arc::clone(flights.entry((digest, metered)).or_default())
     }
 }
 
-impl Child {
+impl Child<'_> {
     async fn fill_cache(&self, bytes: &[u8]) -> Result<(), CompileError> {
         let unavailable = |error: std::io::Error| {
             CompileError::Unavailable(format!("running {} compile: {error}", self.program.display()))
         };
-        let mut child = Command::new(&self.program)
+        let mut child = Command::new(self.program)
             .arg("compile")
             .arg("--cache")
-            .arg(&self.cache)
+            .arg(self.cache)
+            .args(self.metered.then_some("--metered"))
             .env_clear()
+            // It cannot read how many cores it may use: behind the wall that is
+            // another process's affair.
+            .env("RAYON_NUM_THREADS", std::thread::available_parallelism().map_or(1, usize::from).to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -149,7 +176,7 @@ const FAILED: i32 = 4;
 /// the cache, and answers the process's exit code. What is wrong goes to
 /// standard error.
 #[must_use]
-pub fn child(cache: &Path) -> i32 {
+pub fn child(cache: &Path, metered: bool) -> i32 {
     for (resource, limit) in [(Resource::As, MEMORY), (Resource::Cpu, TIMEOUT.as_secs()), (Resource::Core, 0)] {
         let rlimit = Rlimit { current: Some(limit), maximum: Some(limit) };
         if let Err(error) = setrlimit(resource, rlimit) {
@@ -162,7 +189,7 @@ pub fn child(cache: &Path) -> i32 {
         eprintln!("reading the component: {error}");
         return FAILED;
     }
-    let engine = match Engine::new(Some(cache)) {
+    let engine = match Engine::new(&EngineOptions { metered, ..EngineOptions::cached(cache) }) {
         Ok(engine) => engine,
         Err(error) => {
             eprintln!("{error}");

@@ -20,7 +20,7 @@ use crate::domain::digest::Digest;
 use crate::domain::job::JobSpec;
 use crate::domain::outcome::Crash;
 use crate::domain::time::Clock;
-use crate::sandbox::{Gate, Lease};
+use crate::sandbox::{Gate, Lease, wall};
 use crate::stop::told;
 
 use super::compile::{CompileError, Compiler, MAX_COMPONENT};
@@ -48,7 +48,7 @@ pub struct Reloader {
 /// Why the file's content was not taken.
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
-    #[error("{}: {source}", file.display())]
+    #[error("{}: {source}{}", file.display(), wall::hint(source))]
     Read { file: PathBuf, source: io::Error },
     #[error(transparent)]
     Compile(#[from] CompileError),
@@ -145,7 +145,7 @@ impl Reloader {
         let Ok(digests) = self.kept.newest_first() else { return };
         for digest in digests {
             let Ok(bytes) = self.kept.read(digest) else { continue };
-            let Ok(plugin) = self.compiler.compile(Arc::new(bytes)).await else { continue };
+            let Ok(plugin) = self.compiler.compile(Arc::new(bytes), &self.job.limits).await else { continue };
             let generation = self.slot.swap(plugin, true);
             tracing::warn!(
                 job = %self.job.name, generation = generation.number, digest = %digest,
@@ -182,7 +182,7 @@ impl Load<'_> {
             return Ok(());
         }
         let bytes = Arc::new(bytes);
-        let plugin = self.compiler.compile(Arc::clone(&bytes)).await?;
+        let plugin = self.compiler.compile(Arc::clone(&bytes), &self.job.limits).await?;
         let plugin = self.try_start(plugin).await?;
         let generation = self.slot.swap(plugin, false);
         self.slot.set_error(None);

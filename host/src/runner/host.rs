@@ -14,6 +14,7 @@ use crate::domain::node::{NewNode, NodeView};
 use crate::domain::status::{HostStatus, JobStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, TaskView};
 use crate::domain::time::{Clock, Timestamp};
+use crate::domain::wall::WallStatus;
 use crate::plugin::{Compiler, Kept, Reloader, Slot};
 use crate::stop::told;
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
@@ -34,6 +35,8 @@ pub struct HostSpec {
     pub node: NewNode,
     /// What this node is labelled with; jobs that ask for more run elsewhere.
     pub labels: Vec<Label>,
+    /// What confines this process.
+    pub wall: WallStatus,
     /// How long ended tasks are kept.
     pub history: Duration,
     /// Where accepted components are kept.
@@ -58,6 +61,7 @@ pub struct TaskQuery {
 /// A running host: the jobs, the store, and the way to stop them.
 pub struct Host {
     started_at: Timestamp,
+    wall: WallStatus,
     pub(super) store: SharedStore,
     node: Arc<Node>,
     phase: Phase,
@@ -131,6 +135,7 @@ impl Host {
         running.helpers.spawn(keep_house(Arc::clone(&store), spec.history, stopped));
         Ok(Arc::new(Self {
             started_at: clock.now(),
+            wall: spec.wall,
             store,
             node,
             phase,
@@ -181,6 +186,7 @@ impl Host {
             version: env!("CARGO_PKG_VERSION"),
             node: self.node.about().name.clone(),
             started_at: self.started_at,
+            wall: self.wall.clone(),
             nodes: self.nodes().await?,
             jobs,
         })

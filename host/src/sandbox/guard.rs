@@ -249,6 +249,9 @@ impl HostDescriptor for Guard<'_> {
         let changes =
             open_flags.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE) || flags.contains(DescriptorFlags::WRITE);
         let _permit = if changes { Some(self.may_change("open for writing")?) } else { None };
+        if let Some(hole) = super::wall::hole(&path) {
+            return self.fs.table.push(hole.map_err(WasiError::from)?).map_err(FsError::trap);
+        }
         self.must_be_ordinary(fd.rep(), path_flags, &path)?;
         HostDescriptor::open_at(&mut self.fs, fd, path_flags, path, open_flags, flags)
     }

@@ -16,7 +16,7 @@ use crate::faults::Mutation;
 use super::capture::{Capture, Stream};
 use super::deadline::SharedDeadline;
 use super::gate::{Gate, Permit};
-use super::memory::MemoryLimiter;
+use super::memory::{MemoryLimiter, Refused};
 use super::mounts::{self, MountError};
 use super::{guard, waits};
 
@@ -150,7 +150,7 @@ impl GuestState {
         gate: Arc<Gate>,
         clock: Clock,
     ) -> Result<Self, MountError> {
-        let capture = Capture::new(job.name.to_string(), generation, job.limits.output);
+        let capture = Capture::new(job.name.to_string(), generation, &job.limits);
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(capture.stream(Stream::Stdout))
             .stderr(capture.stream(Stream::Stderr))
@@ -174,7 +174,7 @@ impl GuestState {
                 until: clock.now().after(limit),
                 interrupt: None,
             },
-            memory: MemoryLimiter::new(job.limits.memory),
+            memory: MemoryLimiter::new(&job.limits),
             job,
             capture,
             clock,
@@ -186,6 +186,7 @@ impl GuestState {
     pub fn into_store(self, engine: &wasmtime::Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(usize::try_from(store.data().job.limits.answer).unwrap_or(usize::MAX));
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
             let state = context.data_mut();
@@ -227,9 +228,9 @@ impl GuestState {
         &self.call.bounds.gate
     }
 
-    /// Whether memory was refused in the present call.
+    /// The limit of memory that was reached in the present call, if one was.
     #[must_use]
-    pub fn memory_refused(&self) -> bool {
+    pub fn refused(&self) -> Option<Refused> {
         self.memory.refused()
     }
 

@@ -14,10 +14,13 @@ mod guard;
 mod guest;
 mod memory;
 mod mounts;
+mod output_rate;
 mod waits;
+pub mod wall;
 mod writes;
 
 pub use deadline::BootTime;
 pub use gate::{Gate, Lease, Permit};
 pub use guest::{GuestState, Interrupt, Role, add_to_linker};
+pub use memory::Refused;
 pub use mounts::{MountError, Mounts};

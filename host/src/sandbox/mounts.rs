@@ -9,6 +9,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use crate::domain::job::Mount;
 
 use super::guest::Role;
+use super::wall;
 
 /// A mount cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +43,10 @@ pub(super) fn open(mounts: &[Mount], role: Role, wasi: &mut WasiCtxBuilder) -> R
             (Role::Executor, rights) if !rights.only_look() => FsPerms::ReadWrite,
             _ => FsPerms::ReadOnly,
         };
-        wasi.preopened_dir(&mount.host, &mount.guest, perms)
-            .map_err(|error| MountError { path: mount.host.clone(), why: error.to_string() })?;
+        wasi.preopened_dir(&mount.host, &mount.guest, perms).map_err(|error| MountError {
+            path: mount.host.clone(),
+            why: format!("{error}{}", error.downcast_ref().map_or("", wall::hint)),
+        })?;
     }
     Ok(())
 }

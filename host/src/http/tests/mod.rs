@@ -15,6 +15,7 @@ use crate::domain::node::{NodeId, NodeView};
 use crate::domain::status::{Backlog, HostStatus, JobStatus, SlotStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
 use crate::domain::time::Timestamp;
+use crate::domain::wall::{Enforced, WallPolicy, WallStatus};
 use crate::runner::{ByFilter, HostError, TaskQuery};
 use crate::store::{Intervene, Once, RequestKey, StoreError};
 
@@ -110,7 +111,8 @@ impl HostApi for Fake {
 
     async fn status(&self) -> Result<HostStatus, HostError> {
         let jobs = vec![self.job("videos").await?];
-        Ok(HostStatus { version: "0", node: "n".to_owned(), started_at: Timestamp(5), nodes: Vec::new(), jobs })
+        let wall = WallStatus { landlock: WallPolicy::Off, enforced: Enforced::Not, why: None };
+        Ok(HostStatus { version: "0", node: "n".to_owned(), started_at: Timestamp(5), wall, nodes: Vec::new(), jobs })
     }
 
     async fn job(&self, name: &str) -> Result<JobStatus, HostError> {
