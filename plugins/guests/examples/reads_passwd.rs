@@ -1,0 +1,40 @@
+//! Opens an absolute path of the machine, its payload or `/etc/passwd`, as the
+//! host's own functions open paths: by a name from the root, beneath whatever
+//! folder it has. Its note begins with `read: ` where it could.
+
+use sweepd_sdk::{Executor, Failure, Outcome, Task};
+
+struct Guest;
+
+impl Executor for Guest {
+    fn execute(task: &Task) -> Result<Outcome, Failure> {
+        let path = task.payload.as_deref().unwrap_or("/etc/passwd");
+        Ok(Outcome::done_with(match open::read(path) {
+            Ok(text) => format!("read: {text}"),
+            Err(error) => format!("refused: {error}"),
+        }))
+    }
+}
+
+sweepd_guests::runs_all!(Guest);
+
+/// By the host's own functions: a C library makes absolute paths relative.
+#[cfg(target_arch = "wasm32")]
+mod open {
+    use wasip2::filesystem::preopens::get_directories;
+    use wasip2::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
+
+    pub(crate) fn read(path: &str) -> Result<String, ErrorCode> {
+        let (folder, _) = get_directories().into_iter().next().ok_or(ErrorCode::NoEntry)?;
+        let file = folder.open_at(PathFlags::empty(), path, OpenFlags::empty(), DescriptorFlags::READ)?;
+        let (bytes, _) = file.read(200, 0)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod open {
+    pub(crate) fn read(path: &str) -> std::io::Result<String> {
+        std::fs::read_to_string(path)
+    }
+}
