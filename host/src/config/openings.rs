@@ -47,6 +47,9 @@ pub struct Openings {
     /// Plugin files whose folder is everybody's: the file alone is opened, so
     /// that another one in its place is not seen.
     pub narrow: Vec<PathBuf>,
+    /// Whether the database is to be reached as whoever runs the host: a list of
+    /// people is none of what is opened.
+    pub nameless: bool,
 }
 
 impl Config {
@@ -62,7 +65,11 @@ impl Config {
                     openings.own(folder);
                 }
             }
-            Backend::Postgres(url) | Backend::MySql(url) => openings.files_of_server(url.expose(), &self.folder()),
+            Backend::Postgres(url) => {
+                openings.nameless = !names_user(url.expose()) && std::env::var_os("PGUSER").is_none();
+                openings.files_of_server(url.expose(), &working_folder());
+            }
+            Backend::MySql(url) => openings.files_of_server(url.expose(), &working_folder()),
         }
         for job in &self.jobs {
             for mount in &job.mounts {
@@ -73,10 +80,19 @@ impl Config {
         }
         openings
     }
+}
 
-    fn folder(&self) -> PathBuf {
-        std::env::current_dir().unwrap_or_else(|_| self.file.parent().unwrap_or(Path::new("/")).to_owned())
-    }
+/// From which the database's client counts relative paths.
+fn working_folder() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+}
+
+/// Whether the address of a PostgreSQL server says as whom to connect.
+fn names_user(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    authority.split('/').next().is_some_and(|authority| authority.contains('@'))
+        || parameters.split('&').any(|parameter| parameter.starts_with("user="))
 }
 
 impl Openings {
@@ -153,6 +169,13 @@ mod tests {
         let mut openings = Openings::default();
         openings.plugin(Path::new("/proc/self/p.wasm"));
         assert!(openings.all.iter().all(|opening| opening.path != Path::new("/proc")), "{openings:?}");
+    }
+
+    #[test]
+    fn a_user_is_named_in_one_of_two_places() {
+        assert!(names_user("postgres://u@h/q") && names_user("postgres://u:p@h/q?sslmode=require"));
+        assert!(names_user("postgres://h/q?sslmode=require&user=u"));
+        assert!(!names_user("postgres://h/q") && !names_user("postgres://h/q?host=/run/a@b"));
     }
 
     #[test]

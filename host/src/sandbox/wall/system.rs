@@ -14,7 +14,7 @@ use super::landlock::reading;
 
 /// Files and folders that are read. Those of a resolver are opened anew for
 /// each name: one that is replaced later is out of reach.
-const READ: [&str; 32] = [
+const READ: [&str; 33] = [
     // Modules of the C library's resolver.
     "/lib",
     "/lib64",
@@ -49,6 +49,8 @@ const READ: [&str; 32] = [
     "/sys/fs/cgroup",
     "/proc/self/cgroup",
     "/proc/self/mountinfo",
+    // How the C library gives memory back.
+    "/proc/sys/vm/overcommit_memory",
     // Randomness.
     "/dev/urandom",
     "/dev/random",
