@@ -43,10 +43,8 @@ pub(super) fn open(mounts: &[Mount], role: Role, wasi: &mut WasiCtxBuilder) -> R
             (Role::Executor, rights) if !rights.only_look() => FsPerms::ReadWrite,
             _ => FsPerms::ReadOnly,
         };
-        wasi.preopened_dir(&mount.host, &mount.guest, perms).map_err(|error| MountError {
-            path: mount.host.clone(),
-            why: format!("{error}{}", error.downcast_ref().map_or("", wall::hint)),
-        })?;
+        wasi.preopened_dir(&mount.host, &mount.guest, perms)
+            .map_err(|error| MountError { path: mount.host.clone(), why: error.to_string() })?;
     }
     Ok(())
 }
@@ -54,7 +52,10 @@ pub(super) fn open(mounts: &[Mount], role: Role, wasi: &mut WasiCtxBuilder) -> R
 fn metadata(mount: &Mount) -> Result<Metadata, MountError> {
     let refused = |why: String| MountError { path: mount.host.clone(), why };
     let metadata = std::fs::metadata(&mount.host).map_err(|error| refused(error.to_string()))?;
-    if metadata.is_dir() { Ok(metadata) } else { Err(refused("is not a directory".to_owned())) }
+    if !metadata.is_dir() {
+        return Err(refused("is not a directory".to_owned()));
+    }
+    wall::keeps_out(&mount.host).map_or(Ok(metadata), |why| Err(refused(why)))
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {

@@ -9,7 +9,7 @@
 //! it is told. TCP is not confined.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::domain::wall::{Enforced, Opening, WallPolicy, WallStatus};
@@ -102,14 +102,27 @@ fn make_own_folders(openings: &[Opening]) -> Result<(), WallError> {
 
 /// What to add to the words of `error` where the wall may be its reason.
 pub(crate) fn hint(error: &io::Error) -> &'static str {
-    let stands = STATUS.get().is_some_and(|status| status.enforced != Enforced::Not);
-    // A rename out of what is open is refused as one across file systems.
-    if stands && matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::CrossesDevices) {
-        "; the wall around this host (sandbox.landlock) lets in only the folders that stood there when it \
-         started: where this is another one since, restart the host"
-    } else {
-        ""
+    if stands() && error.kind() == io::ErrorKind::PermissionDenied { HINT } else { "" }
+}
+
+const HINT: &str = "; the wall around this host (sandbox.landlock) lets in only the files and folders that stood \
+                    there when it started: where this is another one since, restart the host";
+
+fn stands() -> bool {
+    STATUS.get().is_some_and(|status| status.enforced != Enforced::Not)
+}
+
+/// Why the wall keeps this folder out, in words; `None` where it does not. A
+/// guest would meet nothing but refusals there.
+pub(super) fn keeps_out(folder: &Path) -> Option<String> {
+    use rustix::fs::{Access, Mode, OFlags, access, open};
+    if !stands() {
+        return None;
     }
+    let denied = open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).err()?;
+    // The wall does not answer this one: without it the folder could be read.
+    let readable = access(folder, Access::READ_OK).is_ok();
+    (denied == rustix::io::Errno::ACCESS && readable).then(|| format!("{denied}{HINT}"))
 }
 
 /// The hole of [`Mutant::HoleInTheGuard`](crate::faults::Mutant): an absolute
