@@ -10,6 +10,7 @@ use humantime::format_duration;
 use crate::config::{Backend, Config, DatabaseConfig};
 use crate::domain::job::{JobSpec, Label};
 use crate::domain::time::Clock;
+use crate::domain::wall::WallPolicy;
 
 use super::error::CliError;
 
@@ -124,12 +125,9 @@ fn warnings(config: &Config) -> Vec<String> {
             warnings.push(format!("job {name}: no mounts, its plugin sees no files"));
         }
     }
-    for plugin in config.openings().narrow {
-        warnings.push(format!(
-            "sandbox.landlock: {} stands in a folder that is too wide to be opened for it, so that another file in \
-             its place is only taken after a restart: give it a folder of its own",
-            plugin.display()
-        ));
+    if config.sandbox.landlock != WallPolicy::Off {
+        let told = config.openings().warnings();
+        warnings.extend(told.into_iter().map(|warning| format!("sandbox.landlock: {warning}")));
     }
     if !config.server.listen.ip().is_loopback() {
         warnings.push(format!(

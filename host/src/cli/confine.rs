@@ -20,18 +20,8 @@ pub(super) fn confine(config: &Config) -> Result<WallStatus, WallError> {
         (_, None) => {}
     }
     if status.enforced != Enforced::Not {
-        if openings.nameless {
-            tracing::warn!(
-                "a confined host cannot look up who it runs as: name the user in database.url, as in \
-                 postgres://USER@HOST/DATABASE"
-            );
-        }
-        for plugin in openings.narrow {
-            tracing::warn!(
-                "{} stands in a folder that is too wide to be opened for it: another file in its place is only taken \
-                 after a restart; give it a folder of its own",
-                plugin.display()
-            );
+        for warning in openings.warnings() {
+            tracing::warn!("{warning}");
         }
     }
     Ok(status)

@@ -47,6 +47,9 @@ pub struct Openings {
     /// Plugin files whose folder is everybody's: the file alone is opened, so
     /// that another one in its place is not seen.
     pub narrow: Vec<PathBuf>,
+    /// Folders of the host's own that are everybody's as well: all that is in
+    /// them stays within reach.
+    pub wide: Vec<PathBuf>,
     /// Whether the database is to be reached as whoever runs the host: a list of
     /// people is none of what is opened.
     pub nameless: bool,
@@ -82,6 +85,33 @@ impl Config {
     }
 }
 
+impl Openings {
+    /// What a person should know of it.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let narrow = self.narrow.iter().map(|plugin| {
+            format!(
+                "{} stands in a folder that is too wide to be opened for it, so that another file in its place is \
+                 only taken after a restart: give plugins a folder of their own",
+                plugin.display()
+            )
+        });
+        let wide = self.wide.iter().map(|folder| {
+            format!("the host works in {}, so that all of it stays open: give it a folder of its own", folder.display())
+        });
+        let nameless = self.nameless.then(|| {
+            "a confined host cannot look up who it runs as: name the user in database.url, as in \
+             postgres://USER@HOST/DATABASE"
+                .to_owned()
+        });
+        narrow.chain(wide).chain(nameless).collect()
+    }
+}
+
+fn is_wide(folder: &Path) -> bool {
+    WIDE.iter().any(|wide| folder == Path::new(wide)) || std::env::home_dir().is_some_and(|home| home == folder)
+}
+
 /// From which the database's client counts relative paths.
 fn working_folder() -> PathBuf {
     std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
@@ -97,6 +127,9 @@ fn names_user(url: &str) -> bool {
 
 impl Openings {
     fn own(&mut self, folder: &Path) {
+        if is_wide(folder) {
+            self.wide.push(folder.to_owned());
+        }
         self.all.push(Opening::new(folder, Access::Own));
     }
 
@@ -108,9 +141,6 @@ impl Openings {
     /// path that leads elsewhere: each of their folders, unless it is
     /// everybody's.
     fn plugin(&mut self, file: &Path) {
-        let home = std::env::home_dir();
-        let is_wide =
-            |folder: &Path| WIDE.iter().any(|wide| folder == Path::new(wide)) || home.as_deref() == Some(folder);
         let followed = follow(file);
         let (wide, folders): (BTreeSet<_>, BTreeSet<_>) =
             followed.deciding.into_iter().partition(|folder| is_wide(folder));

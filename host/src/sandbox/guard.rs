@@ -249,7 +249,7 @@ impl HostDescriptor for Guard<'_> {
         let changes =
             open_flags.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE) || flags.contains(DescriptorFlags::WRITE);
         let _permit = if changes { Some(self.may_change("open for writing")?) } else { None };
-        if let Some(hole) = super::wall::hole(&path) {
+        if let Some(hole) = super::wall::hole(&path, flags.contains(DescriptorFlags::WRITE)) {
             return self.fs.table.push(hole.map_err(WasiError::from)?).map_err(FsError::trap);
         }
         self.must_be_ordinary(fd.rep(), path_flags, &path)?;

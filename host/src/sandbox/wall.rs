@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::domain::wall::{Enforced, Opening, WallPolicy, WallStatus};
+use crate::domain::wall::{Access, Enforced, Opening, WallPolicy, WallStatus};
 
 #[cfg(target_os = "linux")]
 mod landlock;
@@ -52,7 +52,9 @@ pub fn raise(policy: WallPolicy, openings: &[Opening]) -> Result<WallStatus, Wal
     if STATUS.get().is_some() {
         return Err(WallError::Standing);
     }
-    let status = put_up(policy, openings)?;
+    let traced = crate::faults::folder().map(|folder| Opening::new(folder, Access::Change));
+    let openings: Vec<_> = openings.iter().cloned().chain(traced).collect();
+    let status = put_up(policy, &openings)?;
     Ok(STATUS.get_or_init(|| status).clone())
 }
 
@@ -90,7 +92,7 @@ fn put_up(policy: WallPolicy, _: &[Opening]) -> Result<WallStatus, WallError> {
 #[cfg(target_os = "linux")]
 fn make_own_folders(openings: &[Opening]) -> Result<(), WallError> {
     use std::os::unix::fs::DirBuilderExt as _;
-    for opening in openings.iter().filter(|opening| opening.access == crate::domain::wall::Access::Own) {
+    for opening in openings.iter().filter(|opening| opening.access == Access::Own) {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -115,23 +117,36 @@ fn stands() -> bool {
 /// Why the wall keeps this folder out, in words; `None` where it does not. A
 /// guest would meet nothing but refusals there.
 pub(super) fn keeps_out(folder: &Path) -> Option<String> {
-    use rustix::fs::{Access, Mode, OFlags, access, open};
+    use rustix::fs::{Mode, OFlags, access, open};
     if !stands() {
         return None;
     }
     let denied = open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).err()?;
     // The wall does not answer this one: without it the folder could be read.
-    let readable = access(folder, Access::READ_OK).is_ok();
+    let readable = access(folder, rustix::fs::Access::READ_OK).is_ok();
     (denied == rustix::io::Errno::ACCESS && readable).then(|| format!("{denied}{HINT}"))
 }
 
 /// The hole of [`Mutant::HoleInTheGuard`](crate::faults::Mutant): an absolute
 /// path of a guest, opened from the root. `None` without the mutant.
-pub(super) fn hole(path: &str) -> Option<io::Result<wasmtime_wasi::filesystem::Descriptor>> {
+pub(super) fn hole(path: &str, write: bool) -> Option<io::Result<wasmtime_wasi::filesystem::Descriptor>> {
     use wasmtime_wasi::filesystem::{Descriptor, File, FsPerms, OpenMode};
     if !crate::faults::is(crate::faults::Mutant::HoleInTheGuard) || !path.starts_with('/') {
         return None;
     }
-    let opened = std::fs::File::open(path);
-    Some(opened.map(|file| Descriptor::File(File::new(file, FsPerms::ReadOnly, OpenMode::READ, true))))
+    let opened = std::fs::File::options().read(!write).write(write).open(path);
+    let mode = if write { OpenMode::WRITE } else { OpenMode::READ };
+    Some(opened.map(|file| Descriptor::File(File::new(file, FsPerms::ReadWrite, mode, true))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_wall_is_refused() {
+        assert!(raise(WallPolicy::Off, &[]).is_ok());
+        assert!(matches!(raise(WallPolicy::Required, &[]), Err(WallError::Standing)));
+        assert_eq!(hint(&io::ErrorKind::PermissionDenied.into()), "", "none stands");
+    }
 }

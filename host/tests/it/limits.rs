@@ -53,17 +53,6 @@ fn core_instances_are_limited() {
 }
 
 #[test]
-fn tables_are_limited() {
-    let (_site, host) = limited("noop", "tables = 1\nmemories = 1");
-    // One of each is what a component in Rust has, two tables where it needs a shim.
-    host.wait("it is decided", || {
-        let slot = &host.get("/v1/jobs/clear")["slot"];
-        slot["generation"].is_object()
-            || slot["error"]["message"].as_str().is_some_and(|said| said.contains("table count too high"))
-    });
-}
-
-#[test]
 fn fuel_ends_a_call_that_takes_too_many_instructions() {
     let (_site, host) = limited("digs_deep", "fuel = 60000");
     assert_eq!(note(&run(&host, "100")), "100");

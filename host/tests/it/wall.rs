@@ -23,7 +23,12 @@ fn wall_of(host: &Sweepd) -> Value {
 
 /// What became of the guest's attempt to read `path`.
 fn reads(host: &Sweepd, path: &Path) -> String {
-    let body = json!({ "key": format!("k{}", path.display()), "payload": path });
+    tries(host, &path.display().to_string())
+}
+
+/// What the guest says of what it was told to try.
+fn tries(host: &Sweepd, payload: &str) -> String {
+    let body = json!({ "key": payload, "payload": payload });
     let (status, answer) = host.request("POST", "/v1/jobs/clear/tasks", Some(&body));
     assert!(status == 201 || status == 200, "{answer}");
     let id = serde_json::from_str::<Value>(&answer).unwrap()["id"].clone();
@@ -56,7 +61,8 @@ fn a_hole_in_the_guard_is_closed_by_the_wall() {
         let inside = site.videos().join("inside");
         fs::write(&inside, "mine").unwrap();
         assert_eq!(reads(&host, &inside), "read: mine", "{wall}");
-        assert_eq!(wall_of(&host)["enforced"], if open { "not" } else { "fully" });
+        let wall = wall_of(&host);
+        assert_eq!(wall["enforced"], if open { "not" } else { "fully" }, "{wall}");
     }
 }
 
@@ -82,17 +88,27 @@ fn the_wall_stands_through_a_swap() {
     assert!(reads(&host, Path::new("/etc/passwd")).starts_with("refused: "));
 }
 
-/// Changing a read-only mount is refused by the kernel as well.
+/// What a job may only read, and what the plugins are, the host itself cannot
+/// change.
 #[test]
 fn a_read_only_mount_is_read_only_to_the_host() {
-    let text = "[[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\n\
-                mounts = [{ path = \"videos\", rights = \"ro\" }]\n";
-    let site = Site::new();
-    site.install(&guest("noop"));
-    site.configure(&format!("{text}{REQUIRED}"));
-    let host = site.start();
-    host.serving("clear");
-    assert_eq!(wall_of(&host), json!({ "landlock": "required", "enforced": "fully" }));
+    for (wall, changed) in [(OFF, true), (REQUIRED, false)] {
+        let site = Site::new();
+        site.install(&guest("reads_passwd"));
+        site.configure(&format!(
+            "[[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\n\
+             mounts = [{{ path = \"videos\", rights = \"ro\" }}]\n{wall}"
+        ));
+        let files = [site.videos().join("film"), site.path().join("plugins/other.wasm")];
+        let host = site.try_start_with(&HOLE).unwrap();
+        for file in files {
+            fs::write(&file, "precious").unwrap();
+            assert_eq!(reads(&host, &file), "read: precious", "{wall}");
+            let said = tries(&host, &format!("write {}", file.display()));
+            assert_eq!(said.starts_with("written: "), changed, "{wall}{said}");
+            assert_eq!(fs::read_to_string(&file).unwrap() != "precious", changed, "{wall}");
+        }
+    }
 }
 
 /// As many walls as the kernel stacks: one more cannot be put up.

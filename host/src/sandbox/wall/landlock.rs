@@ -43,9 +43,6 @@ fn put_up(required: bool, openings: &[Opening]) -> Result<Enforced, RulesetError
     for opening in openings {
         ruleset = open(ruleset, opening, rights(opening.access))?;
     }
-    if let Some(folder) = crate::faults::folder() {
-        ruleset = open(ruleset, &Opening::new(folder, Access::Change), changing())?;
-    }
     for (path, rights) in system::openings() {
         ruleset = open(ruleset, &Opening::new(path, Access::Read), rights)?;
     }
