@@ -5,7 +5,7 @@
 //! that starts later, so it is put up before any other thread is; it cannot be
 //! taken down, and children inherit it. An opening is the very file or folder
 //! that stood at its path: what comes to stand there later has none.
-//! This module knows the machine ([`system`]); which folders are the host's own
+//! This module knows the machine (`system`); which folders are the host's own
 //! it is told. TCP is not confined.
 
 use std::io;
