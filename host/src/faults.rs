@@ -58,15 +58,18 @@ pub(crate) enum Mutant {
     UnknownIsLost,
     /// A lost node costs every task that it held an attempt.
     LossIsAttempt,
+    /// A guest's absolute path is opened from the root.
+    HoleInTheGuard,
 }
 
 impl Mutant {
-    const ALL: [(&str, Self); 5] = [
+    const ALL: [(&str, Self); 6] = [
         ("no-fence-check", Self::NoFenceCheck),
         ("drop-successor", Self::DropSuccessor),
         ("acknowledge-before-commit", Self::AcknowledgeBeforeCommit),
         ("unknown-is-lost", Self::UnknownIsLost),
         ("loss-is-attempt", Self::LossIsAttempt),
+        ("hole-in-the-guard", Self::HoleInTheGuard),
     ];
 }
 
@@ -82,6 +85,12 @@ fn active() -> Option<Mutant> {
         let named = Mutant::ALL.iter().find(|(name, _)| *name == wanted);
         Some(named.unwrap_or_else(|| panic!("{MUTANT}={wanted} is none of {:?}", Mutant::ALL)).1)
     })
+}
+
+/// The folder of the trace, which has to stay within reach.
+pub(crate) fn folder() -> Option<PathBuf> {
+    let trace = cfg!(debug_assertions).then(|| env::var_os(TRACE)).flatten()?;
+    PathBuf::from(trace).parent().map(PathBuf::from)
 }
 
 struct Trace {

@@ -12,7 +12,7 @@ use sweepd::domain::foreseen::Foreseen;
 use sweepd::domain::job::{JobId, JobSpec};
 use sweepd::domain::time::Clock;
 use sweepd::domain::trash::{PurgeRate, Trash};
-use sweepd::plugin::{CallFailed, Engine, ExecutorInstance};
+use sweepd::plugin::{CallFailed, Engine, EngineOptions, ExecutorInstance};
 use sweepd::runner::Simulation;
 use sweepd::sandbox::{Custody, Gate, Lease};
 use tempfile::TempDir;
@@ -111,7 +111,7 @@ struct Guarded {
 
 impl Guarded {
     fn new(folder: &Path, trash: Option<Trash>) -> Self {
-        let engine = Engine::new(None).expect("an engine");
+        let engine = Engine::new(&EngineOptions::default()).expect("an engine");
         let generation = world::generation(&engine, "video-clear");
         let most = Allowance { files: Some(u64::MAX), bytes: Some(u64::MAX), share: None };
         let budget = Budget { sweep: most, hour: most };
@@ -144,7 +144,7 @@ fn plan(report: &mut Report, runtime: &tokio::runtime::Handle) {
             .and_then(|file| file.set_modified(old))
             .expect("it ages");
     }
-    let engine = Engine::new(None).expect("an engine");
+    let engine = Engine::new(&EngineOptions::default()).expect("an engine");
     let generation = world::generation(&engine, "guests/finds_old");
     let mut job = world::job(world::component("guests/finds_old"), folder.path(), 1);
     job.config.insert("seconds".to_owned(), "86400".to_owned());
@@ -216,7 +216,7 @@ fn resident() -> u64 {
 /// How long after its deadline a call that does not end is ended.
 fn interrupts(report: &mut Report) {
     const DEADLINE: Duration = Duration::from_millis(50);
-    let engine = Engine::new(None).expect("an engine");
+    let engine = Engine::new(&EngineOptions::default()).expect("an engine");
     for (what, guest) in [("an endless loop", "guests/loops"), ("a sleep", "guests/sleeps")] {
         let (folder, journal) = (world::folder(), world::folder());
         let generation = world::generation(&engine, guest);

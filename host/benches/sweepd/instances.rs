@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sweepd::plugin::{Engine, ExecutorInstance};
+use sweepd::plugin::{Engine, EngineOptions, ExecutorInstance};
 use sweepd::sandbox::{Gate, Lease};
 
 use super::report::{Report, median};
@@ -17,7 +17,7 @@ pub(crate) fn measure(report: &mut Report) {
     let _entered = runtime.enter();
     let folder = world::folder();
     let cache = world::folder();
-    let engine = Engine::new(Some(cache.path())).expect("an engine");
+    let engine = Engine::new(&EngineOptions::cached(cache.path())).expect("an engine");
     let generation = world::generation(&engine, "video-clear");
     let job = Arc::new(world::job(world::component("video-clear"), folder.path(), 1));
     let gate = Gate::new(Lease::endless());

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sweepd::plugin::{Engine, ExecutorInstance};
+use sweepd::plugin::{Engine, EngineOptions, ExecutorInstance};
 use sweepd::sandbox::{Gate, Lease};
 
 use super::report::{Report, median};
@@ -57,7 +57,7 @@ struct Executor {
 
 impl Executor {
     fn new(folder: &Path) -> Self {
-        let engine = Engine::new(None).expect("an engine");
+        let engine = Engine::new(&EngineOptions::default()).expect("an engine");
         let generation = world::generation(&engine, "video-clear");
         let job = Arc::new(world::job(world::component("video-clear"), folder, 1));
         let (gate, journal) = (Gate::new(Lease::endless()), world::folder());

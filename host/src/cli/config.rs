@@ -10,6 +10,7 @@ use humantime::format_duration;
 use crate::config::{Backend, Config, DatabaseConfig};
 use crate::domain::job::{JobSpec, Label};
 use crate::domain::time::Clock;
+use crate::domain::wall::WallPolicy;
 
 use super::error::CliError;
 
@@ -46,6 +47,7 @@ fn write(out: &mut impl Write, config: &Config) -> io::Result<()> {
     write_database(out, &config.database)?;
     writeln!(out, "state     {}", config.state.display())?;
     writeln!(out, "cache     {}", config.cache.display())?;
+    writeln!(out, "landlock  {}", config.sandbox.landlock)?;
     config.jobs.iter().try_for_each(|job| write_job(out, job))
 }
 
@@ -122,6 +124,10 @@ fn warnings(config: &Config) -> Vec<String> {
         if job.mounts.is_empty() {
             warnings.push(format!("job {name}: no mounts, its plugin sees no files"));
         }
+    }
+    if config.sandbox.landlock != WallPolicy::Off {
+        let told = config.openings().warnings();
+        warnings.extend(told.into_iter().map(|warning| format!("sandbox.landlock: {warning}")));
     }
     if !config.server.listen.ip().is_loopback() {
         warnings.push(format!(

@@ -20,6 +20,9 @@ pub(super) enum CliError {
     /// The host did not start.
     #[error(transparent)]
     Run(#[from] super::run::RunError),
+    /// The host cannot be confined as it must be.
+    #[error(transparent)]
+    Wall(#[from] crate::sandbox::wall::WallError),
     /// The queue did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -14,6 +14,7 @@ use crate::config::Config;
 
 mod compile;
 mod config;
+mod confine;
 mod enqueue;
 mod error;
 mod import_legacy;
@@ -148,7 +149,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     match command {
         Command::Run => {
             let config = global.load()?;
-            block_on(tokio::runtime::Builder::new_multi_thread(), async { Ok(run::run(config).await?) })
+            // Before any thread: the wall holds for this one and what it starts.
+            let wall = confine::confine(&config)?;
+            block_on(tokio::runtime::Builder::new_multi_thread(), async { Ok(run::run(config, wall).await?) })
         }
         Command::Enqueue(args) => {
             let config = global.load()?;
@@ -164,6 +167,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         }
         Command::Plan(args) => {
             let config = global.load()?;
+            confine::confine_to_look(&config, args.files())?;
             block_on(tokio::runtime::Builder::new_multi_thread(), async { plan::plan(&config, args).await })
         }
         Command::Migrate(args) => {

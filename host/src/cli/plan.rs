@@ -18,7 +18,7 @@ use crate::domain::foreseen::{End, Foreseen, ForeseenEffect, Summary};
 use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::time::{Clock, Timestamp};
-use crate::plugin::{Engine, Generation, Kept, Plugin};
+use crate::plugin::{Engine, EngineOptions, Generation, Kept, Plugin};
 use crate::runner::{Simulation, SimulationError};
 use crate::sandbox::{Custody, Gate, Known, Lease};
 use crate::store::{At, SharedStore};
@@ -58,11 +58,24 @@ pub(super) struct PlanArgs {
     json: bool,
 }
 
+impl PlanArgs {
+    /// The components that it names.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.plugin.iter().chain(&self.against).map(PathBuf::as_path)
+    }
+}
+
 /// Simulates a sweep of one job, or two of them.
 pub(super) async fn plan(config: &Config, args: PlanArgs) -> Result<ExitCode, CliError> {
     let job = CliError::job(config, &args.job)?;
     let stage = Stage::set(config, job).await?;
-    let engine = Engine::new(None).map_err(|error| CliError::Plan(error.to_string()))?;
+    let options = EngineOptions {
+        stack: config.sandbox.stack,
+        metered: job.limits.fuel.is_some(),
+        // Nothing is written, not even what was compiled.
+        cache: None,
+    };
+    let engine = Engine::new(&options).map_err(|error| CliError::Plan(error.to_string()))?;
     let serving = match &args.plugin {
         Some(file) => load(&engine, file)?,
         None => load_serving(&engine, config, job)?,

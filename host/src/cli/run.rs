@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::domain::node::{LeaseTerm, NewNode};
 use crate::domain::time::Clock;
+use crate::domain::wall::WallStatus;
 use crate::http;
-use crate::plugin::{Compiler, Engine};
+use crate::plugin::{Compiler, EngineOptions};
 use crate::runner::{Host, HostSpec};
 use crate::store::SharedStore;
 
@@ -49,7 +50,7 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
 }
 
 /// Runs the host until SIGTERM or ctrl-c; a second signal ends it at once.
-pub(super) async fn run(config: Config) -> Result<ExitCode, RunError> {
+pub(super) async fn run(config: Config, wall: WallStatus) -> Result<ExitCode, RunError> {
     // The address first: a second instance must end before it touches anything.
     let address = config.server.listen;
     let listener = http::bind(address).map_err(|source| RunError::Listen { address, source })?;
@@ -57,7 +58,7 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, RunError> {
     let mut signals = Signals::new().map_err(system("installing signal handlers"))?;
 
     let store = super::store::open_host(&config).await?;
-    let host = start(&config, Arc::clone(&store)).await?;
+    let host = start(&config, wall, Arc::clone(&store)).await?;
     announce(&config, listening);
 
     let (stop, mut stopped) = watch::channel(false);
@@ -90,9 +91,9 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, RunError> {
     Ok(code)
 }
 
-async fn start(config: &Config, store: SharedStore) -> Result<Arc<Host>, RunError> {
-    let engine = Engine::new(Some(&config.cache))?;
-    let compiler = Arc::new(Compiler::in_child(engine, own_program(), config.cache.clone()));
+async fn start(config: &Config, wall: WallStatus, store: SharedStore) -> Result<Arc<Host>, RunError> {
+    let options = EngineOptions { stack: config.sandbox.stack, ..EngineOptions::cached(&config.cache) };
+    let compiler = Arc::new(Compiler::in_child(options, own_program())?);
     let spec = HostSpec {
         node: NewNode {
             name: config.node.clone(),
@@ -101,6 +102,7 @@ async fn start(config: &Config, store: SharedStore) -> Result<Arc<Host>, RunErro
             lease: LeaseTerm(config.lease),
         },
         labels: config.labels.clone(),
+        wall,
         history: config.database.history,
         effects: config.database.effects,
         state: config.state.clone(),

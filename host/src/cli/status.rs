@@ -50,8 +50,17 @@ pub(super) struct View {
     pub(super) version: Option<String>,
     pub(super) node: Option<String>,
     pub(super) started_at: Option<Timestamp>,
+    pub(super) wall: Option<WallView>,
     pub(super) nodes: Vec<NodeView>,
     pub(super) jobs: Vec<JobView>,
+}
+
+/// What confines the host.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WallView {
+    pub(super) enforced: String,
+    pub(super) why: Option<String>,
 }
 
 /// One node that shares the queue.

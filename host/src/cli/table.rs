@@ -17,7 +17,12 @@ pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
         let version = view.version.as_deref().unwrap_or("?");
         let node = view.node.as_deref().unwrap_or("?");
         let up = view.started_at.map_or_else(|| "?".to_owned(), |started| ago(now, started));
-        let _ = writeln!(text, "sweepd {version} on {node}, up {up}");
+        let confined = view.wall.as_ref().map_or("", |wall| match wall.enforced.as_str() {
+            "fully" => ", confined",
+            "partly" => ", confined in part",
+            _ => ", not confined",
+        });
+        let _ = writeln!(text, "sweepd {version} on {node}, up {up}{confined}");
     }
     let mut jobs = table(["JOB", "STATE", "PENDING", "RUNNING", "DEAD", "BEHIND", "GENERATION", "LOADED"], terminal);
     for column in 2..=4 {
@@ -35,6 +40,9 @@ pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
             nodes.add_row(node_row(node, now));
         }
         write_table(&mut text, &nodes);
+    }
+    if let Some(why) = view.wall.as_ref().and_then(|wall| wall.why.as_ref()) {
+        let _ = writeln!(text, "the wall (sandbox.landlock): {why}");
     }
     for job in &view.jobs {
         notes(&mut text, job, now);
@@ -141,6 +149,7 @@ mod tests {
     fn what_people_see() {
         let document = json!({
             "running": true, "version": "0.1.0", "node": "n1", "started_at": 0,
+            "wall": { "landlock": "best-effort", "enforced": "partly", "why": "an old kernel" },
             "jobs": [{
                 "name": "video-clear", "backlog": { "pending": 12, "running": 2, "dead": 1, "more": true, "oldest_due": 50_000, "age_ms": 60_000 },
                 "slot": {
@@ -159,7 +168,7 @@ mod tests {
         let view = View::deserialize(&document).expect("a view");
         let text = render(&view, Timestamp(120_000), false);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0].join(" "), "sweepd 0.1.0 on n1, up 2m");
+        assert_eq!(lines[0].join(" "), "sweepd 0.1.0 on n1, up 2m, confined in part");
         assert_eq!(lines[2].join(" "), "video-clear serving 12+ 2+ 1+ 1m 2 (0123456789ab) 2m");
         assert_eq!(lines[3].join(" "), "b paused 0 0 0 - - -");
         assert_eq!(lines[5].join(" "), "n1 nvme rack-2 0.1.0 1m b: 3, video-clear: 1");
@@ -167,6 +176,7 @@ mod tests {
         assert_eq!(
             text.lines().skip(7).collect::<Vec<_>>(),
             [
+                "the wall (sandbox.landlock): an old kernel",
                 "video-clear: the plugin file does not serve (1s ago): half a file",
                 "video-clear: an earlier generation serves, kept in the state folder",
                 "video-clear: fedcba987654 was set aside (3s ago): it trapped",

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::job::{Isolation, JobName, JobSpec, Limits};
+use crate::domain::job::{Isolation, JobName, JobSpec};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schedule::{BadSchedule, Schedule};
 
 use super::mounts::{self, Protected};
 use super::paths::absolute;
-use super::raw::{RawJob, RawLimits, RawRetry};
+use super::raw::{RawJob, RawRetry};
 use super::resolved::{LONGEST, Resolver, text};
-use super::{budget, schema};
+use super::{budget, limits, schema};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
 
 /// All jobs that are right; what is wrong with the others is reported.
 pub(super) fn resolve(resolver: &mut Resolver, raw: Vec<RawJob>, mut protected: Vec<Protected>) -> Vec<JobSpec> {
@@ -69,7 +67,7 @@ fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]
             raw.trash_min_free.as_deref(),
             raw.purge_rate.as_deref(),
         ),
-        limits: limits(resolver, &at("limits"), &raw.limits),
+        limits: limits::resolve(resolver, &at("limits"), &raw.limits),
         retry: retry(resolver, &at("retry"), &raw.retry),
         breaker: resolver.integer(&at("breaker"), raw.breaker, 0..=1_000_000),
         isolation: isolation(resolver, &at("isolation"), raw.isolation.as_deref()),
@@ -111,25 +109,6 @@ fn schedule(resolver: &mut Resolver, path: &str, cron: Option<&str>, zone: Optio
         resolver.refuse(&at, bad.to_string(), Some(bad.help()));
     };
     Schedule::new(cron, text(&at_zone, zone)).map_err(told).ok()
-}
-
-fn limits(resolver: &mut Resolver, path: &str, raw: &RawLimits) -> Limits {
-    let at = |key: &str| format!("{path}.{key}");
-    Limits {
-        memory: resolver.size(&at("memory"), raw.memory.as_deref(), MIB..=64 * GIB),
-        dispatch_deadline: resolver.duration(
-            &at("dispatch_deadline"),
-            raw.dispatch_deadline.as_deref(),
-            10 * MILLISECOND..=LONGEST,
-        ),
-        task_deadline: resolver.duration(
-            &at("task_deadline"),
-            raw.task_deadline.as_deref(),
-            10 * MILLISECOND..=LONGEST,
-        ),
-        output: resolver.size(&at("output"), raw.output.as_deref(), 0..=64 * MIB),
-        tasks_per_instance: resolver.integer(&at("tasks_per_instance"), raw.tasks_per_instance, 1..=1_000_000_000),
-    }
 }
 
 fn retry(resolver: &mut Resolver, path: &str, raw: &RawRetry) -> RetryPolicy {

@@ -18,7 +18,9 @@ mod database_url;
 mod env;
 mod error;
 mod jobs;
+mod limits;
 mod mounts;
+mod openings;
 mod origins;
 mod paths;
 mod raw;
@@ -29,6 +31,8 @@ mod units;
 pub use database::{Backend, DatabaseConfig};
 pub use database_url::{BadAddress, DatabaseUrl};
 pub use error::{ConfigError, Place, Problem};
+pub use limits::SandboxConfig;
+pub use openings::Openings;
 pub use resolved::{Config, ServerConfig};
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) lease: Option<String>,
     pub(super) server: RawServer,
     pub(super) database: RawDatabase,
+    pub(super) sandbox: RawSandbox,
     pub(super) job: Vec<RawJob>,
 }
 
@@ -41,6 +42,14 @@ pub(super) struct RawDatabase {
     pub(super) max_connections: Option<i64>,
     pub(super) history: Option<String>,
     pub(super) effects: Option<String>,
+}
+
+/// `[sandbox]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSandbox {
+    pub(super) landlock: Option<String>,
+    pub(super) stack: Option<String>,
 }
 
 /// `[[job]]`.
@@ -87,9 +96,18 @@ pub(super) struct RawBudget {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
     pub(super) memory: Option<String>,
+    pub(super) memories: Option<i64>,
+    pub(super) tables: Option<i64>,
+    pub(super) table_elements: Option<i64>,
+    pub(super) instances: Option<i64>,
+    pub(super) fuel: Option<i64>,
+    pub(super) answer: Option<String>,
+    pub(super) descriptors: Option<i64>,
+    pub(super) folder_entries: Option<i64>,
     pub(super) dispatch_deadline: Option<String>,
     pub(super) task_deadline: Option<String>,
     pub(super) output: Option<String>,
+    pub(super) output_rate: Option<String>,
     pub(super) tasks_per_instance: Option<i64>,
 }
 

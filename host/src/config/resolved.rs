@@ -11,6 +11,7 @@ use crate::domain::nearest::nearest;
 
 use super::database::{self, Backend, DatabaseConfig};
 use super::error::{ConfigError, Place, Problem};
+use super::limits::{self, SandboxConfig};
 use super::mounts::Protected;
 use super::origins::{self, Origins};
 use super::paths::absolute;
@@ -33,6 +34,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The queue's database.
     pub database: DatabaseConfig,
+    /// How guests are kept in.
+    pub sandbox: SandboxConfig,
     /// The host's own folder: the database, accepted plugins.
     pub state: PathBuf,
     /// Compiled plugins; may be deleted at any time.
@@ -130,6 +133,7 @@ impl Resolver {
             node: self.node(raw.node),
             labels: self.labels("labels", raw.labels),
             server: self.server(&raw.server, grace, &names),
+            sandbox: limits::sandbox(self, &raw.sandbox),
             shutdown_grace: grace,
             lease: self.duration("lease", raw.lease.as_deref(), Duration::from_secs(1)..=Duration::from_hours(1)),
             file,

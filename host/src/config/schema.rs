@@ -84,7 +84,7 @@ pub(super) static ROOT: Table = Table {
         field("shutdown_grace", Kind::Duration, "10s"),
         field("lease", Kind::Duration, "6s"),
     ],
-    tables: &[SERVER, DATABASE, JOB],
+    tables: &[SERVER, DATABASE, SANDBOX, JOB],
 };
 
 const SERVER: Table = Table {
@@ -112,6 +112,13 @@ const DATABASE: Table = Table {
         field("history", Kind::Duration, "30d"),
         field("effects", Kind::Duration, "90d"),
     ],
+    tables: &[],
+};
+
+const SANDBOX: Table = Table {
+    name: "sandbox",
+    shape: Shape::One,
+    fields: &[field("landlock", Kind::Text, "best-effort"), field("stack", Kind::Size, "512KiB")],
     tables: &[],
 };
 
@@ -156,9 +163,18 @@ const JOB: Table = Table {
             shape: Shape::One,
             fields: &[
                 field("memory", Kind::Size, "64MiB"),
+                field("memories", Kind::Integer, "20"),
+                field("tables", Kind::Integer, "100"),
+                field("table_elements", Kind::Integer, "1000000"),
+                field("instances", Kind::Integer, "100"),
+                plain("fuel", Kind::Integer),
+                field("answer", Kind::Size, "16MiB"),
+                field("descriptors", Kind::Integer, "256"),
+                field("folder_entries", Kind::Integer, "10000000"),
                 field("dispatch_deadline", Kind::Duration, "10s"),
                 field("task_deadline", Kind::Duration, "30s"),
                 field("output", Kind::Size, "64KiB"),
+                field("output_rate", Kind::Size, "1MiB"),
                 field("tasks_per_instance", Kind::Integer, "10000"),
             ],
             tables: &[],

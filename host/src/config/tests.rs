@@ -89,7 +89,7 @@ fn every_default_is_within_its_bounds_and_every_key_is_read() {
             ("job.schedule", _) => "\"0 3 * * *\"".to_owned(),
             ("job.mounts", _) => "[{ path = \"videos\", at = \"/\", rights = \"ro\" }]".to_owned(),
             ("job.trash", _) => "\"24h\"".to_owned(),
-            ("job.budget.sweep_files" | "job.budget.hour_files", _) => "1000".to_owned(),
+            ("job.budget.sweep_files" | "job.budget.hour_files" | "job.limits.fuel", _) => "1000".to_owned(),
             ("job.trash_min_free" | "job.budget.sweep_bytes" | "job.budget.hour_bytes", _) => "\"10GiB\"".to_owned(),
             ("job.budget.sweep_share" | "job.budget.hour_share", _) => "\"5%\"".to_owned(),
             (_, Some(default)) if matches!(field.kind, schema::Kind::Integer | schema::Kind::Boolean) => {
@@ -301,6 +301,14 @@ fn tables_are_told_from_values() {
         (
             &format!("server.video_delete_record = \"video-cleer\"\n{SMALL}"),
             "there is no job `video-cleer`; did you mean `video-clear`?",
+        ),
+        (
+            &format!("sandbox.landlock = \"yes\"\n{SMALL}"),
+            "`sandbox.landlock`: `yes` is no setting; \"required\" starts the host only where the kernel confines it",
+        ),
+        (
+            &format!("{SMALL}[job.limits]\nfuel = 0\n"),
+            "`job.limits.fuel` of job `video-clear`: `0` is no number from 1",
         ),
         (&format!("lease = \"1ms\"\n{SMALL}"), "`lease`: `1ms` is out of bounds: from 1s to 1h"),
     ] {

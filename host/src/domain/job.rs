@@ -100,12 +100,32 @@ pub struct Mount {
 pub struct Limits {
     /// All linear memories and tables of one instance together, in bytes.
     pub memory: u64,
+    /// Linear memories of one instance.
+    pub memories: u32,
+    /// Tables of one instance.
+    pub tables: u32,
+    /// Elements of one table.
+    pub table_elements: u32,
+    /// Core instances of which one instance may consist.
+    pub instances: u32,
+    /// Instructions of one call, instantiating among them; `None` counts none.
+    pub fuel: Option<u64>,
+    /// What a guest may hand to the host at once, its answer among it, in
+    /// bytes.
+    pub answer: u64,
+    /// Files, folders and streams that one instance may hold open.
+    pub descriptors: u32,
+    /// Entries that one stream over a folder hands out.
+    pub folder_entries: u32,
     /// One call of `dispatch`, and instantiating for it.
     pub dispatch_deadline: Duration,
     /// One call of `execute`, and instantiating for it.
     pub task_deadline: Duration,
     /// Output that one call may write into the log, in bytes; more is cut.
     pub output: u64,
+    /// Output that all instances of the job may write into the log together, in
+    /// bytes a second, and at once; more is cut.
+    pub output_rate: u64,
     /// Tasks after which an executor instance is made anew.
     pub tasks_per_instance: u32,
 }

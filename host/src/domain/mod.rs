@@ -28,3 +28,4 @@ pub mod task;
 pub mod time;
 pub mod trash;
 pub mod video;
+pub mod wall;

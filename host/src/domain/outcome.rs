@@ -53,6 +53,12 @@ pub enum Crash {
     /// Interrupted at its deadline.
     #[error("interrupted at its deadline of {0:?}")]
     Deadline(Duration),
+    /// It used up the instructions of one call.
+    #[error("it is out of fuel: one call may take {0} instructions (job.limits.fuel)")]
+    Fuel(u64),
+    /// It handed more to the host than one call may.
+    #[error("it handed over more than {0} bytes at once (job.limits.answer)")]
+    Answer(u64),
     /// It could not be instantiated.
     #[error("the plugin could not be started: {0}")]
     Start(String),

@@ -7,6 +7,7 @@ use super::digest::Digest;
 use super::node::NodeView;
 use super::plugin_history::{Accepted, SetAside};
 use super::time::Timestamp;
+use super::wall::WallStatus;
 
 /// One host and its jobs.
 #[derive(Clone, Debug, Serialize)]
@@ -17,6 +18,8 @@ pub struct HostStatus {
     pub node: String,
     /// When this incarnation began.
     pub started_at: Timestamp,
+    /// What confines it.
+    pub wall: WallStatus,
     /// The nodes that share its queue, itself among them.
     pub nodes: Vec<NodeView>,
     /// Its jobs, in the order of the configuration.

@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 use crate::domain::digest::Digest;
 
-use super::engine::Engine;
+use super::engine::{Engine, EngineError, EngineOptions};
 use super::generation::{LoadError, Plugin};
 
 /// Longest time that one compilation may take.
@@ -46,23 +46,30 @@ pub enum CompileError {
 
 /// Compiles components for one engine, each digest once.
 pub struct Compiler {
+    options: EngineOptions,
     engine: Engine,
-    child: Option<Child>,
+    /// The engine that counts instructions, made when the first job asks.
+    metered: Mutex<Option<Engine>>,
+    program: Option<PathBuf>,
     flights: Mutex<Flights>,
 }
+
+/// What is compiled: which component, and whether its instructions are counted.
+type Freight = (Digest, bool);
 
 /// What is compiled now, and what was last.
 #[derive(Default)]
 struct Flights {
-    under_way: HashMap<Digest, Arc<Flight>>,
+    under_way: HashMap<Freight, Arc<Flight>>,
     /// These are in the cache, the newest last: no child is started for them.
-    landed: VecDeque<Digest>,
+    landed: VecDeque<Freight>,
 }
 
 /// How to run the child.
-struct Child {
-    program: PathBuf,
-    cache: PathBuf,
+struct Child<'a> {
+    program: &'a Path,
+    cache: &'a Path,
+    metered: bool,
 }
 
 /// Whoever holds it compiles.
@@ -72,48 +79,65 @@ type Flight = tokio::sync::Mutex<()>;
 /// the flight with it.
 struct Boarded<'a> {
     flights: &'a Mutex<Flights>,
-    digest: Digest,
+    freight: Freight,
     flight: Arc<Flight>,
 }
 
 impl Compiler {
-    /// Compiles in a child process: `program compile --cache CACHE`.
-    #[must_use]
-    pub fn in_child(engine: Engine, program: PathBuf, cache: PathBuf) -> Self {
-        Self { engine, child: Some(Child { program, cache }), flights: Mutex::default() }
+    /// Compiles in a child process, `program compile --cache CACHE`; without a
+    /// cache, in this one.
+    pub fn in_child(options: EngineOptions, program: PathBuf) -> Result<Self, EngineError> {
+        Self::new(options, Some(program))
     }
 
     /// Compiles in this process, for tools that end soon after.
-    #[must_use]
-    pub fn in_process(engine: Engine) -> Self {
-        Self { engine, child: None, flights: Mutex::default() }
+    pub fn in_process(options: EngineOptions) -> Result<Self, EngineError> {
+        Self::new(options, None)
     }
 
-    /// Compiles, or waits for whoever compiles the same digest. Dropping the
-    /// future kills the child.
-    pub async fn compile(&self, bytes: Arc<Vec<u8>>) -> Result<Plugin, CompileError> {
-        if let Some(child) = &self.child {
-            let boarded = self.board(Digest::of(&bytes));
+    fn new(options: EngineOptions, program: Option<PathBuf>) -> Result<Self, EngineError> {
+        let options = EngineOptions { metered: false, ..options };
+        let engine = Engine::new(&options)?;
+        Ok(Self { options, engine, metered: Mutex::default(), program, flights: Mutex::default() })
+    }
+
+    /// Compiles, for an engine that counts instructions where `metered`, or waits
+    /// for whoever compiles the same. Dropping the future kills the child.
+    pub async fn compile(&self, bytes: Arc<Vec<u8>>, metered: bool) -> Result<Plugin, CompileError> {
+        if let (Some(program), Some(cache)) = (&self.program, &self.options.cache) {
+            let boarded = self.board((Digest::of(&bytes), metered));
             let _one = boarded.flight.lock().await;
             if !boarded.has_landed() {
-                child.fill_cache(&bytes).await?;
+                Child { program, cache, metered }.fill_cache(&bytes).await?;
                 boarded.land();
             }
         }
-        let engine = self.engine.clone();
+        let engine = self.engine(metered).map_err(|error| CompileError::Unavailable(error.to_string()))?;
         let loaded = tokio::task::spawn_blocking(move || Plugin::load(&engine, &bytes)).await;
         Ok(loaded.map_err(|panic| CompileError::Unavailable(panic.to_string()))??)
     }
 
-    fn board(&self, digest: Digest) -> Boarded<'_> {
-        let flight = Arc::clone(locked(&self.flights).under_way.entry(digest).or_default());
-        Boarded { flights: &self.flights, digest, flight }
+    fn engine(&self, metered: bool) -> Result<Engine, EngineError> {
+        if !metered {
+            return Ok(self.engine.clone());
+        }
+        let mut made = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*made {
+            return Ok(engine.clone());
+        }
+        let engine = Engine::new(&EngineOptions { metered: true, ..self.options.clone() })?;
+        Ok(made.insert(engine).clone())
+    }
+
+    fn board(&self, freight: Freight) -> Boarded<'_> {
+        let flight = Arc::clone(locked(&self.flights).under_way.entry(freight).or_default());
+        Boarded { flights: &self.flights, freight, flight }
     }
 }
 
 impl Boarded<'_> {
     fn has_landed(&self) -> bool {
-        locked(self.flights).landed.contains(&self.digest)
+        locked(self.flights).landed.contains(&self.freight)
     }
 
     fn land(&self) {
@@ -121,7 +145,7 @@ impl Boarded<'_> {
         if landed.len() == REMEMBERED {
             landed.pop_front();
         }
-        landed.push_back(self.digest);
+        landed.push_back(self.freight);
     }
 }
 
@@ -130,7 +154,7 @@ impl Drop for Boarded<'_> {
         let mut flights = locked(self.flights);
         // That of the table, and this one: new ones are made under the lock.
         if Arc::strong_count(&self.flight) == 2 {
-            flights.under_way.remove(&self.digest);
+            flights.under_way.remove(&self.freight);
         }
     }
 }
@@ -139,16 +163,20 @@ fn locked(flights: &Mutex<Flights>) -> MutexGuard<'_, Flights> {
     flights.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Child {
+impl Child<'_> {
     async fn fill_cache(&self, bytes: &[u8]) -> Result<(), CompileError> {
         let unavailable = |error: std::io::Error| {
             CompileError::Unavailable(format!("running {} compile: {error}", self.program.display()))
         };
-        let mut child = Command::new(&self.program)
+        let mut child = Command::new(self.program)
             .arg("compile")
             .arg("--cache")
-            .arg(&self.cache)
+            .arg(self.cache)
+            .args(self.metered.then_some("--metered"))
             .env_clear()
+            // It cannot read how many cores it may use: behind the wall that is
+            // another process's affair.
+            .env("RAYON_NUM_THREADS", std::thread::available_parallelism().map_or(1, usize::from).to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -195,7 +223,7 @@ const FAILED: i32 = 4;
 /// the cache, and answers the process's exit code. What is wrong goes to
 /// standard error.
 #[must_use]
-pub fn child(cache: &Path) -> i32 {
+pub fn child(cache: &Path, metered: bool) -> i32 {
     for (resource, limit) in [(Resource::As, MEMORY), (Resource::Cpu, TIMEOUT.as_secs()), (Resource::Core, 0)] {
         let rlimit = Rlimit { current: Some(limit), maximum: Some(limit) };
         if let Err(error) = setrlimit(resource, rlimit) {
@@ -208,7 +236,7 @@ pub fn child(cache: &Path) -> i32 {
         eprintln!("reading the component: {error}");
         return FAILED;
     }
-    let engine = match Engine::new(Some(cache)) {
+    let engine = match Engine::new(&EngineOptions { metered, ..EngineOptions::cached(cache) }) {
         Ok(engine) => engine,
         Err(error) => {
             eprintln!("{error}");
@@ -231,19 +259,19 @@ mod tests {
     #[tokio::test]
     async fn flights_are_forgotten_once_nobody_waits_for_them() {
         let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::new(None).unwrap();
+        let options = EngineOptions::cached(folder.path());
         // A compiler that always says that it is done.
-        let compiler = Compiler::in_child(engine, PathBuf::from("/bin/true"), folder.path().to_owned());
+        let compiler = Compiler::in_child(options.clone(), PathBuf::from("/bin/true")).unwrap();
         for number in 0..2 * u64::try_from(REMEMBERED).unwrap() {
             let bytes = Arc::new(number.to_le_bytes().to_vec());
-            let (one, other) = tokio::join!(compiler.compile(Arc::clone(&bytes)), compiler.compile(bytes));
+            let (one, other) =
+                tokio::join!(compiler.compile(Arc::clone(&bytes), false), compiler.compile(bytes, false));
             assert!(matches!((one, other), (Err(CompileError::Refused(_)), Err(CompileError::Refused(_)))));
         }
         assert_eq!(locked(&compiler.flights).under_way.len(), 0);
         assert_eq!(locked(&compiler.flights).landed.len(), REMEMBERED);
-        let failing =
-            Compiler::in_child(Engine::new(None).unwrap(), PathBuf::from("/bin/false"), folder.path().to_owned());
-        assert!(failing.compile(Arc::new(vec![1])).await.is_err());
+        let failing = Compiler::in_child(options, PathBuf::from("/bin/false")).unwrap();
+        assert!(failing.compile(Arc::new(vec![1]), false).await.is_err());
         let flights = locked(&failing.flights);
         assert_eq!((flights.under_way.len(), flights.landed.len()), (0, 0));
     }

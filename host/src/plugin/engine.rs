@@ -1,7 +1,7 @@
 //! The engine that compiles and runs components, and the thread that moves its
 //! epoch while guests run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
@@ -20,8 +20,10 @@ const TICK: Duration = Duration::from_millis(5);
 /// So long after the last call the ticker goes to sleep: an idle host does not
 /// wake up two hundred times a second.
 const LINGER_TICKS: u32 = 200;
-/// The stack of a guest.
-const MAX_STACK: usize = 512 * 1024;
+/// The stack of a guest where none is given, in bytes.
+const STACK: usize = 512 * 1024;
+/// What the host's own functions may need of a stack beside the guest's.
+const HOST_STACK: usize = 512 * 1024;
 
 /// The engine could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,34 @@ const MAX_STACK: usize = 512 * 1024;
 pub struct EngineError {
     cache_folder: Option<String>,
     source: wasmtime::Error,
+}
+
+/// What is the same for all guests of an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Where compiled components are kept; writable by nobody else, for it
+    /// holds native code.
+    pub cache: Option<PathBuf>,
+    /// The stack of a guest, in bytes. It is a part of the stack of the thread
+    /// that calls it.
+    pub stack: usize,
+    /// Whether instructions are counted, for limits of fuel. Counting slows
+    /// every guest of the engine down.
+    pub metered: bool,
+}
+
+impl EngineOptions {
+    /// With this cache, and nothing out of the ordinary.
+    #[must_use]
+    pub fn cached(cache: &Path) -> Self {
+        Self { cache: Some(cache.to_owned()), ..Self::default() }
+    }
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { cache: None, stack: STACK, metered: false }
+    }
 }
 
 /// Compiles and runs the components of one host. A clone is another handle.
@@ -40,21 +70,25 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that keeps what it compiled in `cache`, which must be
-    /// writable by nobody else: it holds native code.
-    pub fn new(cache: Option<&Path>) -> Result<Self, EngineError> {
-        Self::build(cache)
-            .map_err(|source| EngineError { cache_folder: cache.map(|folder| folder.display().to_string()), source })
+    /// An engine of this kind.
+    pub fn new(options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::build(options).map_err(|source| {
+            let cache_folder = options.cache.as_ref().map(|folder| folder.display().to_string());
+            EngineError { cache_folder, source }
+        })
     }
 
-    fn build(cache: Option<&Path>) -> wasmtime::Result<Self> {
+    fn build(options: &EngineOptions) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
             .wasm_component_model(true)
             .epoch_interruption(true)
-            .max_wasm_stack(MAX_STACK)
+            .consume_fuel(options.metered)
+            .max_wasm_stack(options.stack)
+            // Not used, but it must hold the guest's.
+            .async_stack_size(options.stack + HOST_STACK)
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8));
-        if let Some(folder) = cache {
+        if let Some(folder) = &options.cache {
             make_private(folder)?;
             let mut settings = CacheConfig::new();
             settings.with_directory(folder);

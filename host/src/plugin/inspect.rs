@@ -7,7 +7,7 @@ use wasmtime::component::Component;
 
 use crate::domain::digest::Digest;
 
-use super::engine::Engine;
+use super::engine::{Engine, EngineOptions};
 use super::generation::{LoadError, Plugin};
 
 /// What a file holds.
@@ -50,7 +50,7 @@ pub enum InspectError {
 pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
     let bytes =
         std::fs::read(path).map_err(|source| InspectError::Read { path: path.display().to_string(), source })?;
-    let engine = Engine::new(None)?;
+    let engine = Engine::new(&EngineOptions::default())?;
     let mut inspection = Inspection {
         size: bytes.len() as u64,
         digest: Digest::of(&bytes),

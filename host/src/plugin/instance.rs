@@ -77,7 +77,7 @@ impl Seat {
         let state = GuestState::new(custody, role, generation.number, plugin.digest, Arc::clone(gate))?;
         let mut store = state.into_store(&plugin.engine.wasmtime);
         let running = plugin.engine.guest_runs();
-        let started = plugin.pre.instantiate(&mut store);
+        let started = refuel(&mut store).and_then(|()| plugin.pre.instantiate(&mut store));
         drop(running);
         let interrupt = store.data_mut().end_call();
         match started.map_err(|error| (interrupt.or_else(|| interrupt_in(&error)), error)) {
@@ -85,7 +85,7 @@ impl Seat {
             Err((interrupt, error)) => Err(match interrupt {
                 Some(Interrupt::Stopped | Interrupt::Asked | Interrupt::OverBudget) => StartFailed::Stopped,
                 Some(Interrupt::Deadline(limit)) => StartFailed::Plugin(Crash::Deadline(limit)),
-                None => StartFailed::Plugin(Crash::Start(in_one_line(&error))),
+                None => StartFailed::Plugin(started_badly(store.data(), &error)),
             }),
         }
     }
@@ -105,7 +105,7 @@ impl Seat {
         self.store.data_mut().begin_call(task.map(|task| (task.id, task.attempt)));
         self.store.set_epoch_deadline(1);
         let running = self.generation.plugin.engine.guest_runs();
-        let answer = call(&mut self.store);
+        let answer = refuel(&mut self.store).and_then(|()| call(&mut self.store));
         drop(running);
         let interrupt = self.store.data_mut().end_call();
         match answer {
@@ -115,19 +115,45 @@ impl Seat {
                 Some(Interrupt::Asked) => CallFailed::Asked,
                 Some(Interrupt::OverBudget) => CallFailed::OverBudget,
                 Some(Interrupt::Deadline(limit)) => CallFailed::Crash(Crash::Deadline(limit)),
-                None => CallFailed::Crash(Crash::Trap(self.describe(&error))),
+                None => CallFailed::Crash(crash_of(self.store.data(), &error)),
             }),
         }
     }
+}
 
-    fn describe(&self, error: &wasmtime::Error) -> String {
-        let state = self.store.data();
-        if state.memory_refused() {
-            let limit = state.job().limits.memory;
-            return format!("it asked for more memory than its limit of {limit} bytes ({})", trap_of(error));
-        }
-        trap_of(error)
+/// Gives the guest the fuel of one call, where its job counts it.
+fn refuel(store: &mut Store<GuestState>) -> wasmtime::Result<()> {
+    store.data().job().limits.fuel.map_or(Ok(()), |fuel| store.set_fuel(fuel))
+}
+
+/// What a call died of.
+fn crash_of(state: &GuestState, error: &wasmtime::Error) -> Crash {
+    let limits = &state.job().limits;
+    if let Some(refused) = state.refused() {
+        return Crash::Trap(format!("{refused} ({})", trap_of(error)));
     }
+    match (limits.fuel, error.downcast_ref::<wasmtime::Trap>()) {
+        (Some(fuel), Some(wasmtime::Trap::OutOfFuel)) => Crash::Fuel(fuel),
+        _ if is_too_long(error) => Crash::Answer(limits.answer),
+        _ => Crash::Trap(trap_of(error)),
+    }
+}
+
+/// What instantiating died of.
+fn started_badly(state: &GuestState, error: &wasmtime::Error) -> Crash {
+    match crash_of(state, error) {
+        Crash::Trap(_) => {
+            let limit = state.refused().map_or_else(String::new, |refused| format!("{refused}: "));
+            Crash::Start(format!("{limit}{}", in_one_line(error)))
+        }
+        named => named,
+    }
+}
+
+/// Whether more was handed to the host than it takes at once. The error has no
+/// type of its own, only words.
+fn is_too_long(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls has been exhausted"))
 }
 
 /// The interrupt that a file call met, where one did: it ends the call without

@@ -18,7 +18,7 @@ mod slot;
 mod watch;
 
 pub use compile::{CompileError, Compiler, child};
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, EngineOptions};
 pub use generation::{Generation, LoadError, Plugin, World};
 pub use instance::{Attempted, CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};
 pub use kept::{Kept, SteerError};

@@ -25,7 +25,7 @@ use crate::domain::job::JobSpec;
 use crate::domain::outcome::Crash;
 use crate::domain::plugin_history::{Accepted, PluginHistory, SetAside};
 use crate::domain::time::Clock;
-use crate::sandbox::{Gate, Lease};
+use crate::sandbox::{Gate, Lease, wall};
 use crate::stop::told;
 
 use super::compile::{CompileError, Compiler, MAX_COMPONENT};
@@ -55,7 +55,7 @@ pub struct Reloader {
 /// Why what is wanted does not serve.
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
-    #[error("{}: {source}", file.display())]
+    #[error("{}: {source}{}", file.display(), wall::hint(source))]
     Read { file: PathBuf, source: io::Error },
     #[error("{}: {source}", file.display())]
     Compile { file: PathBuf, source: CompileError },
@@ -273,7 +273,9 @@ impl Loader {
             let kept = self.kept.clone();
             let Ok(bytes) = blocking(move || kept.read(digest)).await else { continue };
             let bytes = Arc::new(bytes);
-            let Ok(plugin) = self.compiler.compile(Arc::clone(&bytes)).await else { continue };
+            let Ok(plugin) = self.compiler.compile(Arc::clone(&bytes), self.job.limits.fuel.is_some()).await else {
+                continue;
+            };
             return Some(self.swap(plugin, true, bytes));
         }
         self.slot.vacate();
@@ -285,7 +287,7 @@ impl Loader {
     }
 
     async fn checked(&self, file: &Path, bytes: &Arc<Vec<u8>>) -> Result<Plugin, ReloadError> {
-        let compiled = self.compiler.compile(Arc::clone(bytes)).await;
+        let compiled = self.compiler.compile(Arc::clone(bytes), self.job.limits.fuel.is_some()).await;
         let plugin = compiled.map_err(|source| ReloadError::Compile { file: file.to_owned(), source })?;
         let (job, clock, file) = (Arc::clone(&self.job), self.clock.clone(), file.to_owned());
         blocking(move || {

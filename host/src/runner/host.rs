@@ -14,6 +14,7 @@ use crate::domain::node::{NewNode, NodeView};
 use crate::domain::status::{HostStatus, JobStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, TaskView};
 use crate::domain::time::{Clock, Timestamp};
+use crate::domain::wall::WallStatus;
 use crate::plugin::{Compiler, Kept, Reloader, Slot};
 use crate::sandbox::{Custody, Journal};
 use crate::stop::told;
@@ -36,6 +37,8 @@ pub struct HostSpec {
     pub node: NewNode,
     /// What this node is labelled with; jobs that ask for more run elsewhere.
     pub labels: Vec<Label>,
+    /// What confines this process.
+    pub wall: WallStatus,
     /// How long ended tasks are kept.
     pub history: Duration,
     /// How long effects are kept on record.
@@ -62,6 +65,7 @@ pub struct TaskQuery {
 /// A running host: the jobs, the store, and the way to stop them.
 pub struct Host {
     started_at: Timestamp,
+    wall: WallStatus,
     pub(super) store: SharedStore,
     /// Where accepted components are kept.
     pub(super) state: PathBuf,
@@ -145,6 +149,7 @@ impl Host {
         running.helpers.spawn(keep_house(Arc::clone(&store), ages, stopped));
         Ok(Arc::new(Self {
             started_at: clock.now(),
+            wall: spec.wall,
             store,
             state: spec.state,
             node,
@@ -196,6 +201,7 @@ impl Host {
             version: env!("CARGO_PKG_VERSION"),
             node: self.node.about().name.clone(),
             started_at: self.started_at,
+            wall: self.wall.clone(),
             nodes: self.nodes().await?,
             jobs,
         })

@@ -5,13 +5,17 @@
 //! flushed when the call ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::domain::job::Limits;
 use crate::domain::task::TaskId;
+
+use super::output_rate::OutputRate;
 
 /// Longest line that is kept together, in bytes.
 const MAX_LINE: usize = 8 * 1024;
@@ -30,6 +34,7 @@ struct Streams {
     task: Option<TaskId>,
     limit: u64,
     left: u64,
+    rate: Arc<OutputRate>,
     cut: u64,
     partial: [Vec<u8>; 2],
 }
@@ -51,13 +56,14 @@ impl Stream {
 }
 
 impl Capture {
-    pub(super) fn new(job: String, generation: u64, limit: u64) -> Self {
+    pub(super) fn new(job: String, generation: u64, limits: &Limits) -> Self {
         Self(Arc::new(Mutex::new(Streams {
+            rate: OutputRate::of(&job, limits.output_rate),
             job,
             generation,
             task: None,
-            limit,
-            left: limit,
+            limit: limits.output,
+            left: limits.output,
             cut: 0,
             partial: [Vec::new(), Vec::new()],
         })))
@@ -84,7 +90,8 @@ impl Capture {
             tracing::warn!(
                 target: "sweepd::guest", job = streams.job, task = streams.task.map(|task| task.0),
                 generation = streams.generation,
-                "output cut: {cut} more bytes than the limit of {}", streams.limit,
+                "output cut: {cut} bytes over the limits of {} a call (job.limits.output) and {} a second (job.limits.output_rate)",
+                streams.limit, streams.rate.rate(),
             );
         }
     }
@@ -101,16 +108,18 @@ impl Capture {
 
 impl Streams {
     fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let kept = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
-        self.left -= kept as u64;
-        self.cut += (bytes.len() - kept) as u64;
-        let mut rest = &bytes[..kept];
+        let now = Instant::now();
+        let kept = self.rate.take(self.left.min(bytes.len() as u64), now);
+        self.left -= kept;
+        self.cut += bytes.len() as u64 - kept;
+        let mut rest = &bytes[..usize::try_from(kept).unwrap_or(bytes.len())];
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let mut line = std::mem::take(&mut self.partial[stream as usize]);
             line.extend_from_slice(&rest[..end]);
             self.log(stream, &line);
             // An empty line is a record in the log all the same.
             self.left = self.left.saturating_sub(RECORD);
+            self.rate.take(RECORD, now);
             rest = &rest[end + 1..];
             if self.left == 0 {
                 self.cut += rest.len() as u64;

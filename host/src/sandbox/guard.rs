@@ -32,7 +32,7 @@ use super::entries::{Entries, descriptor_type};
 use super::guest::GuestState;
 use super::mounts::Mounts;
 use super::opening::Asked;
-use super::place::{Folder, Spot};
+use super::place::{Folder, Place, Spot};
 use super::reads::{FileReads, MAX_READ};
 use super::view::{descriptor_stat, identity, made_stat, metadata_hash};
 use super::writes::{FileWrites, Where};
@@ -386,15 +386,23 @@ impl HostDescriptor for Guard<'_> {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
+        let folder = self.folder(&fd)?;
+        if let Some(hole) = super::wall::hole(&path, flags.contains(DescriptorFlags::WRITE)) {
+            let place = Place { folder: folder.clone(), name: path, must_be_folder: false };
+            let file = OpenFile::new(hole?, place, true, flags.contains(DescriptorFlags::WRITE));
+            return self.push(Open::File(Arc::new(file)));
+        }
         let asked = Asked::new(path_flags, open_flags, flags)?;
-        let open = self.call.open(self.folder(&fd)?, &path, asked)?;
+        let open = self.call.open(folder, &path, asked)?;
         self.push(open)
     }
 
     fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
         let folder = self.folder(&fd)?;
         self.must_have(&fd, Right::List, "read-directory")?;
-        let entries = Entries::of(folder, self.call.custody.overlay().as_deref(), u64::MAX).map_err(fs_error)?;
+        let custody = &self.call.custody;
+        let most = custody.job.limits.folder_entries.into();
+        let entries = Entries::of(folder, custody.overlay().as_deref(), most).map_err(fs_error)?;
         let stream = self.table.push(entries).map_err(table_error)?;
         Ok(Resource::new_own(stream.rep()))
     }

@@ -17,12 +17,9 @@ use super::capture::{Capture, Stream};
 use super::custody::Custody;
 use super::deeds::Recorded;
 use super::gate::Gate;
-use super::memory::MemoryLimiter;
+use super::memory::{MemoryLimiter, Refused};
 use super::mounts::{MountError, Mounts};
 use super::{guard, waits};
-
-/// Most resources (descriptors, streams, pollables) that a guest may hold.
-const MAX_RESOURCES: usize = 4096;
 
 /// What an instance is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +56,7 @@ impl GuestState {
         gate: Arc<Gate>,
     ) -> Result<Self, MountError> {
         let job = &custody.job;
-        let capture = Capture::new(job.name.to_string(), generation, job.limits.output);
+        let capture = Capture::new(job.name.to_string(), generation, &job.limits);
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(capture.stream(Stream::Stdout))
             .stderr(capture.stream(Stream::Stderr))
@@ -68,7 +65,7 @@ impl GuestState {
             .allow_ip_name_lookup(false);
         let mounts = custody.open(role)?;
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
+        table.set_max_capacity(job.limits.descriptors as usize);
         let limit = limit_of(job, role);
         Ok(Self {
             wasi: wasi.build(),
@@ -77,7 +74,7 @@ impl GuestState {
             call: Call::new(role, digest, Arc::clone(custody), gate, limit),
             until: custody.clock.now().after(limit),
             interrupt: None,
-            memory: MemoryLimiter::new(job.limits.memory),
+            memory: MemoryLimiter::new(&job.limits),
             capture,
         })
     }
@@ -87,6 +84,7 @@ impl GuestState {
     pub fn into_store(self, engine: &wasmtime::Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(usize::try_from(store.data().job().limits.answer).unwrap_or(usize::MAX));
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
             let state = context.data_mut();
@@ -154,9 +152,9 @@ impl GuestState {
         self.call.custody.is_simulated()
     }
 
-    /// Whether memory was refused in the present call.
+    /// The limit of memory that was reached in the present call, if one was.
     #[must_use]
-    pub fn memory_refused(&self) -> bool {
+    pub fn refused(&self) -> Option<Refused> {
         self.memory.refused()
     }
 

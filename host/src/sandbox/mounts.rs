@@ -12,7 +12,7 @@ use crate::domain::job;
 use crate::domain::rights::Rights;
 
 use super::guest::Role;
-use super::marker;
+use super::{marker, wall};
 
 /// The folder of a mount in which removed files are kept.
 pub const TRASH: &str = ".sweepd-trash";
@@ -83,7 +83,7 @@ fn open_root(mount: &job::Mount) -> Result<OwnedFd, MountError> {
     rustix::fs::open(&mount.host, flags, Mode::empty()).map_err(|error| {
         let why = match error {
             Errno::NOTDIR => "is not a directory".to_owned(),
-            error => std::io::Error::from(error).to_string(),
+            error => wall::keeps_out(&mount.host).unwrap_or_else(|| std::io::Error::from(error).to_string()),
         };
         MountError { path: mount.host.clone(), why }
     })

@@ -168,7 +168,14 @@ fn a_changed_link_is_seen_as_kubernetes_changes_it() {
     symlink("..2026_02", folder.join("..data_tmp")).unwrap();
     fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
     wait_for(&host, &guest("noop_job"));
-    // The whole folder is replaced.
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_plugins_is_seen_where_no_wall_stands() {
+    let site = Site::with_job(&guest("noop_job"), "[sandbox]\nlandlock = \"off\"\n");
+    let folder = site.path().join("plugins");
+    let host = site.start();
+    wait_for(&host, &guest("noop_job"));
     fs::rename(&folder, site.path().join("old-plugins")).unwrap();
     fs::create_dir(&folder).unwrap();
     fs::copy(guest("noop"), site.plugin_file()).unwrap();

@@ -52,7 +52,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "cli",
-        uses: &["config", "domain", "http", "legacy", "plugin", "runner", "stop", "store"],
+        uses: &["config", "domain", "http", "legacy", "plugin", "runner", "sandbox", "stop", "store"],
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
 ];

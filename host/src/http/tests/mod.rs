@@ -17,6 +17,7 @@ use crate::domain::plugin_history::{Refused, Steer};
 use crate::domain::status::{Backlog, HostStatus, JobStatus, PluginStatus, SlotStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
 use crate::domain::time::Timestamp;
+use crate::domain::wall::{Enforced, WallPolicy, WallStatus};
 use crate::plugin::SteerError;
 use crate::runner::{ByFilter, HostError, TaskQuery};
 use crate::store::{Intervene, Once, RequestKey, StoreError};
@@ -115,7 +116,8 @@ impl HostApi for Fake {
 
     async fn status(&self) -> Result<HostStatus, HostError> {
         let jobs = vec![self.job("videos").await?];
-        Ok(HostStatus { version: "0", node: "n".to_owned(), started_at: Timestamp(5), nodes: Vec::new(), jobs })
+        let wall = WallStatus { landlock: WallPolicy::Off, enforced: Enforced::Not, why: None };
+        Ok(HostStatus { version: "0", node: "n".to_owned(), started_at: Timestamp(5), wall, nodes: Vec::new(), jobs })
     }
 
     async fn job(&self, name: &str) -> Result<JobStatus, HostError> {

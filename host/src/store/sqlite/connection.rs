@@ -59,6 +59,8 @@ pub(super) fn reading(place: &Place) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(place.database(), flags)?;
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(48);
+    // A temporary file would be out of the reach of a confined host.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "cache_size", -1024)?;
     Ok(conn)
 }

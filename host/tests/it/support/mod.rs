@@ -82,6 +82,14 @@ impl Site {
         site
     }
 
+    /// The same, run from a copy of the binary, which can be replaced.
+    pub(crate) fn with_own_program(mut self) -> Self {
+        let program = self.path().join("sweepd");
+        fs::copy(&self.program, &program).expect("the binary copies");
+        self.program = program;
+        self
+    }
+
     /// Makes all that is there now the host's own.
     pub(crate) fn give_to_host(&self) {
         if self.uid.is_some() {
@@ -173,10 +181,15 @@ impl Site {
 
     /// Starts the host; its log where it ends before it listens.
     pub(crate) fn try_start(&self) -> Result<Sweepd, String> {
+        self.try_start_with(&[])
+    }
+
+    /// The same, with these variables.
+    pub(crate) fn try_start_with(&self, variables: &[(&str, &str)]) -> Result<Sweepd, String> {
         let log = self.path().join("log");
         let stderr = File::options().create(true).append(true).open(&log).expect("the log opens");
         let mut command = self.command(&["run", "--log-format", "json"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         if let Some(uid) = self.uid {
             use std::os::unix::process::CommandExt as _;
             command.uid(uid).gid(uid);
