@@ -89,7 +89,9 @@ impl Job {
             Known::Root(mark) => (mark, false),
             Known::Unmarked => {
                 return match self.known_as(mount).await? {
-                    None => self.get_to_know(mount).await,
+                    None => self.get_to_know(mount, None).await,
+                    // The host was lost before it had marked it.
+                    Some(known) if intended(&known).is_some() => self.get_to_know(mount, intended(&known)).await,
                     Some(_) => Err(another(mount, "its marker .sweepd-mount is missing")),
                 };
             }
@@ -99,6 +101,9 @@ impl Job {
         }
         match self.known_as(mount).await? {
             Some(known) if known == mark => {}
+            Some(known) if intended(&known) == Some(&mark) => {
+                self.store.set_mount_id(self.id, &mount.guest, &mark).await?;
+            }
             Some(_) => return Err(another(mount, "it is another one than before")),
             None if is_marker && !self.store.knows_mount(&mark).await? => {
                 return Err(another(mount, "it carries the marker of another database"));
@@ -113,8 +118,15 @@ impl Job {
         self.store.mount_id(self.id, &mount.guest).await
     }
 
-    async fn get_to_know(&self, mount: &Mount) -> Result<(), NotReady> {
-        let mark = mark(mount).await.map_err(NotReady::Mount)?;
+    /// Marks the mount. By what it is to be known is in the store before, so that
+    /// a host that is lost in between leaves no mark that nobody knows.
+    async fn get_to_know(&self, mount: &Mount, intended: Option<&str>) -> Result<(), NotReady> {
+        let id = intended.map_or_else(sandbox::new_mark, str::to_owned);
+        self.store.set_mount_id(self.id, &mount.guest, &format!("{INTENDED}{id}")).await?;
+        let mark = mark(mount, &id).await.map_err(NotReady::Mount)?;
+        if mark != id && !self.store.knows_mount(&mark).await? {
+            return Err(another(mount, "it carries the marker of another database"));
+        }
         self.store.set_mount_id(self.id, &mount.guest, &mark).await?;
         self.marks.set(&mount.guest, &mark);
         tracing::info!(job = %self.spec.name, mount = %mount.host.display(), "marked the mount, to know it again");
@@ -175,9 +187,16 @@ async fn look(mount: &Mount) -> Result<Known, MountError> {
     joined(spawn_blocking(move || sandbox::look(&mount)).await)
 }
 
-async fn mark(mount: &Mount) -> Result<String, MountError> {
-    let mount = mount.clone();
-    joined(spawn_blocking(move || sandbox::mark(&mount)).await)
+async fn mark(mount: &Mount, id: &str) -> Result<String, MountError> {
+    let (mount, id) = (mount.clone(), id.to_owned());
+    joined(spawn_blocking(move || sandbox::mark(&mount, &id)).await)
+}
+
+/// With this begins by what a mount is to be known that may not be marked yet.
+const INTENDED: &str = "to be ";
+
+fn intended(known: &str) -> Option<&str> {
+    known.strip_prefix(INTENDED)
 }
 
 fn joined<T>(joined: Result<T, tokio::task::JoinError>) -> T {

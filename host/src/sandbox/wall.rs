@@ -127,10 +127,15 @@ pub(super) fn keeps_out(folder: &Path) -> Option<String> {
     (denied == rustix::io::Errno::ACCESS && readable).then(|| format!("{denied}{HINT}"))
 }
 
+/// Whether the guard has the hole of the mutant, so that rights bind nobody.
+pub(super) fn is_holed() -> bool {
+    crate::faults::is(crate::faults::Mutant::HoleInTheGuard)
+}
+
 /// The hole of [`Mutant::HoleInTheGuard`](crate::faults::Mutant): an absolute
 /// path of a guest, opened from the root. `None` without the mutant.
 pub(super) fn hole(path: &str, write: bool) -> Option<io::Result<std::fs::File>> {
-    if !crate::faults::is(crate::faults::Mutant::HoleInTheGuard) || !path.starts_with('/') {
+    if !is_holed() || !path.starts_with('/') {
         return None;
     }
     Some(std::fs::File::options().read(!write).write(write).open(path))

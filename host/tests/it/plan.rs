@@ -163,7 +163,7 @@ fn a_scan_is_simulated_with_what_it_finds() {
 /// What a plan foresees is what a sweep then does.
 #[test]
 fn the_sweep_does_what_the_plan_said() {
-    let site = Site::with_job(&guest("finds_old"), "interval = \"1h\"\n[job.config]\nseconds = 3600\n");
+    let site = Site::with_job(&guest("finds_old"), "[job.config]\nseconds = 3600\n");
     let old = SystemTime::now() - Duration::from_secs(7200);
     for number in 0..500 {
         let file = File::create(site.videos().join(format!("v{number}"))).unwrap();

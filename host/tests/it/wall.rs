@@ -210,6 +210,10 @@ fn a_folder_in_the_place_of_a_mount_needs_a_restart_and_says_so() {
     host.serving("clear");
     fs::rename(site.videos(), site.path().join("old")).unwrap();
     fs::create_dir(site.videos()).unwrap();
+    // As if it were the same disk, mounted anew.
+    host.wait("it is marked", || {
+        fs::copy(site.path().join("old/.sweepd-mount"), site.videos().join(".sweepd-mount")).is_ok()
+    });
     fs::write(site.videos().join("one"), "").unwrap();
     let ids = host.enqueue("clear", &["one"]);
     host.wait("the wall is named", || {
