@@ -18,6 +18,8 @@ mod deadline;
 mod deeds;
 mod descriptor;
 mod entries;
+#[cfg(all(test, target_os = "linux"))]
+mod fuzz;
 mod gate;
 mod guard;
 mod guest;

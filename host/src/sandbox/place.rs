@@ -90,6 +90,7 @@ impl Folder {
     pub(super) fn found_again(&self) -> Result<Self, Errno> {
         let At::Real(fd) = &self.at else { return Ok(self.clone()) };
         let path = path_within(&self.mount, fd.as_fd())?;
+        must_be_guests(&path)?;
         Ok(Self { path, ..self.clone() })
     }
 
@@ -104,11 +105,14 @@ impl Folder {
     }
 
     fn real(mount: &Arc<Mount>, fd: OwnedFd, path: String) -> Result<Self, Errno> {
-        if path.split('/').next().is_some_and(is_reserved) {
-            return Err(Errno::NOENT);
-        }
+        must_be_guests(&path)?;
         Ok(Self { mount: Arc::clone(mount), at: At::Real(Arc::new(fd)), path })
     }
+}
+
+/// What the host keeps for itself is not there.
+fn must_be_guests(path: &str) -> Result<(), Errno> {
+    if path.split('/').next().is_some_and(is_reserved) { Err(Errno::NOENT) } else { Ok(()) }
 }
 
 impl Place {

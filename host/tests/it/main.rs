@@ -23,3 +23,4 @@ mod support;
 mod swap;
 mod torture;
 mod videos;
+mod zoo;

@@ -16,7 +16,9 @@ impl Executor for Guest {
         };
         let said = match task.key.as_str() {
             "random" => wasip2::random::random::get_random_bytes(u64::MAX).len().to_string(),
-            "read" => file()?.read(u64::MAX, 0).map_or_else(|code| code.to_string(), |(bytes, _)| bytes.len().to_string()),
+            "read" => {
+                file()?.read(u64::MAX, 0).map_or_else(|code| code.to_string(), |(bytes, _)| bytes.len().to_string())
+            }
             "read-at-end" => code(&file()?.read(1, u64::MAX)).to_owned(),
             "write" => code(&file()?.write(b"x", u64::MAX)).to_owned(),
             "stream" => file()?.write_via_stream(u64::MAX).map_or_else(

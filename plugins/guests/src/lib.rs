@@ -69,8 +69,7 @@ pub mod files {
 
     /// The first name in a folder.
     pub fn list(folder: &Descriptor, path: &str) -> Result<String, ErrorCode> {
-        let found =
-            folder.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::DIRECTORY, DescriptorFlags::READ)?;
+        let found = folder.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::DIRECTORY, DescriptorFlags::READ)?;
         let entry = found.read_directory()?.read_directory_entry()?;
         Ok(entry.map_or_else(String::new, |entry| entry.name))
     }

@@ -1,0 +1,417 @@
+//! The property behind every path: wherever a guest's path leads by `place`, that
+//! is within the mount, is nothing that the host keeps for itself, and is the very
+//! file to which the kernel resolves the same path beneath the same folder.
+//!
+//! Random trees with folders, files and links of every kind; random paths from
+//! their tops and folders; on the disk as it is, and through an overlay whose
+//! changes were also made for real to a twin of the tree. `cargo xtask fuzz` runs
+//! it for as long as one likes.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{Config, TestError, TestRunner};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use crate::domain::job;
+use crate::domain::rights::Rights;
+
+use super::beneath;
+use super::guest::Role;
+use super::marker::MARKER;
+use super::mounts::{Mount, Mounts, TRASH, is_reserved};
+use super::overlay::{Entry, Overlay, RealPlace};
+use super::place::{self, Folder, Place, Spot};
+
+/// Something in a tree.
+#[derive(Clone, Debug)]
+enum Kind {
+    Folder,
+    File,
+    Link(String),
+    /// By the absolute path of the mount, or of what is beside it.
+    LinkHome(String),
+    LinkOut,
+}
+
+/// A change that an overlay takes.
+#[derive(Clone, Debug)]
+enum Change {
+    Remove(Index),
+    Move(Index, Index, &'static str),
+    Make(Index, &'static str),
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    tree: Vec<(Index, &'static str, Kind)>,
+    changes: Vec<Change>,
+    /// From which folder, and the path.
+    paths: Vec<(Index, String)>,
+}
+
+fn name() -> impl Strategy<Value = &'static str> {
+    select(vec!["a", "b", "c", "d"])
+}
+
+fn path() -> impl Strategy<Value = String> {
+    let pieces = prop_oneof![
+        12 => name(),
+        4 => Just(".."),
+        1 => Just("."),
+        1 => Just(""),
+        1 => select(vec![TRASH, MARKER, ".SWEEPD-TRASH", "out"]),
+    ];
+    let slash = |one_in| prop_oneof![one_in => Just(""), 1 => Just("/")];
+    (slash(15), prop::collection::vec(pieces, 1..7), slash(5))
+        .prop_map(|(start, pieces, end)| format!("{start}{}{end}", pieces.join("/")))
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let kind = prop_oneof![
+        5 => Just(Kind::Folder),
+        3 => Just(Kind::File),
+        5 => path().prop_map(Kind::Link),
+        1 => path().prop_map(Kind::LinkHome),
+        1 => Just(Kind::LinkOut),
+    ];
+    let change = prop_oneof![
+        any::<Index>().prop_map(Change::Remove),
+        (any::<Index>(), any::<Index>(), name()).prop_map(|(what, to, name)| Change::Move(what, to, name)),
+        (any::<Index>(), name()).prop_map(|(at, name)| Change::Make(at, name)),
+    ];
+    let tree = prop::collection::vec((any::<Index>(), name(), kind), 4..16);
+    let paths = prop::collection::vec((any::<Index>(), path()), 40);
+    (tree, prop::collection::vec(change, 1..6), paths).prop_map(|(tree, changes, paths)| Case { tree, changes, paths })
+}
+
+/// A tree on disk, in a folder with something outside of it.
+struct Tree {
+    _around: TempDir,
+    top: PathBuf,
+    /// What was there at the start, by inode: the same number in both twins.
+    known: HashMap<u64, usize>,
+    /// What nobody may get at, by inode.
+    forbidden: HashSet<u64>,
+}
+
+impl Tree {
+    fn new(tree: &[(Index, &'static str, Kind)]) -> Self {
+        let around = TempDir::new().unwrap();
+        let root = around.path().canonicalize().unwrap();
+        let top = root.join("top");
+        for folder in [&top, &root.join("out"), &top.join(TRASH), &top.join(TRASH).join("b")] {
+            fs::create_dir(folder).unwrap();
+        }
+        let kept = ["", "out", "out/a", "a", "top/.sweepd-mount", "top/.sweepd-trash", "top/.sweepd-trash/a"];
+        let mut forbidden = HashSet::from([inode(&top.join(TRASH).join("b"))]);
+        for path in kept.map(|path| root.join(path)) {
+            if !path.is_dir() {
+                fs::write(&path, "").unwrap();
+            }
+            forbidden.insert(inode(&path));
+        }
+        let mut folders = vec![top.clone()];
+        let mut known = HashMap::from([(inode(&top), 0)]);
+        for (number, (parent, name, kind)) in tree.iter().enumerate() {
+            let path = parent.get(&folders).join(name);
+            if path.symlink_metadata().is_ok() {
+                continue;
+            }
+            match kind {
+                Kind::Folder => fs::create_dir(&path).map(|()| folders.push(path.clone())),
+                Kind::File => fs::write(&path, ""),
+                Kind::Link(to) => symlink(to, &path),
+                Kind::LinkHome(to) => symlink(format!("{}/{to}", top.display()), &path),
+                Kind::LinkOut => symlink(root.join("out"), &path),
+            }
+            .unwrap();
+            known.insert(inode(&path), number + 1);
+        }
+        Self { _around: around, top, known, forbidden }
+    }
+
+    fn mount(&self) -> Arc<Mount> {
+        let mount = job::Mount { host: self.top.clone(), guest: "/".to_owned(), rights: Rights::RW };
+        Arc::clone(&Mounts::open(&[mount], Role::Executor, true).unwrap().0[0])
+    }
+
+    /// Everything in it but the host's own, as paths within it; folders alone if
+    /// asked. The top is first.
+    fn all(&self, only_folders: bool) -> Vec<String> {
+        fn add(folder: &Path, within: &str, only_folders: bool, all: &mut Vec<String>) {
+            let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(Result::unwrap).collect();
+            entries.sort_by_key(fs::DirEntry::file_name);
+            for entry in entries {
+                let name = entry.file_name().into_string().unwrap();
+                let (path, is_folder) = (place::join(within, &name), entry.file_type().unwrap().is_dir());
+                if within.is_empty() && is_reserved(&name) {
+                    continue;
+                }
+                if is_folder || !only_folders {
+                    all.push(path.clone());
+                }
+                if is_folder {
+                    add(&entry.path(), &path, only_folders, all);
+                }
+            }
+        }
+        let mut all = vec![String::new()];
+        add(&self.top, "", only_folders, &mut all);
+        all
+    }
+
+    /// Makes the change here for real, and in the overlay over the twin.
+    fn change(&mut self, change: &Change, twin: &Folder, overlay: &mut Overlay) {
+        let (all, folders) = (self.all(false), self.all(true));
+        let at = |path: &str, overlay: &Overlay| match place::locate(twin, path, Some(overlay)) {
+            Ok(Spot::Name(place)) => (place.folder.key().unwrap(), place),
+            other => panic!("{path} is there, but: {other:?}"),
+        };
+        match change {
+            Change::Remove(what) => {
+                let path = what.get(&all);
+                let real = self.top.join(path);
+                if path.is_empty() {
+                    return;
+                }
+                let gone = inode(&real);
+                let is_folder = real.symlink_metadata().unwrap().is_dir();
+                if if is_folder { fs::remove_dir(&real) } else { fs::remove_file(&real) }.is_err() {
+                    return;
+                }
+                self.known.remove(&gone);
+                let (key, place) = at(path, overlay);
+                overlay.set(key, &place.name, Entry::Gone).unwrap();
+            }
+            Change::Move(what, to, name) => {
+                let (path, new) = (what.get(&all), place::join(to.get(folders.as_slice()), name));
+                let real = self.top.join(&new);
+                if path.is_empty() || real.symlink_metadata().is_ok() {
+                    return;
+                }
+                if fs::rename(self.top.join(path), real).is_err() {
+                    return;
+                }
+                let (old_key, old) = at(path, overlay);
+                let (new_key, new) = at(&new, overlay);
+                let entry = match overlay.get(old_key, &old.name) {
+                    Some(entry) => entry.clone(),
+                    None => Entry::Moved(on_disk(&old)),
+                };
+                overlay.set(new_key, &new.name, entry).unwrap();
+                overlay.set(old_key, &old.name, Entry::Gone).unwrap();
+            }
+            Change::Make(parent, name) => {
+                let path = place::join(parent.get(folders.as_slice()), name);
+                if fs::create_dir(self.top.join(&path)).is_err() {
+                    return;
+                }
+                let ((key, place), made) = (at(&path, overlay), overlay.make());
+                overlay.set(key, &place.name, made).unwrap();
+            }
+        }
+    }
+}
+
+fn on_disk(place: &Place) -> RealPlace {
+    let folder = Arc::new(rustix::io::dup(place.folder.disk().unwrap()).unwrap());
+    RealPlace { folder, name: place.name.clone() }
+}
+
+fn inode(path: &Path) -> u64 {
+    path.symlink_metadata().unwrap().ino()
+}
+
+/// What was found: a known thing by its number, or one that was made later.
+type Found = Option<usize>;
+
+/// One path, by the guard over `ours` and by the kernel in `theirs`: the same
+/// tree, or its twin that was changed for real.
+struct Trial<'a> {
+    ours: &'a Tree,
+    theirs: &'a Tree,
+    mount: &'a Arc<Mount>,
+    overlay: Option<&'a Overlay>,
+    /// Whether a name of the host's own is on some way: there the overlay may
+    /// refuse what is allowed on disk.
+    by_reserved: bool,
+}
+
+impl Trial<'_> {
+    fn run(&self, from: &str, path: &str, follow: bool) -> Result<(), TestCaseError> {
+        let ours = self.by_guard(from, path, follow)?;
+        let theirs = self.by_kernel(from, path, follow)?;
+        // By the kernel a slash at the end follows a link, by the guard `follow`.
+        if !follow && path.ends_with('/') {
+            return Ok(());
+        }
+        match (ours, theirs) {
+            (Ok(ours), Ok(Some(theirs))) => prop_assert_eq!(ours, theirs, "another file"),
+            (Ok(_), Ok(None)) => prop_assert!(false, "what the host keeps for itself"),
+            (Err(error), Ok(Some(_))) => {
+                prop_assert!(self.overlay.is_some() && self.by_reserved, "{error}, but it is there");
+            }
+            // A link at the end may lead out of the folder and stay in the mount.
+            (Ok(_), Err(error)) => prop_assert!(follow && !from.is_empty(), "found, but: {error}"),
+            (Err(_), _) => {}
+        }
+        Ok(())
+    }
+
+    /// What the guard lets through, after checking where that is.
+    fn by_guard(&self, from: &str, path: &str, follow: bool) -> Result<Result<Found, Errno>, TestCaseError> {
+        let Spot::Folder(from) =
+            place::locate(&Folder::top(self.mount), &format!("{from}/.")[usize::from(from.is_empty())..], self.overlay)
+                .map_err(|error| TestCaseError::fail(format!("{from}: {error}")))?
+        else {
+            return Err(TestCaseError::fail("a folder is no name"));
+        };
+        let spot = place::locate(&from, path, self.overlay).and_then(|spot| match spot {
+            Spot::Name(place) if follow => place::follow(&place, self.overlay),
+            spot => Ok(spot),
+        });
+        let spot = match spot {
+            Ok(spot) => spot,
+            Err(error) => return Ok(Err(error)),
+        };
+        let folder = match &spot {
+            Spot::Folder(folder) => folder,
+            Spot::Name(place) => {
+                prop_assert!(!place.folder.path.is_empty() || !is_reserved(&place.name));
+                prop_assert!(!place.name.contains('/') && !matches!(place.name.as_str(), "" | "." | ".."));
+                &place.folder
+            }
+        };
+        if let Some(fd) = folder.fd() {
+            let real = beneath::path_of(fd).unwrap();
+            let Ok(within) = real.strip_prefix(&self.ours.top) else {
+                return Err(TestCaseError::fail(format!("{} is outside", real.display())));
+            };
+            let first = within.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
+            prop_assert!(!is_reserved(first), "{} is the host's own", real.display());
+            if self.overlay.is_none() {
+                prop_assert_eq!(within.to_str(), Some(folder.path.as_str()), "the path on record");
+            }
+        }
+        self.stands(&spot)
+    }
+
+    fn stands(&self, spot: &Spot) -> Result<Result<Found, Errno>, TestCaseError> {
+        let stat = match spot {
+            Spot::Folder(folder) => folder.fd().map(rustix::fs::fstat).transpose(),
+            Spot::Name(place) => {
+                let changed = self.overlay.and_then(|overlay| overlay.get(place.folder.key().unwrap(), &place.name));
+                let stat = match changed {
+                    None => place.folder.disk().and_then(|folder| stat_at(folder, &place.name)).map(Some),
+                    Some(Entry::Gone) => Err(Errno::NOENT),
+                    Some(Entry::Made(_)) => Ok(None),
+                    Some(Entry::Moved(real)) => stat_at(real.folder.as_fd(), &real.name).map(Some),
+                };
+                let is_file = |stat: &rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory;
+                match stat {
+                    Ok(Some(stat)) if place.must_be_folder && is_file(&stat) => Err(Errno::NOTDIR),
+                    stat => stat,
+                }
+            }
+        };
+        let inode = match stat {
+            Ok(stat) => stat.map(|stat| stat.st_ino),
+            Err(error) => return Ok(Err(error)),
+        };
+        prop_assert!(inode.is_none_or(|inode| !self.ours.forbidden.contains(&inode)), "it is not the guest's");
+        Ok(Ok(inode.and_then(|inode| self.ours.known.get(&inode).copied())))
+    }
+
+    /// What the kernel finds beneath `from`; `None` for what is the host's own.
+    fn by_kernel(&self, from: &str, path: &str, follow: bool) -> Result<Result<Option<Found>, Errno>, TestCaseError> {
+        let from = File::open(self.theirs.top.join(from)).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let last = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let opened = rustix::fs::openat2(&from, path, OFlags::PATH | OFlags::CLOEXEC | last, Mode::empty(), resolve);
+        Ok(opened.and_then(|fd| {
+            let inode = rustix::fs::fstat(&fd)?.st_ino;
+            let allowed = !self.theirs.forbidden.contains(&inode);
+            Ok(allowed.then(|| self.theirs.known.get(&inode).copied()))
+        }))
+    }
+}
+
+fn stat_at(folder: rustix::fd::BorrowedFd<'_>, name: &str) -> Result<rustix::fs::Stat, Errno> {
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Checks one case, on disk and through an overlay; answers how many paths that
+/// were.
+fn check(case: &Case) -> Result<u64, TestCaseError> {
+    let ours = Tree::new(&case.tree);
+    let mut twin = Tree::new(&case.tree);
+    let (mount, mut overlay) = (ours.mount(), Overlay::default());
+    let is_by = |text: &str| text.to_lowercase().contains(".sweepd-");
+    let links = case.tree.iter().any(|(_, _, kind)| matches!(kind, Kind::Link(to) | Kind::LinkHome(to) if is_by(to)));
+    let mut tried = 0;
+    let mut try_all = |theirs: &Tree, overlay: Option<&Overlay>| {
+        let folders = theirs.all(true);
+        for (from, path) in &case.paths {
+            let (from, by_reserved) = (from.get(&folders), links || is_by(path));
+            let trial = Trial { ours: &ours, theirs, mount: &mount, overlay, by_reserved };
+            for follow in [false, true] {
+                tried += 1;
+                trial.run(from, path, follow).map_err(|error| {
+                    let over = if overlay.is_some() { " through the overlay" } else { "" };
+                    TestCaseError::fail(format!("{path:?} from {from:?}, follow {follow}{over}: {error}"))
+                })?;
+            }
+        }
+        Ok::<(), TestCaseError>(())
+    };
+    try_all(&ours, None)?;
+    for change in &case.changes {
+        twin.change(change, &Folder::top(&mount), &mut overlay);
+    }
+    try_all(&twin, Some(&overlay))?;
+    Ok(tried)
+}
+
+/// Runs so many cases; answers how many paths they tried.
+fn run(cases: u32) -> u64 {
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let tried = std::cell::Cell::new(0);
+    let outcome = runner.run(&case(), |case| {
+        tried.set(tried.get() + check(&case)?);
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => tried.get(),
+        Err(TestError::Fail(why, case)) => panic!("{why}\n{case:#?}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn no_path_leads_astray() {
+    assert!(run(192) > 10_000);
+}
+
+/// For `cargo xtask fuzz`.
+#[test]
+#[ignore = "takes as long as SWEEPD_FUZZ_MINUTES says"]
+fn long() {
+    let minutes = std::env::var("SWEEPD_FUZZ_MINUTES").expect("SWEEPD_FUZZ_MINUTES is set");
+    let length = Duration::from_mins(minutes.parse().expect("SWEEPD_FUZZ_MINUTES is a number"));
+    let (began, mut cases, mut tried) = (Instant::now(), 0_u64, 0);
+    while began.elapsed() < length {
+        tried += run(1_000);
+        cases += 1_000;
+    }
+    println!("{cases} trees, {tried} paths tried, none led astray");
+}
