@@ -194,7 +194,7 @@ impl Tree {
                 overlay.set(key, &place.name, Entry::Gone).unwrap();
             }
             Change::Move(what, to, name) => {
-                let (path, new) = (what.get(&all), place::join(to.get(folders.as_slice()), name));
+                let (path, new) = (what.get(&all), place::join(to.get(&folders).as_str(), name));
                 let real = self.top.join(&new);
                 if path.is_empty() || real.symlink_metadata().is_ok() {
                     return;
@@ -212,7 +212,7 @@ impl Tree {
                 overlay.set(old_key, &old.name, Entry::Gone).unwrap();
             }
             Change::Make(parent, name) => {
-                let path = place::join(parent.get(folders.as_slice()), name);
+                let path = place::join(parent.get(&folders).as_str(), name);
                 if fs::create_dir(self.top.join(&path)).is_err() {
                     return;
                 }
