@@ -130,7 +130,8 @@ impl Tree {
             match kind {
                 Kind::Folder => fs::create_dir(&path).map(|()| folders.push(path.clone())),
                 Kind::File => fs::write(&path, ""),
-                Kind::Link(to) => symlink(to, &path),
+                // No link leads to an empty name.
+                Kind::Link(to) => symlink(if to.is_empty() { "." } else { to }, &path),
                 Kind::LinkHome(to) => symlink(format!("{}/{to}", top.display()), &path),
                 Kind::LinkOut => symlink(root.join("out"), &path),
             }

@@ -5,11 +5,8 @@ use sweepd_sdk::{Executor, Failure, Outcome, Task};
 
 struct Guest;
 
-#[used]
-#[allow(unsafe_code, reason = "a constructor is a pointer in a named section")]
-#[unsafe(link_section = ".init_array")]
-static AT_START: extern "C" fn() = at_start;
-
+#[allow(unsafe_code, reason = "the name under which it runs while the component is instantiated")]
+#[unsafe(export_name = "_initialize")]
 extern "C" fn at_start() {
     // What is refused is asked for again: only a trap ends it.
     loop {

@@ -1,15 +1,12 @@
-//! Never gets through its instantiation: a constructor traps.
+//! Never gets through its instantiation: its start function traps.
 #![cfg(target_arch = "wasm32")]
 
 use sweepd_sdk::{Executor, Failure, Outcome, Task};
 
 struct Guest;
 
-#[used]
-#[allow(unsafe_code, reason = "a constructor is a pointer in a named section")]
-#[unsafe(link_section = ".init_array")]
-static AT_START: extern "C" fn() = at_start;
-
+#[allow(unsafe_code, reason = "the name under which it runs while the component is instantiated")]
+#[unsafe(export_name = "_initialize")]
 extern "C" fn at_start() {
     std::process::abort();
 }
