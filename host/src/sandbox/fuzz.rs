@@ -106,7 +106,10 @@ struct Tree {
 
 impl Tree {
     fn new(tree: &[(Index, &'static str, Kind)]) -> Self {
-        let around = TempDir::new().unwrap();
+        // In memory where there is such a folder: it is many times as fast.
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let around = TempDir::new_in(parent).unwrap();
         let root = around.path().canonicalize().unwrap();
         let top = root.join("top");
         for folder in [&top, &root.join("out"), &top.join(TRASH), &top.join(TRASH).join("b")] {

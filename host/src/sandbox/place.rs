@@ -181,7 +181,11 @@ pub(super) fn follow(place: &Place, overlay: Option<&Overlay>) -> Result<Spot, E
         if target.starts_with('/') {
             return Err(Errno::PERM);
         }
-        spot = locate(&top, &join(&place.folder.path, &target), overlay)?;
+        let mut path = join(&place.folder.path, &target);
+        if place.must_be_folder {
+            path.push('/');
+        }
+        spot = locate(&top, &path, overlay)?;
     }
     Err(Errno::LOOP)
 }

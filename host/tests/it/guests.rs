@@ -170,11 +170,6 @@ fn a_dispatcher_that_fails_for_good_pauses_its_job() {
 }
 
 #[test]
-fn a_constructor_that_loops_charges_no_task() {
-    charges_no_task("loops_at_start", QUICK, "deadline");
-}
-
-#[test]
 fn a_dispatcher_changes_nothing() {
     let site = Site::with_job(&guest("changes_in_dispatch"), "");
     fs::write(site.videos().join("file"), "precious").unwrap();

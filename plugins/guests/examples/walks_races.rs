@@ -1,5 +1,6 @@
 //! Goes through `swap`, which somebody keeps exchanging for a link, and opens
-//! `swap-file`, of which the same is true, config `rounds` times, and changes what
+//! `swap-file`, of which the same is true, and `swap-pipe`,
+//! which is a pipe at times, config `rounds` times, and changes what
 //! it gets at. The note says how often it got through, how often not, the sizes
 //! and contents that it saw.
 #![cfg(target_arch = "wasm32")]
@@ -29,7 +30,7 @@ impl Seen {
 
 fn round(top: &Descriptor, seen: &mut Seen) {
     let follow = PathFlags::SYMLINK_FOLLOW;
-    for path in ["swap/secret", "swap-file", "./swap/../swap/secret"] {
+    for path in ["swap/secret", "swap-file", "swap-pipe", "./swap/../swap/secret"] {
         let content = seen.note(read(top, path));
         let stat = seen.note(top.stat_at(follow, path));
         seen.said.extend(content);

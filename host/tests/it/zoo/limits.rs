@@ -4,7 +4,9 @@
 use std::fs;
 
 use super::{ended, note};
-use crate::guests::{PATIENT, QUICK, beside_another_job, charges_no_task, costs_the_task_its_attempts, other_works};
+use crate::guests::{
+    PATIENT, QUICK, beside_another_job, charges_no_task, costs_the_task_its_attempts, other_works, task,
+};
 
 const ROOMY: &str = "[job.limits]\nmemory = \"512MiB\"\n";
 
@@ -14,15 +16,33 @@ fn a_recursion_without_end_costs_one_attempt() {
     costs_the_task_its_attempts("recurses", PATIENT, "stack");
 }
 
+/// It passed its trial, and fails when it is started for a task.
 #[test]
-fn a_constructor_that_traps_charges_no_task() {
+fn a_start_that_traps_charges_no_task() {
     charges_no_task("traps_at_start", PATIENT, "unreachable");
 }
 
-/// The bound of memory, and of the time in which an instance has to start.
+/// What does not get through its trial (`Plugin::try_start`) never serves.
+fn is_not_taken(name: &str, said: &str) {
+    let (_site, host) = beside_another_job(name, QUICK, "");
+    let ids = host.enqueue("clear", &["bystander"]);
+    host.wait("the failure is said", || {
+        host.get("/v1/jobs/clear")["slot"]["error"]["message"].as_str().is_some_and(|message| message.contains(said))
+    });
+    assert_eq!(task(&host, ids[0])["attempts"], 0);
+    other_works(&host);
+}
+
+/// The deadline holds from the first instruction on.
 #[test]
-fn a_constructor_that_eats_memory_charges_no_task() {
-    charges_no_task("eats_memory_at_start", QUICK, "deadline");
+fn a_start_that_loops_is_not_taken() {
+    is_not_taken("loops_at_start", "deadline");
+}
+
+/// The bounds of memory and time do, too.
+#[test]
+fn a_start_that_eats_memory_is_not_taken() {
+    is_not_taken("eats_memory_at_start", "deadline");
 }
 
 /// Without the cut a note of 100 MB would be stored.

@@ -263,3 +263,35 @@ fn a_path_that_stays_inside_works() {
         assert_eq!(answers["rename-in"].0, "ok", "{path}:\n{note}");
     }
 }
+
+/// Opening a pipe waits for its other end, where no deadline reaches; only
+/// files and folders are opened (`sandbox/opening.rs`).
+#[test]
+fn what_is_neither_file_nor_folder_is_not_opened() {
+    let site = site("");
+    let pipe = site.videos().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(site.videos().join("socket")).unwrap();
+    symlink("pipe", site.videos().join("link-pipe")).unwrap();
+    let host = site.start();
+    for (path, note) in tried(&host, &owned(&["link-pipe", "pipe", "socket", "folder/../pipe"])) {
+        let answers = answers(&note);
+        for operation in ["read", "list", "open", "open-to-write", "link-in"] {
+            assert_ne!(answers[operation].0, "ok", "{operation} of {path}:\n{note}");
+        }
+    }
+}
+
+/// A marker that a guest sees is one that a policy of "remove all" removes.
+#[test]
+fn a_listing_has_nothing_of_the_hosts_own() {
+    let site = Site::with_job(&guest("discovers"), "trash = \"24h\"\n");
+    fs::create_dir(site.videos().join(".sweepd-trash")).unwrap();
+    fs::write(site.videos().join(".sweepd-notes"), "").unwrap();
+    fs::write(site.videos().join("seen"), "").unwrap();
+    let host = site.start();
+    host.wait("it has looked", || !host.tasks("clear", "done").is_empty());
+    let keys: Vec<_> = host.tasks("clear", "done").iter().map(|task| task["key"].clone()).collect();
+    assert!(keys.iter().all(|key| key == "seen"), "{keys:?}");
+    assert!(site.videos().join(".sweepd-mount").exists());
+}

@@ -30,6 +30,10 @@ fn a_link_that_is_swapped_in_leads_nowhere() {
     fs::write(outside.join("secret"), "s3cret-outside").unwrap();
     symlink("../outside", videos.join("swap-link")).unwrap();
     symlink("../outside/secret", videos.join("swap-file-link")).unwrap();
+    // Opening a pipe would wait for ever.
+    fs::write(videos.join("swap-pipe"), "inside").unwrap();
+    let pipe = videos.join("swap-pipe-link");
+    rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     let before = tree(&outside);
     let modified = fs::metadata(outside.join("secret")).unwrap().modified().unwrap();
     let host = site.start();
@@ -38,7 +42,7 @@ fn a_link_that_is_swapped_in_leads_nowhere() {
         let swapping = scope.spawn(|| {
             let mut swaps = 0_u64;
             while !stop.load(Ordering::Relaxed) {
-                for name in ["swap", "swap-file"] {
+                for name in ["swap", "swap-file", "swap-pipe"] {
                     let (path, link) = (videos.join(name), videos.join(format!("{name}-link")));
                     renameat_with(CWD, &path, CWD, &link, RenameFlags::EXCHANGE).unwrap();
                     swaps += 1;
