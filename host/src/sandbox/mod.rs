@@ -18,7 +18,8 @@ mod deadline;
 mod deeds;
 mod descriptor;
 mod entries;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod fuzz;
 mod gate;
 mod guard;

@@ -163,7 +163,7 @@ pub(super) fn locate(from: &Folder, path: &str, overlay: Option<&Overlay>) -> Re
     if matches!(name, "." | "..") {
         return find_folder(from, trimmed, overlay).map(Spot::Folder);
     }
-    let folder = if parents.is_empty() { from.found_again()? } else { find_folder(from, parents, overlay)? };
+    let folder = if parents.is_empty() { here(from, overlay)? } else { find_folder(from, parents, overlay)? };
     if folder.path.is_empty() && is_reserved(name) {
         return Err(Errno::NOENT);
     }
@@ -204,6 +204,14 @@ pub(super) fn read_link(place: &Place, overlay: Option<&Overlay>) -> Result<Stri
         Some(Entry::Moved(real)) => rustix::fs::readlinkat(real.folder.as_fd(), real.name.as_str(), Vec::new())?,
     };
     target.into_string().map_err(|_| Errno::ILSEQ)
+}
+
+/// The folder itself, where it is now. Where a simulation moved it is its path as
+/// the guest found it: the disk knows nothing of that.
+fn here(from: &Folder, overlay: Option<&Overlay>) -> Result<Folder, Errno> {
+    let found = from.found_again()?;
+    let is_simulated = overlay.is_some_and(|overlay| !overlay.is_empty());
+    Ok(if is_simulated { Folder { path: from.path.clone(), ..found } } else { found })
 }
 
 fn find_folder(from: &Folder, path: &str, overlay: Option<&Overlay>) -> Result<Folder, Errno> {

@@ -1,8 +1,7 @@
 //! Goes through `swap`, which somebody keeps exchanging for a link, and opens
-//! `swap-file`, of which the same is true, and `swap-pipe`,
-//! which is a pipe at times, config `rounds` times, and changes what
-//! it gets at. The note says how often it got through, how often not, the sizes
-//! and contents that it saw.
+//! `swap-file`, of which the same is true, and `swap-pipe`, which is a pipe at
+//! times, config `rounds` times, and changes what it gets at. The note says how
+//! often it got through, how often not, the sizes and contents that it saw.
 #![cfg(target_arch = "wasm32")]
 
 use std::collections::BTreeSet;

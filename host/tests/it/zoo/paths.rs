@@ -274,7 +274,7 @@ fn what_is_neither_file_nor_folder_is_not_opened() {
     let _socket = std::os::unix::net::UnixListener::bind(site.videos().join("socket")).unwrap();
     symlink("pipe", site.videos().join("link-pipe")).unwrap();
     let host = site.start();
-    for (path, note) in tried(&host, &owned(&["link-pipe", "pipe", "socket", "folder/../pipe"])) {
+    for (path, note) in tried(&host, &owned(&["link-pipe", "pipe", "socket"])) {
         let answers = answers(&note);
         for operation in ["read", "list", "open", "open-to-write", "link-in"] {
             assert_ne!(answers[operation].0, "ok", "{operation} of {path}:\n{note}");
