@@ -175,7 +175,14 @@ impl Trial<'_> {
         let from = File::open(self.theirs.top.join(from)).map_err(|error| TestCaseError::fail(error.to_string()))?;
         let last = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let opened = rustix::fs::openat2(&from, path, OFlags::PATH | OFlags::CLOEXEC | last, Mode::empty(), resolve);
+        let flags = OFlags::PATH | OFlags::CLOEXEC | last;
+        // Anybody's rename may disturb it.
+        let opened = loop {
+            match rustix::fs::openat2(&from, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                opened => break opened,
+            }
+        };
         Ok(opened.and_then(|fd| {
             let inode = rustix::fs::fstat(&fd)?.st_ino;
             let allowed = !self.theirs.forbidden.contains(&inode);
