@@ -4,6 +4,7 @@
 
 mod bench;
 mod files;
+mod fuzz;
 mod plugins;
 mod process;
 mod repo;
@@ -30,6 +31,8 @@ enum Task {
     Plugins,
     /// Breaks nodes and databases for so many minutes, while nothing may be lost.
     Torture(torture::Args),
+    /// Tries paths for so many minutes, none of which may lead out of its mount.
+    Fuzz(fuzz::Args),
     /// Runs a benchmark of the host, with the plugins built.
     Bench(bench::Args),
     /// Checks format, lints, docs, dependencies and the project's own rules.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::test(&args),
         Task::Plugins => plugins::build(),
         Task::Torture(args) => torture::torture(&args),
+        Task::Fuzz(args) => fuzz::fuzz(&args),
         Task::Bench(args) => bench::bench(&args),
         Task::Tidy(args) => tidy::tidy(&args),
     };

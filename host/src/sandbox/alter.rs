@@ -107,6 +107,11 @@ impl Call {
     pub(super) fn rename(&self, from: &Folder, path: &str, to: &Folder, to_path: &str) -> Result<(), NotDone> {
         self.must_have(&from.mount, Right::Rename, "rename")?;
         self.must_have(&to.mount, Right::Rename, "rename")?;
+        if !Arc::ptr_eq(&from.mount, &to.mount) {
+            // Gone from the one, and new in the other, where other rights are.
+            self.must_have(&from.mount, Right::Delete, "rename into another mount")?;
+            self.must_have(&to.mount, Right::Create, "rename from another mount")?;
+        }
         let spots = (self.locate(from, path, false)?, self.locate(to, to_path, false)?);
         let (Spot::Name(old), Spot::Name(new)) = spots else { return Err(Errno::BUSY.into()) };
         let stands = self.stands(&old)?;
@@ -382,7 +387,8 @@ fn simulated([accessed, modified]: [NewTime; 2], now: Timestamp) -> Times {
         NewTime::Now => Some(now),
         NewTime::At(at) => {
             let seconds = u64::try_from(at.tv_sec).unwrap_or(0);
-            Some(Timestamp(seconds.saturating_mul(1000) + u64::try_from(at.tv_nsec).unwrap_or(0) / 1_000_000))
+            let milliseconds = u64::try_from(at.tv_nsec).unwrap_or(0) / 1_000_000;
+            Some(Timestamp(seconds.saturating_mul(1000).saturating_add(milliseconds)))
         }
     };
     Times { accessed: at(accessed), modified: at(modified) }

@@ -95,6 +95,8 @@ fn new_time(time: NewTimestamp) -> FsResult<NewTime> {
     Ok(match time {
         NewTimestamp::NoChange => NewTime::Keep,
         NewTimestamp::Now => NewTime::Now,
+        // The kernel has numbers beyond for "now" and "not at all".
+        NewTimestamp::Timestamp(at) if at.nanoseconds >= 1_000_000_000 => return Err(WasiError::Invalid.into()),
         NewTimestamp::Timestamp(at) => NewTime::At(Timespec {
             tv_sec: i64::try_from(at.seconds).map_err(|_| WasiError::Overflow)?,
             tv_nsec: at.nanoseconds.into(),

@@ -18,6 +18,9 @@ mod deadline;
 mod deeds;
 mod descriptor;
 mod entries;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod fuzz;
 mod gate;
 mod guard;
 mod guest;

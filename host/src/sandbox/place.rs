@@ -90,6 +90,7 @@ impl Folder {
     pub(super) fn found_again(&self) -> Result<Self, Errno> {
         let At::Real(fd) = &self.at else { return Ok(self.clone()) };
         let path = path_within(&self.mount, fd.as_fd())?;
+        must_be_guests(&path)?;
         Ok(Self { path, ..self.clone() })
     }
 
@@ -104,11 +105,14 @@ impl Folder {
     }
 
     fn real(mount: &Arc<Mount>, fd: OwnedFd, path: String) -> Result<Self, Errno> {
-        if path.split('/').next().is_some_and(is_reserved) {
-            return Err(Errno::NOENT);
-        }
+        must_be_guests(&path)?;
         Ok(Self { mount: Arc::clone(mount), at: At::Real(Arc::new(fd)), path })
     }
+}
+
+/// What the host keeps for itself is not there.
+fn must_be_guests(path: &str) -> Result<(), Errno> {
+    if path.split('/').next().is_some_and(is_reserved) { Err(Errno::NOENT) } else { Ok(()) }
 }
 
 impl Place {
@@ -159,7 +163,7 @@ pub(super) fn locate(from: &Folder, path: &str, overlay: Option<&Overlay>) -> Re
     if matches!(name, "." | "..") {
         return find_folder(from, trimmed, overlay).map(Spot::Folder);
     }
-    let folder = if parents.is_empty() { from.found_again()? } else { find_folder(from, parents, overlay)? };
+    let folder = if parents.is_empty() { here(from, overlay)? } else { find_folder(from, parents, overlay)? };
     if folder.path.is_empty() && is_reserved(name) {
         return Err(Errno::NOENT);
     }
@@ -177,7 +181,11 @@ pub(super) fn follow(place: &Place, overlay: Option<&Overlay>) -> Result<Spot, E
         if target.starts_with('/') {
             return Err(Errno::PERM);
         }
-        spot = locate(&top, &join(&place.folder.path, &target), overlay)?;
+        let mut path = join(&place.folder.path, &target);
+        if place.must_be_folder {
+            path.push('/');
+        }
+        spot = locate(&top, &path, overlay)?;
     }
     Err(Errno::LOOP)
 }
@@ -196,6 +204,14 @@ pub(super) fn read_link(place: &Place, overlay: Option<&Overlay>) -> Result<Stri
         Some(Entry::Moved(real)) => rustix::fs::readlinkat(real.folder.as_fd(), real.name.as_str(), Vec::new())?,
     };
     target.into_string().map_err(|_| Errno::ILSEQ)
+}
+
+/// The folder itself, where it is now. Where a simulation moved it is its path as
+/// the guest found it: the disk knows nothing of that.
+fn here(from: &Folder, overlay: Option<&Overlay>) -> Result<Folder, Errno> {
+    let found = from.found_again()?;
+    let is_simulated = overlay.is_some_and(|overlay| !overlay.is_empty());
+    Ok(if is_simulated { Folder { path: from.path.clone(), ..found } } else { found })
 }
 
 fn find_folder(from: &Folder, path: &str, overlay: Option<&Overlay>) -> Result<Folder, Errno> {

@@ -28,3 +28,4 @@ mod swap;
 mod torture;
 mod videos;
 mod wall;
+mod zoo;

@@ -1,16 +1,12 @@
-//! Never gets through its instantiation: a constructor loops.
+//! Never gets through its instantiation: its start function loops.
 
 use sweepd_sdk::{Executor, Failure, Outcome, Task};
 
 struct Guest;
 
 #[cfg(target_arch = "wasm32")]
-#[used]
-#[allow(unsafe_code, reason = "a constructor is a pointer in a named section")]
-#[unsafe(link_section = ".init_array")]
-static AT_START: extern "C" fn() = at_start;
-
-#[cfg(target_arch = "wasm32")]
+#[allow(unsafe_code, reason = "the name under which it runs while the component is instantiated")]
+#[unsafe(export_name = "_initialize")]
 extern "C" fn at_start() {
     let mut turns = 0_u64;
     loop {

@@ -1,0 +1,114 @@
+//! Guests that ask for more than there is: each costs what guarantee 8 says,
+//! and the host and the other jobs go on.
+
+use std::fs;
+
+use super::{ended, note};
+use crate::guests::{
+    PATIENT, QUICK, beside_another_job, charges_no_task, costs_the_task_its_attempts, other_works, task,
+};
+
+const ROOMY: &str = "[job.limits]\nmemory = \"512MiB\"\n";
+
+/// The bound of the stack (`plugin/engine.rs`).
+#[test]
+fn a_recursion_without_end_costs_one_attempt() {
+    costs_the_task_its_attempts("recurses", PATIENT, "stack");
+}
+
+/// It passed its trial, and fails when it is started for a task.
+#[test]
+fn a_start_that_traps_charges_no_task() {
+    charges_no_task("traps_at_start", PATIENT, "unreachable");
+}
+
+/// What does not get through its trial (`Plugin::try_start`) never serves.
+fn is_not_taken(name: &str, said: &str) {
+    let (_site, host) = beside_another_job(name, QUICK, "");
+    let ids = host.enqueue("clear", &["bystander"]);
+    host.wait("the failure is said", || {
+        host.get("/v1/jobs/clear")["slot"]["error"]["message"].as_str().is_some_and(|message| message.contains(said))
+    });
+    assert_eq!(task(&host, ids[0])["attempts"], 0);
+    other_works(&host);
+}
+
+/// The deadline holds from the first instruction on.
+#[test]
+fn a_start_that_loops_is_not_taken() {
+    is_not_taken("loops_at_start", "deadline");
+}
+
+/// The bounds of memory and time do, too.
+#[test]
+fn a_start_that_eats_memory_is_not_taken() {
+    is_not_taken("eats_memory_at_start", "deadline");
+}
+
+/// Without the cut a note of 100 MB would be stored.
+#[test]
+fn an_answer_that_is_too_long_is_cut_or_refused() {
+    let (_site, host) = beside_another_job("says_too_much", ROOMY, "");
+    for key in ["done", "skipped", "failure"] {
+        let task = ended(&host, key);
+        assert!(task["note"].as_str().is_some_and(|note| note.len() <= 4096), "{key}");
+    }
+    other_works(&host);
+}
+
+#[test]
+fn a_cursor_of_100_mb_is_refused() {
+    charges_no_task("huge_cursor", ROOMY, "cursor");
+}
+
+#[test]
+fn a_million_discoveries_are_refused() {
+    charges_no_task("million_discoveries", ROOMY, "discoveries");
+}
+
+/// The table of a guest's resources is bounded (`sandbox/guest.rs`): it gets an
+/// error, or its call ends, before the host has none left.
+#[test]
+fn a_flood_of_descriptors_ends() {
+    let (site, host) = beside_another_job("floods_descriptors", PATIENT, "");
+    fs::write(site.videos().join("file"), "").unwrap();
+    for key in ["file", "streams", "waits"] {
+        let task = ended(&host, key);
+        assert!(!task["note"].as_str().unwrap().contains("then nothing"), "{key}: {task}");
+        other_works(&host);
+    }
+    // Nothing of it stays open.
+    let open = || fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count();
+    host.wait("they are closed", || open() < 200);
+}
+
+#[test]
+fn preopens_are_no_way_to_more() {
+    let (site, host) = beside_another_job("juggles_preopens", PATIENT, "");
+    fs::write(site.path().join("outside.txt"), "s3cret").unwrap();
+    let task = ended(&host, "drop");
+    assert!(!note(&task).contains("true"), "{task}");
+    // All of them do not fit into the table of its resources.
+    assert_eq!(ended(&host, "keep")["state"], "dead");
+    other_works(&host);
+}
+
+/// What a guest asks the host to have ready is bounded, each in its place.
+#[test]
+fn asking_for_too_much_gives_less() {
+    let (site, host) = beside_another_job("asks_for_too_much", PATIENT, "");
+    fs::write(site.videos().join("file"), "content").unwrap();
+    let said = |key: &str| {
+        let task = ended(&host, key);
+        task["note"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(said("random").contains("trap"), "random bytes without bound");
+    assert_eq!(said("read"), "7");
+    assert_eq!(said("read-at-end"), "invalid");
+    assert_eq!(said("write"), "invalid");
+    assert_eq!(said("stream"), "false");
+    assert_eq!(said("size"), "invalid");
+    assert_eq!(said("stdin"), "false");
+    assert_eq!(fs::read_to_string(site.videos().join("file")).unwrap(), "content");
+    other_works(&host);
+}
