@@ -1,8 +1,9 @@
 //! Why a host does not do as it is asked.
 
+use crate::domain::hold::HoldId;
 use crate::domain::job::JobSpec;
 use crate::domain::task::TaskId;
-use crate::store::StoreError;
+use crate::store::{NewHold, StoreError};
 
 /// Why the host did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,23 @@ pub enum HostError {
     /// No such task is stored (any more).
     #[error("there is no task {0}")]
     UnknownTask(TaskId),
+    /// No such hold stands (any more).
+    #[error("there is no hold {0} of this job")]
+    UnknownHold(HoldId),
+    /// The job has as many holds as it may.
+    #[error("the job has {} holds already, and may have no more; remove one, or hold folders", NewHold::MOST)]
+    TooManyHolds,
+    /// The job has no such mount.
+    #[error("the job `{job}` has no mount at `{at}`")]
+    UnknownMount {
+        /// The job.
+        job: String,
+        /// What was asked for.
+        at: String,
+    },
+    /// A mount cannot be used.
+    #[error("{0}")]
+    Mount(String),
     /// A paused job is not swept.
     #[error("the job `{job}` is paused: {reason}")]
     Paused {

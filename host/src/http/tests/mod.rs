@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, oneshot};
 use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::job::JobName;
 use crate::domain::node::{NodeId, NodeView};
-use crate::domain::status::{Backlog, HostStatus, JobStatus, SlotStatus, SweepReport};
+use crate::domain::status::{Backlog, HostStatus, JobStatus, SlotStatus, SweepReport, TakenStatus};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
 use crate::domain::time::Timestamp;
 use crate::runner::{ByFilter, HostError, TaskQuery};
@@ -121,6 +121,8 @@ impl HostApi for Fake {
             paused: self.0.paused.lock().await.clone(),
             backlog: Backlog::default(),
             slot: SlotStatus::default(),
+            taken: TakenStatus::default(),
+            holds: 0,
             last_sweep: None,
             last_error: None,
         })
