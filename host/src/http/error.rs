@@ -227,7 +227,7 @@ impl From<HostError> for Problem {
             HostError::Mount(_) => {
                 Self::new(StatusCode::CONFLICT, "mount", "The mount cannot be used", error.to_string())
             }
-            HostError::TooManyHolds => Self::invalid(error.to_string(), Vec::new()),
+            HostError::NoHold(_) => Self::invalid(error.to_string(), Vec::new()),
             HostError::Paused { .. } => Self::new(StatusCode::CONFLICT, "paused", "Job is paused", error.to_string()),
             HostError::Elsewhere { .. } => {
                 Self::new(StatusCode::CONFLICT, "elsewhere", "Job runs on other nodes", error.to_string())

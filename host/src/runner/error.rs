@@ -3,7 +3,7 @@
 use crate::domain::hold::HoldId;
 use crate::domain::job::JobSpec;
 use crate::domain::task::TaskId;
-use crate::store::{NewHold, StoreError};
+use crate::store::StoreError;
 
 /// Why the host did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +22,9 @@ pub enum HostError {
     /// No such hold stands (any more).
     #[error("there is no hold {0} of this job")]
     UnknownHold(HoldId),
-    /// The job has as many holds as it may.
-    #[error("the job has {} holds already, and may have no more; remove one, or hold folders", NewHold::MOST)]
-    TooManyHolds,
+    /// The hold cannot be put in place.
+    #[error("{0}")]
+    NoHold(String),
     /// The job has no such mount.
     #[error("the job `{job}` has no mount at `{at}`")]
     UnknownMount {

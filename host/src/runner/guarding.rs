@@ -10,13 +10,16 @@ use crate::domain::effect::{EffectId, EffectPlace, EffectView, Operation};
 use crate::domain::hold::{Hold, HoldId, Pattern};
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
-use crate::store::{At, EffectFilter, HoldRemoved, NewHold};
+use crate::store::{At, EffectFilter, HoldRemoved, NewHold, Store};
 
 use super::error::HostError;
 use super::host::Host;
 use super::job::Job;
 use super::mounts::{MountView, NotAccepted, accept_mount, look_at_mounts};
 use super::trash::{TakenOut, TrashAction, TrashOf, TrashPick, TrashResult};
+
+/// An answer names no more files than about this.
+const MOST: usize = 10_000;
 
 /// Which effects to list: those that are all of what is given, latest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,11 +91,7 @@ impl Host {
         why: String,
     ) -> Result<Hold, HostError> {
         let job = &self.seat(job)?.job;
-        let standing = self.store.holds(job.id, At::Server).await?.len();
-        if standing >= NewHold::MOST as usize {
-            return Err(HostError::TooManyHolds);
-        }
-        let hold = self.store.add_hold(NewHold { job: job.id, pattern, until, why }, At::Server).await?;
+        let hold = put_hold(&*self.store, NewHold { job: job.id, pattern, until, why }).await?;
         job.take_up_holds().await?;
         Ok(hold)
     }
@@ -175,7 +174,7 @@ impl Host {
             return Ok((answers, None));
         }
         let (mut answers, limit) = (Vec::new(), of.at_once());
-        while Instant::now() < end {
+        while Instant::now() < end && answers.len() < MOST {
             let page = of.page(action, &pick, after, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
             let is_last = page.len() < limit;
             after = page.last().map(EffectView::place).or(after);
@@ -188,6 +187,20 @@ impl Host {
         }
         Ok((answers, after))
     }
+}
+
+/// Puts a hold in place; running hosts take it up at their next heartbeat.
+pub async fn put_hold(store: &dyn Store, hold: NewHold) -> Result<Hold, HostError> {
+    let now = store.now(At::Server).await?;
+    if let Some(until) = hold.until.filter(|until| *until <= now) {
+        return Err(HostError::NoHold(format!("it would hold nothing: {until} is past")));
+    }
+    if store.holds(hold.job, At::Server).await?.len() >= NewHold::MOST as usize {
+        let most = NewHold::MOST;
+        let why = format!("the job has {most} holds already, and may have no more; remove one, or hold folders");
+        return Err(HostError::NoHold(why));
+    }
+    Ok(store.add_hold(hold, At::Server).await?)
 }
 
 fn trash_of(job: &Job) -> TrashOf {
