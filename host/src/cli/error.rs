@@ -53,6 +53,9 @@ pub(super) enum CliError {
     /// The arguments do not go together, or something must be said with them.
     #[error("{0}")]
     Usage(String),
+    /// What was asked for cannot be done as things are.
+    #[error("{0}")]
+    Refused(String),
     /// The table of the replaced service.
     #[error(transparent)]
     Legacy(#[from] LegacyError),

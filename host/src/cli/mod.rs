@@ -14,12 +14,16 @@ use crate::config::Config;
 
 mod compile;
 mod config;
+mod effects;
 mod enqueue;
 mod error;
+mod hold;
 mod import_legacy;
 mod lines;
 mod logging;
 mod migrate;
+mod mount;
+mod pause;
 mod plugin;
 mod progress;
 mod queue;
@@ -28,6 +32,8 @@ mod status;
 mod store;
 mod table;
 mod tasks;
+mod trash;
+mod words;
 
 use error::CliError;
 
@@ -57,6 +63,8 @@ Examples:
   sweepd status                             jobs, backlog, nodes, plugins, errors
   sweepd tasks list --state dead            what failed for good, and why
   sweepd tasks retry --job video-clear      queue all of that again
+  sweepd effects --since 2h                 what plugins did to files
+  sweepd trash restore video-clear --path /srv/videos/2024/ --since 2h
 
 Exit codes: 0 done, 1 not done or not all of it, 2 wrong usage (status --check: something is wrong).
 Every value of the configuration can be set by SWEEPD_…: docs/reference/config.md.";
@@ -103,6 +111,27 @@ enum Command {
     /// Look at tasks; retry, cancel or bury them
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
+
+    /// Pause a job, until it is resumed
+    Pause(pause::PauseArgs),
+
+    /// Resume a paused job
+    Resume(pause::ResumeArgs),
+
+    /// Show what plugins did to files
+    Effects(effects::EffectsArgs),
+
+    /// Look at what plugins removed; restore or purge it
+    #[command(subcommand)]
+    Trash(trash::TrashCommand),
+
+    /// Keep files from every plugin of a job
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+
+    /// Look at the mounts of jobs; accept what stands there
+    #[command(subcommand)]
+    Mount(mount::MountCommand),
 
     /// Bring the queue's schema up to date
     Migrate(migrate::MigrateArgs),
@@ -153,6 +182,30 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Tasks(command) => {
             let config = global.load()?;
             block_on(tokio::runtime::Builder::new_current_thread(), tasks::tasks(config, command))
+        }
+        Command::Pause(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), pause::pause(config, args))
+        }
+        Command::Resume(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), pause::resume(config, args))
+        }
+        Command::Effects(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), effects::effects(config, args))
+        }
+        Command::Trash(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), trash::trash(config, args))
+        }
+        Command::Hold(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), hold::hold(config, args))
+        }
+        Command::Mount(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), mount::mount(config, args))
         }
         Command::Migrate(args) => {
             let config = global.load()?;
@@ -205,6 +258,25 @@ mod tests {
             "sweepd tasks retry 7 8",
             "sweepd tasks cancel --job video-clear --state running --why lunch --yes",
             "sweepd tasks bury --job video-clear",
+            "sweepd pause video-clear --why lunch",
+            "sweepd resume video-clear --once-over-budget",
+            "sweepd effects --job j --task 7 --since 2h --until 2026-01-01T00:00:00Z --path /srv --operation remove --limit 5",
+            "sweepd effects --json",
+            "sweepd hold add j 2024/** --until 30d --why legal",
+            "sweepd hold list j --json",
+            "sweepd hold remove j 7",
+            "sweepd trash list",
+            "sweepd trash list j --path /srv --since 2h --limit 7 --json",
+            "sweepd trash restore j 0123456789abcdef-1 0123456789abcdef-2",
+            "sweepd trash restore j --path /srv --since 2h",
+            "sweepd trash restore j --task 7",
+            "sweepd trash purge j 0123456789abcdef-1",
+            "sweepd trash purge j --all --yes",
+            "sweepd trash purge j --older-than 12h",
+            "sweepd mount list",
+            "sweepd mount list j --json",
+            "sweepd mount accept j",
+            "sweepd mount accept j /srv",
             "sweepd migrate --dry-run",
             "sweepd import-legacy --url mysql://h/d --table t --job video-clear --follow",
             "sweepd compile --cache /tmp/c",
@@ -223,6 +295,22 @@ mod tests {
             "sweepd tasks retry",
             "sweepd tasks retry --state dead",
             "sweepd tasks retry 7 --job video-clear",
+            "sweepd pause",
+            "sweepd effects --since soon",
+            "sweepd effects --operation fly",
+            "sweepd effects --limit 0",
+            "sweepd hold add j 2024",
+            "sweepd hold add j a[ --why x",
+            "sweepd hold add j a --why x --until soon",
+            "sweepd hold remove j x",
+            "sweepd trash restore j",
+            "sweepd trash restore j --since 2h",
+            "sweepd trash restore j 7",
+            "sweepd trash restore j 0123456789abcdef-1 --task 7",
+            "sweepd trash purge j",
+            "sweepd trash purge j --all --older-than 1h",
+            "sweepd trash purge j 0123456789abcdef-1 --all",
+            "sweepd mount accept",
             "sweepd import-legacy --url mysql://h/d",
             "sweepd import-legacy --url mysql://h/d --job j --table a`b",
             "sweepd plugin inspect",

@@ -102,7 +102,9 @@ impl Operation {
 
 /// The text names no operation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no operation: use remove, remove-folder, rename, create, create-folder, link, write, truncate or set-times")]
+#[error(
+    "`{0}` is no operation: use remove, remove-folder, rename, create, create-folder, link, write, truncate or set-times"
+)]
 pub struct NotAnOperation(pub String);
 
 impl std::str::FromStr for Operation {

@@ -37,7 +37,10 @@ pub(super) async fn json<H>(app: &App<H>, request: Request<Body>) -> Result<Opti
 }
 
 /// What the JSON of a request says; `None` where no body was sent.
-pub(super) async fn parsed<T: for<'de> Deserialize<'de>, H>(app: &App<H>, request: Request<Body>) -> Result<Option<T>, Problem> {
+pub(super) async fn parsed<T: for<'de> Deserialize<'de>, H>(
+    app: &App<H>,
+    request: Request<Body>,
+) -> Result<Option<T>, Problem> {
     let Some(read) = json(app, request).await? else { return Ok(None) };
     serde_json::from_slice(&read.bytes).map(Some).map_err(|error| Problem::malformed(error.to_string()))
 }

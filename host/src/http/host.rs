@@ -208,11 +208,7 @@ impl HostApi for Arc<Host> {
         Host::trash(self, job, pick, after, limit).await
     }
 
-    async fn take_out(
-        &self,
-        ask: TrashAsk,
-        time: Duration,
-    ) -> Result<(Vec<TakenOut>, Option<EffectPlace>), HostError> {
+    async fn take_out(&self, ask: TrashAsk, time: Duration) -> Result<(Vec<TakenOut>, Option<EffectPlace>), HostError> {
         Host::take_out(self, ask, time).await
     }
 

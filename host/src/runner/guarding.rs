@@ -120,8 +120,7 @@ impl Host {
     /// paused.
     pub async fn accept_mounts(&self, job: &str, at: Option<&str>) -> Result<Vec<MountView>, HostError> {
         let job = &self.seat(job)?.job;
-        let mounts: Vec<_> =
-            job.spec.mounts.iter().filter(|mount| at.is_none_or(|at| mount.guest == at)).collect();
+        let mounts: Vec<_> = job.spec.mounts.iter().filter(|mount| at.is_none_or(|at| mount.guest == at)).collect();
         if let Some(at) = at.filter(|_| mounts.is_empty()) {
             return Err(HostError::UnknownMount { job: job.spec.name.to_string(), at: at.to_owned() });
         }

@@ -217,7 +217,8 @@ impl TrashOf {
         };
         let (done, pace) = joined(spawn_blocking(work).await);
         for fate in [Fate::Restored, Fate::Purged] {
-            let of = |(view, became): &(EffectView, Result<Fate, String>)| (*became == Ok(fate)).then_some(view.effect.id);
+            let of =
+                |(view, became): &(EffectView, Result<Fate, String>)| (*became == Ok(fate)).then_some(view.effect.id);
             let ids: Vec<_> = done.iter().filter_map(of).collect();
             if !ids.is_empty() {
                 self.store.settle(&ids, fate, At::Server).await?;

@@ -13,7 +13,10 @@ async fn effects_are_listed_by_what_is_asked() {
     assert_eq!(status, 200, "{page}");
     let effect = &page["effects"][0];
     assert_eq!((&effect["id"], &effect["path"]), (&json!("4000000000000000-3"), &json!("/srv/a")), "{page}");
-    assert_eq!((&effect["job"], &effect["result"], &effect["fate"]), (&json!("videos"), &json!("done"), &json!("kept")));
+    assert_eq!(
+        (&effect["job"], &effect["result"], &effect["fate"]),
+        (&json!("videos"), &json!("done"), &json!("kept"))
+    );
     assert_eq!(page["next"], "9-4000000000000000-3");
     let asked = server.app.host.0.effects.lock().await.pop().expect("a question");
     let wanted = EffectQuery {

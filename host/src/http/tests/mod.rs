@@ -264,11 +264,7 @@ impl HostApi for Fake {
         Ok(vec![effect()])
     }
 
-    async fn take_out(
-        &self,
-        ask: TrashAsk,
-        _: Duration,
-    ) -> Result<(Vec<TakenOut>, Option<EffectPlace>), HostError> {
+    async fn take_out(&self, ask: TrashAsk, _: Duration) -> Result<(Vec<TakenOut>, Option<EffectPlace>), HostError> {
         Self::known(&ask.job)?;
         let next = ask.ids.is_none().then(|| effect().place());
         let done = ask.ids.clone().unwrap_or_default().into_iter();
