@@ -4,16 +4,20 @@
 //! in this process; everything else starts the binary.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod budgets;
 mod by_hand;
 mod cli;
 mod cluster;
 mod crash;
+mod effects;
 mod examples;
 mod guests;
+mod holds;
 mod http;
 mod import;
 mod jobs;
 mod leases;
+mod mounts;
 mod regressions;
 mod schedules;
 mod shutdown;
@@ -22,4 +26,5 @@ mod stores;
 mod support;
 mod swap;
 mod torture;
+mod trash;
 mod videos;
