@@ -63,6 +63,9 @@ pub(super) enum CliError {
     /// A plan could not be made.
     #[error("{0}")]
     Plan(String),
+    /// What was asked for cannot be done as things are.
+    #[error("{0}")]
+    Refused(String),
     /// The table of the replaced service.
     #[error(transparent)]
     Legacy(#[from] LegacyError),

@@ -15,12 +15,16 @@ use crate::config::Config;
 mod compile;
 mod config;
 mod confine;
+mod effects;
 mod enqueue;
 mod error;
+mod hold;
 mod import_legacy;
 mod lines;
 mod logging;
 mod migrate;
+mod mount;
+mod pause;
 mod plan;
 mod plugin;
 mod progress;
@@ -30,6 +34,8 @@ mod status;
 mod store;
 mod table;
 mod tasks;
+mod trash;
+mod words;
 
 use error::CliError;
 
@@ -60,6 +66,8 @@ Examples:
   sweepd status                             jobs, backlog, nodes, plugins, errors
   sweepd tasks list --state dead            what failed for good, and why
   sweepd tasks retry --job video-clear      queue all of that again
+  sweepd effects --since 2h                 what plugins did to files
+  sweepd trash restore video-clear --path /srv/videos/2024/ --since 2h
 
 Exit codes: 0 done, 1 not done or not all of it, 2 wrong usage (status --check: something is wrong).
 Every value of the configuration can be set by SWEEPD_…: docs/reference/config.md.";
@@ -112,6 +120,26 @@ enum Command {
     /// Runs the real policy over the real queue and files with every change
     /// simulated: nothing changes on disk or in the database.
     Plan(plan::PlanArgs),
+    /// Pause a job, until it is resumed
+    Pause(pause::PauseArgs),
+
+    /// Resume a paused job
+    Resume(pause::ResumeArgs),
+
+    /// Show what plugins did to files
+    Effects(effects::EffectsArgs),
+
+    /// Look at what plugins removed; restore or purge it
+    #[command(subcommand)]
+    Trash(trash::TrashCommand),
+
+    /// Keep files from every plugin of a job
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+
+    /// Look at the mounts of jobs; accept what stands there
+    #[command(subcommand)]
+    Mount(mount::MountCommand),
 
     /// Bring the queue's schema up to date
     Migrate(migrate::MigrateArgs),
@@ -169,6 +197,30 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             let config = global.load()?;
             confine::confine_to_look(&config, args.files())?;
             block_on(tokio::runtime::Builder::new_multi_thread(), async { plan::plan(&config, args).await })
+        }
+        Command::Pause(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), pause::pause(config, args))
+        }
+        Command::Resume(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), pause::resume(config, args))
+        }
+        Command::Effects(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), effects::effects(config, args))
+        }
+        Command::Trash(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), trash::trash(config, args))
+        }
+        Command::Hold(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), hold::hold(config, args))
+        }
+        Command::Mount(args) => {
+            let config = global.load()?;
+            block_on(tokio::runtime::Builder::new_current_thread(), mount::mount(config, args))
         }
         Command::Migrate(args) => {
             let config = global.load()?;
@@ -228,6 +280,25 @@ mod tests {
             "sweepd tasks bury --job video-clear",
             "sweepd plan video-clear --plugin new.wasm --limit 5 --json",
             "sweepd plan video-clear --against new.wasm --no-scan",
+            "sweepd pause video-clear --why lunch",
+            "sweepd resume video-clear --once-over-budget",
+            "sweepd effects --job j --task 7 --since 2h --until 2026-01-01T00:00:00Z --path /srv --operation remove --limit 5",
+            "sweepd effects --json",
+            "sweepd hold add j 2024/** --until 30d --why legal",
+            "sweepd hold list j --json",
+            "sweepd hold remove j 7",
+            "sweepd trash list",
+            "sweepd trash list j --path /srv --since 2h --limit 7 --json",
+            "sweepd trash restore j 0123456789abcdef-1 0123456789abcdef-2",
+            "sweepd trash restore j --path /srv --since 2h",
+            "sweepd trash restore j --task 7",
+            "sweepd trash purge j 0123456789abcdef-1",
+            "sweepd trash purge j --all --yes",
+            "sweepd trash purge j --older-than 12h",
+            "sweepd mount list",
+            "sweepd mount list j --json",
+            "sweepd mount accept j",
+            "sweepd mount accept j /srv",
             "sweepd migrate --dry-run",
             "sweepd import-legacy --url mysql://h/d --table t --job video-clear --follow",
             "sweepd compile --cache /tmp/c",
@@ -246,6 +317,22 @@ mod tests {
             "sweepd tasks retry",
             "sweepd tasks retry --state dead",
             "sweepd tasks retry 7 --job video-clear",
+            "sweepd pause",
+            "sweepd effects --since soon",
+            "sweepd effects --operation fly",
+            "sweepd effects --limit 0",
+            "sweepd hold add j 2024",
+            "sweepd hold add j a[ --why x",
+            "sweepd hold add j a --why x --until soon",
+            "sweepd hold remove j x",
+            "sweepd trash restore j",
+            "sweepd trash restore j --since 2h",
+            "sweepd trash restore j 7",
+            "sweepd trash restore j 0123456789abcdef-1 --task 7",
+            "sweepd trash purge j",
+            "sweepd trash purge j --all --older-than 1h",
+            "sweepd trash purge j 0123456789abcdef-1 --all",
+            "sweepd mount accept",
             "sweepd import-legacy --url mysql://h/d",
             "sweepd import-legacy --url mysql://h/d --job j --table a`b",
             "sweepd plugin inspect",

@@ -90,6 +90,8 @@ pub(super) struct JobView {
     pub(super) paused: Option<String>,
     pub(super) backlog: BacklogView,
     pub(super) slot: SlotView,
+    pub(super) taken: TakenView,
+    pub(super) holds: usize,
     pub(super) last_error: Option<EventView>,
 }
 
@@ -132,6 +134,40 @@ pub(super) struct GenerationView {
     pub(super) digest: String,
     pub(super) loaded_at: Timestamp,
     pub(super) kept: bool,
+}
+
+/// What its plugin took away.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TakenView {
+    pub(super) sweep: SpentView,
+    pub(super) hour: SpentView,
+    pub(super) budget: Option<BudgetView>,
+}
+
+/// How much.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SpentView {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+/// How much it may.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct BudgetView {
+    pub(super) sweep: AllowanceView,
+    pub(super) hour: AllowanceView,
+}
+
+/// In one period.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct AllowanceView {
+    pub(super) files: Option<u64>,
+    pub(super) bytes: Option<u64>,
+    pub(super) share: Option<String>,
 }
 
 /// Something that was said.

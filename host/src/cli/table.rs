@@ -1,13 +1,14 @@
 //! The tables of `sweepd status`.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::domain::time::Timestamp;
 
-use super::status::{BacklogView, JobView, NodeView, View};
+use super::status::{AllowanceView, BacklogView, JobView, NodeView, SpentView, TakenView, View};
 
 /// The status for people: a line about the host, a row a job, a row a node, and
 /// what is to be known besides.
@@ -48,6 +49,31 @@ pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
         notes(&mut text, job, now);
     }
     text
+}
+
+/// Prints a table on standard output; the columns `right` are numbers.
+pub(super) fn print<const N: usize>(
+    header: [&str; N],
+    right: &[usize],
+    rows: impl Iterator<Item = [String; N]>,
+) -> io::Result<()> {
+    let mut table = table(header, io::stdout().is_terminal());
+    for column in right {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    let mut text = String::new();
+    write_table(&mut text, &table);
+    io::stdout().lock().write_all(text.as_bytes())
+}
+
+/// A size for people.
+pub(super) fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec_short().to_string()
 }
 
 fn table<const N: usize>(header: [&str; N], terminal: bool) -> Table {
@@ -105,6 +131,12 @@ fn notes(text: &mut String, job: &JobView, now: Timestamp) {
     if let Some(reason) = &job.paused {
         let _ = writeln!(text, "{name}: paused: {reason}");
     }
+    if let Some(taken) = taken(&job.taken) {
+        let _ = writeln!(text, "{name}: took away {taken}");
+    }
+    if job.holds > 0 {
+        let _ = writeln!(text, "{name}: {} holds (sweepd hold list {name})", job.holds);
+    }
     if let Some(error) = &job.slot.error {
         let _ =
             writeln!(text, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message);
@@ -125,6 +157,27 @@ fn notes(text: &mut String, job: &JobView, now: Timestamp) {
 
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
+}
+
+/// What a job took away of late, and how much it may; nothing where it took
+/// nothing and may take everything.
+fn taken(taken: &TakenView) -> Option<String> {
+    let TakenView { sweep, hour, budget } = taken;
+    if hour.files == 0 && sweep.files == 0 && budget.is_none() {
+        return None;
+    }
+    let part = |spent: &SpentView, allowed: Option<&AllowanceView>, period: &str| {
+        let files = if spent.files == 1 { "1 file".to_owned() } else { format!("{} files", spent.files) };
+        format!("{files} ({}) {period}{}", size(spent.bytes), allowed.map_or_else(String::new, allowance))
+    };
+    let (of_sweep, of_hour) = (budget.as_ref().map(|one| &one.sweep), budget.as_ref().map(|one| &one.hour));
+    Some(format!("{}, {}", part(sweep, of_sweep, "in the last sweep"), part(hour, of_hour, "in the last hour")))
+}
+
+fn allowance(allowed: &AllowanceView) -> String {
+    let files = allowed.files.map(|files| format!("{files} files"));
+    let parts: Vec<_> = [files, allowed.bytes.map(size), allowed.share.clone()].into_iter().flatten().collect();
+    if parts.is_empty() { String::new() } else { format!(" of at most {}", parts.join(" and ")) }
 }
 
 /// How long ago something was, in its one or two largest units.
@@ -158,7 +211,11 @@ mod tests {
                     "set_aside": { "digest": "fedcba9876543210", "at": 117_000, "why": "it trapped" },
                 },
                 "last_error": { "at": 118_000, "message": "cannot remove x" },
-            }, { "name": "b", "paused": "lunch", "slot": { "pinned": "0123456789abcdef" } }],
+            }, {
+                "name": "b", "paused": "lunch", "holds": 2, "slot": { "pinned": "0123456789abcdef" },
+                "taken": { "sweep": { "files": 1, "bytes": 2048 }, "hour": { "files": 7, "bytes": 4096 },
+                           "budget": { "sweep": { "files": 10, "share": "5%" }, "hour": {} } },
+            }],
             "nodes": [
                 { "name": "n1", "labels": ["nvme", "rack-2"], "version": "0.1.0", "started_at": 60_000,
                   "holds": [{ "job": "b", "tasks": 3 }, { "job": "video-clear", "tasks": 1 }] },
@@ -183,6 +240,8 @@ mod tests {
                 "video-clear: last error (2s ago): cannot remove x",
                 "b: paused: lunch",
                 "b: 0123456789ab is pinned, the plugin file does not count",
+                "b: took away 1 file (2.0K) in the last sweep of at most 10 files and 5%, 7 files (4.0K) in the last hour",
+                "b: 2 holds (sweepd hold list b)",
             ]
         );
     }

@@ -39,19 +39,28 @@ impl fmt::Display for Share {
     }
 }
 
+impl serde::Serialize for Share {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The most in one period; `None` is no bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Allowance {
     /// Files.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
     /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Files, as a share of those that the job's mounts hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
 }
 
 /// A job's budget.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Budget {
     /// In one sweep.
     pub sweep: Allowance,

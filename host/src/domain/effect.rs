@@ -100,6 +100,22 @@ impl Operation {
     }
 }
 
+/// The text names no operation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no operation: use remove, remove-folder, rename, create, create-folder, link, write, truncate or set-times"
+)]
+pub struct NotAnOperation(pub String);
+
+impl std::str::FromStr for Operation {
+    type Err = NotAnOperation;
+
+    fn from_str(text: &str) -> Result<Self, NotAnOperation> {
+        let known = Self::ALL.into_iter().find(|operation| operation.name() == text);
+        known.ok_or_else(|| NotAnOperation(text.to_owned()))
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -116,6 +132,18 @@ pub enum EffectResult {
     Failed(String),
     /// The host was lost in between, and what is on disk does not tell.
     Unknown,
+}
+
+impl EffectResult {
+    /// As it is shown.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed(_) => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// One mutation.
@@ -162,6 +190,13 @@ impl Effect {
         PathBuf::from(&*self.mount).join(&self.path)
     }
 
+    /// The new path on this machine, of a rename or link.
+    #[must_use]
+    pub fn full_to(&self) -> Option<PathBuf> {
+        let mount = self.to_mount.as_ref().unwrap_or(&self.mount);
+        self.to.as_ref().map(|to| PathBuf::from(&**mount).join(to))
+    }
+
     /// What it costs of a budget.
     #[must_use]
     pub fn cost(&self) -> super::budget::Spent {
@@ -194,20 +229,108 @@ pub enum Fate {
 }
 
 /// An effect as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectView {
     /// The effect.
-    #[serde(flatten)]
     pub effect: Effect,
     /// The job's name.
     pub job_name: String,
     /// What became of what it put into the trash; absent where it put nothing
     /// there.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fate: Option<Fate>,
     /// When that came to be.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fate_at: Option<Timestamp>,
+}
+
+impl EffectView {
+    /// Its place in a listing, from which the next page goes on.
+    #[must_use]
+    pub fn place(&self) -> EffectPlace {
+        EffectPlace(self.effect.at, self.effect.id)
+    }
+}
+
+/// Flat, with whole paths, and with names as text: a journal's number is more
+/// than programs that take all numbers for fractions can hold.
+impl Serialize for EffectView {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Flat<'a> {
+            id: String,
+            job: &'a str,
+            task: TaskId,
+            attempt: u32,
+            digest: Digest,
+            operation: Operation,
+            path: PathBuf,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            to: Option<PathBuf>,
+            mount: &'a str,
+            size: u64,
+            modified: Timestamp,
+            inode: u64,
+            at: Timestamp,
+            result: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            error: Option<&'a str>,
+            trashed: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            fate: Option<Fate>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            fate_at: Option<Timestamp>,
+        }
+        let effect = &self.effect;
+        let error = match &effect.result {
+            EffectResult::Failed(error) => Some(error.as_str()),
+            EffectResult::Done | EffectResult::Unknown => None,
+        };
+        let flat = Flat {
+            id: effect.id.to_string(),
+            job: &self.job_name,
+            task: effect.task,
+            attempt: effect.attempt,
+            digest: effect.digest,
+            operation: effect.operation,
+            path: effect.full_path(),
+            to: effect.full_to(),
+            mount: &effect.mount,
+            size: effect.size,
+            modified: effect.modified,
+            inode: effect.inode,
+            at: effect.at,
+            result: effect.result.name(),
+            error,
+            trashed: effect.trashed,
+            fate: self.fate,
+            fate_at: self.fate_at,
+        };
+        flat.serialize(serializer)
+    }
+}
+
+/// The place of an effect in a listing: its time and its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EffectPlace(pub Timestamp, pub EffectId);
+
+/// Milliseconds since 1970, a hyphen and the name.
+impl fmt::Display for EffectPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.0, self.1)
+    }
+}
+
+/// The text is no place in a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no place in a listing: take the `next` of the page before")]
+pub struct NotAPlace;
+
+impl std::str::FromStr for EffectPlace {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        let (at, id) = text.split_once('-').ok_or(NotAPlace)?;
+        Ok(Self(Timestamp(at.parse().map_err(|_| NotAPlace)?), id.parse().map_err(|_| NotAPlace)?))
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +345,10 @@ mod tests {
         for bad in ["", "1-1", "0123456789abcdef", "0123456789abcdef-x", "0123456789abcdeg-1"] {
             assert_eq!(bad.parse::<EffectId>(), Err(NotAnEffectId), "{bad}");
         }
+        let place = EffectPlace(Timestamp(7), id);
+        assert_eq!(place.to_string(), "7-0123456789abcdef-42");
+        assert_eq!("7-0123456789abcdef-42".parse(), Ok(place));
+        assert_eq!("0123456789abcdef-42".parse::<EffectPlace>(), Err(NotAPlace));
         for (number, operation) in Operation::ALL.into_iter().enumerate() {
             assert_eq!(operation as usize, number, "{operation}");
         }

@@ -106,6 +106,12 @@ impl Holds {
         Self(holds.into_iter().filter_map(compiled).collect())
     }
 
+    /// How many stand at `now`.
+    #[must_use]
+    pub fn standing_at(&self, now: Timestamp) -> usize {
+        self.standing(now).count()
+    }
+
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {

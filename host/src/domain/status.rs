@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::budget::{Budget, Spent};
 use super::digest::Digest;
 use super::node::NodeView;
 use super::plugin_history::{Accepted, SetAside};
@@ -41,12 +42,29 @@ pub struct JobStatus {
     pub backlog: Backlog,
     /// What serves.
     pub slot: SlotStatus,
+    /// What its plugin took away of late.
+    pub taken: TakenStatus,
+    /// How many holds are in place.
+    pub holds: usize,
     /// The last sweep that did something or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<SweepReport>,
     /// The last failure of a sweep, a task or the store, as the job saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<Event>,
+}
+
+/// What a job took away, and how much it may. Of the hour, what other nodes and
+/// earlier lives did is as it was when the last sweep began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TakenStatus {
+    /// In the present or last sweep at this node.
+    pub sweep: Spent,
+    /// In the last sixty minutes.
+    pub hour: Spent,
+    /// The bounds; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// Something that was said, and when.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::Request;
 use axum::http::header::CONTENT_TYPE;
+use serde::Deserialize;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
@@ -33,6 +34,15 @@ pub(super) async fn json<H>(app: &App<H>, request: Request<Body>) -> Result<Opti
     // Some clients send an empty body in chunks, without saying what it is.
     let undeclared = content_type.is_none() && read(app, body).await?.bytes.is_empty();
     if undeclared { Ok(None) } else { Err(Problem::not_json()) }
+}
+
+/// What the JSON of a request says; `None` where no body was sent.
+pub(super) async fn parsed<T: for<'de> Deserialize<'de>, H>(
+    app: &App<H>,
+    request: Request<Body>,
+) -> Result<Option<T>, Problem> {
+    let Some(read) = json(app, request).await? else { return Ok(None) };
+    serde_json::from_slice(&read.bytes).map(Some).map_err(|error| Problem::malformed(error.to_string()))
 }
 
 async fn read<H>(app: &App<H>, mut body: Body) -> Result<Read<'_>, Problem> {

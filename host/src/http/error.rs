@@ -224,6 +224,16 @@ impl From<HostError> for Problem {
             HostError::UnknownTask(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown-task", "Unknown task", error.to_string())
             }
+            HostError::UnknownHold(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown-hold", "Unknown hold", error.to_string())
+            }
+            HostError::UnknownMount { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "unknown-mount", "Unknown mount", error.to_string())
+            }
+            HostError::Mount(_) => {
+                Self::new(StatusCode::CONFLICT, "mount", "The mount cannot be used", error.to_string())
+            }
+            HostError::NoHold(_) => Self::invalid(error.to_string(), Vec::new()),
             HostError::Paused { .. } => Self::new(StatusCode::CONFLICT, "paused", "Job is paused", error.to_string()),
             HostError::Elsewhere { .. } => {
                 Self::new(StatusCode::CONFLICT, "elsewhere", "Job runs on other nodes", error.to_string())

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::domain::effect::{EffectPlace, EffectView};
+use crate::domain::hold::{Hold, HoldId, Pattern};
 use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::node::NodeView;
 use crate::domain::plugin_history::Steer;
 use crate::domain::status::{HostStatus, JobStatus, PluginStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskView};
-use crate::runner::{ByFilter, Host, HostError, TaskQuery};
+use crate::domain::time::Timestamp;
+use crate::runner::{ByFilter, EffectQuery, Host, HostError, MountView, TakenOut, TaskQuery, TrashAsk, TrashPick};
 use crate::store::{Intervene, Once, RequestKey};
 
 /// A host as HTTP sees it; [`Host`] documents each method.
@@ -76,6 +79,51 @@ pub trait HostApi: Clone + Send + Sync + 'static {
         patience: Duration,
     ) -> impl Future<Output = Result<(PluginStatus, bool), HostError>> + Send;
 
+    /// What plugins did to files, latest first.
+    fn effects(&self, query: EffectQuery) -> impl Future<Output = Result<Vec<EffectView>, HostError>> + Send;
+
+    /// The holds of a job.
+    fn holds(&self, job: &str) -> impl Future<Output = Result<Vec<Hold>, HostError>> + Send;
+
+    /// Puts a hold in place.
+    fn add_hold(
+        &self,
+        job: &str,
+        pattern: Pattern,
+        until: Option<Timestamp>,
+        why: String,
+    ) -> impl Future<Output = Result<Hold, HostError>> + Send;
+
+    /// Ends a hold.
+    fn remove_hold(&self, job: &str, id: HoldId) -> impl Future<Output = Result<Hold, HostError>> + Send;
+
+    /// The mounts of a job.
+    fn mounts(&self, job: &str) -> impl Future<Output = Result<Vec<MountView>, HostError>> + Send;
+
+    /// Accepts what stands at a mount, or at all of them.
+    fn accept_mounts(
+        &self,
+        job: &str,
+        at: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<MountView>, HostError>> + Send;
+
+    /// The files in the trash of a job, latest first.
+    fn trash(
+        &self,
+        job: &str,
+        pick: TrashPick,
+        after: Option<EffectPlace>,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<EffectView>, HostError>> + Send;
+
+    /// Takes files out of the trash; also answers after which place to go on,
+    /// where the time was not enough for all.
+    fn take_out(
+        &self,
+        ask: TrashAsk,
+        time: Duration,
+    ) -> impl Future<Output = Result<(Vec<TakenOut>, Option<EffectPlace>), HostError>> + Send;
+
     /// Whether requests would be served, and else what is missing.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
 }
@@ -139,6 +187,50 @@ impl HostApi for Arc<Host> {
 
     async fn steer(&self, job: &str, ask: Steer, patience: Duration) -> Result<(PluginStatus, bool), HostError> {
         Host::steer(self, job, ask, patience).await
+    }
+
+    async fn effects(&self, query: EffectQuery) -> Result<Vec<EffectView>, HostError> {
+        Host::effects(self, query).await
+    }
+
+    async fn holds(&self, job: &str) -> Result<Vec<Hold>, HostError> {
+        Host::holds(self, job).await
+    }
+
+    async fn add_hold(
+        &self,
+        job: &str,
+        pattern: Pattern,
+        until: Option<Timestamp>,
+        why: String,
+    ) -> Result<Hold, HostError> {
+        Host::add_hold(self, job, pattern, until, why).await
+    }
+
+    async fn remove_hold(&self, job: &str, id: HoldId) -> Result<Hold, HostError> {
+        Host::remove_hold(self, job, id).await
+    }
+
+    async fn mounts(&self, job: &str) -> Result<Vec<MountView>, HostError> {
+        Host::mounts(self, job).await
+    }
+
+    async fn accept_mounts(&self, job: &str, at: Option<&str>) -> Result<Vec<MountView>, HostError> {
+        Host::accept_mounts(self, job, at).await
+    }
+
+    async fn trash(
+        &self,
+        job: &str,
+        pick: TrashPick,
+        after: Option<EffectPlace>,
+        limit: u32,
+    ) -> Result<Vec<EffectView>, HostError> {
+        Host::trash(self, job, pick, after, limit).await
+    }
+
+    async fn take_out(&self, ask: TrashAsk, time: Duration) -> Result<(Vec<TakenOut>, Option<EffectPlace>), HostError> {
+        Host::take_out(self, ask, time).await
     }
 
     async fn ready(&self) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! Points in time as people and programs write them.
 
+use serde::Deserialize;
+
 use crate::domain::time::Timestamp;
 
 /// The end of the year 9999, the last that every database and format can hold.
@@ -15,6 +17,24 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
     })?;
     let millis = u64::try_from(time.as_millisecond()).map_err(|_| format!("`{text}` is before 1970"))?;
     from_millis(millis)
+}
+
+/// A point in time in a JSON body: a number or a text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Written {
+    Millis(u64),
+    Text(String),
+}
+
+impl Written {
+    /// What is meant.
+    pub(super) fn read(self) -> Result<Timestamp, String> {
+        match self {
+            Self::Millis(millis) => from_millis(millis),
+            Self::Text(text) => parse(&text),
+        }
+    }
 }
 
 /// A point in time that every database can hold.

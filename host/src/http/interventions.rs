@@ -41,7 +41,7 @@ pub(super) async fn one<H: HostApi>(
     request: Request<Body>,
 ) -> Result<Json<Value>, Problem> {
     let id = numbered(id)?;
-    let OneBody { why } = parsed(&app, request).await?.unwrap_or_default();
+    let OneBody { why } = body::parsed(&app, request).await?.unwrap_or_default();
     let ask = Intervene { action, ids: vec![id], why: reason(why) };
     let task = match app.host.intervene(ask).await?.first().copied() {
         Some(Intervened::Applied { task }) => return Ok(Json(json!({ "task": task, "result": "applied" }))),
@@ -79,7 +79,7 @@ pub(super) async fn many<H: HostApi>(
     app: Arc<App<H>>,
     request: Request<Body>,
 ) -> Result<Json<Done>, Problem> {
-    let Some(asked) = parsed::<ManyBody, _>(&app, request).await? else {
+    let Some(asked) = body::parsed::<ManyBody, _>(&app, request).await? else {
         return Err(Problem::malformed("send the `ids` of tasks, or a `job` and perhaps a `state`"));
     };
     let why = reason(asked.why);
@@ -113,12 +113,6 @@ async fn by_ids<H: HostApi>(app: &App<H>, action: Action, ids: Vec<TaskId>, why:
         app.host.intervene(ask).await?.into_iter().for_each(|one| tally.count(one));
     }
     Ok(tally)
-}
-
-/// The body, if there is one.
-async fn parsed<T: for<'de> Deserialize<'de>, H>(app: &App<H>, request: Request<Body>) -> Result<Option<T>, Problem> {
-    let Some(read) = body::json(app, request).await? else { return Ok(None) };
-    serde_json::from_slice(&read.bytes).map(Some).map_err(|error| Problem::malformed(error.to_string()))
 }
 
 /// What goes on record.

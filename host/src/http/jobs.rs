@@ -81,10 +81,7 @@ pub(super) async fn pause<H: HostApi>(
     request: Request<Body>,
 ) -> Result<Json<Paused>, Problem> {
     let job = named(job)?;
-    let asked: PauseBody = match body::json(&app, request).await? {
-        None => PauseBody::default(),
-        Some(read) => serde_json::from_slice(&read.bytes).map_err(|error| Problem::malformed(error.to_string()))?,
-    };
+    let asked: PauseBody = body::parsed(&app, request).await?.unwrap_or_default();
     let reason = cut(asked.reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| "by request".to_owned()));
     app.host.pause(&job, &reason).await?;
     Ok(Json(Paused { job, paused: Some(reason) }))
@@ -105,10 +102,7 @@ pub(super) async fn resume<H: HostApi>(
     request: Request<Body>,
 ) -> Result<Json<Paused>, Problem> {
     let job = named(job)?;
-    let asked: ResumeBody = match body::json(&app, request).await? {
-        None => ResumeBody::default(),
-        Some(read) => serde_json::from_slice(&read.bytes).map_err(|error| Problem::malformed(error.to_string()))?,
-    };
+    let asked: ResumeBody = body::parsed(&app, request).await?.unwrap_or_default();
     app.host.resume(&job, asked.once_over_budget).await?;
     Ok(Json(Paused { job, paused: None }))
 }

@@ -13,21 +13,25 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post};
 use tokio::sync::Semaphore;
 
 use crate::domain::intervention::Action;
+use crate::runner::TrashAction;
 
 mod admission;
 mod body;
+mod effects;
 mod enqueue;
 mod error;
 mod health;
+mod holds;
 mod host;
 pub mod instant;
 mod interventions;
 mod jobs;
 mod legacy;
+mod mounts;
 pub mod ndjson;
 mod new_tasks;
 mod nodes;
@@ -36,6 +40,7 @@ mod plugin;
 mod server;
 mod stream;
 mod tasks;
+mod trash;
 
 pub use host::HostApi;
 pub use options::ServerOptions;
@@ -88,6 +93,14 @@ fn router<H: HostApi>(app: &Arc<App<H>>) -> Router {
         .route("/v1/jobs/{job}/plugin/rollback", post(plugin::rollback::<H>))
         .route("/v1/jobs/{job}/plugin/pin", post(plugin::pin::<H>))
         .route("/v1/jobs/{job}/plugin/unpin", post(plugin::unpin::<H>))
+        .route("/v1/jobs/{job}/holds", get(holds::list::<H>).post(holds::add::<H>))
+        .route("/v1/jobs/{job}/holds/{id}", delete(holds::remove::<H>))
+        .route("/v1/jobs/{job}/mounts", get(mounts::list::<H>))
+        .route("/v1/jobs/{job}/mounts/accept", post(mounts::accept::<H>))
+        .route("/v1/jobs/{job}/trash", get(trash::list::<H>))
+        .route("/v1/jobs/{job}/trash/restore", taking_out(TrashAction::Restore))
+        .route("/v1/jobs/{job}/trash/purge", taking_out(TrashAction::Purge))
+        .route("/v1/effects", get(effects::list::<H>))
         .route("/v1/nodes", get(nodes::list::<H>))
         .route("/v1/tasks", get(tasks::list::<H>))
         .route("/v1/tasks/{id}", get(tasks::show::<H>))
@@ -96,6 +109,10 @@ fn router<H: HostApi>(app: &Arc<App<H>>) -> Router {
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(Arc::clone(app))
+}
+
+fn taking_out<H: HostApi>(action: TrashAction) -> MethodRouter<Arc<App<H>>> {
+    post(move |State(app): State<Arc<App<H>>>, job, request| trash::take_out(action, app, job, request))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::domain::nearest::nearest;
 use crate::domain::task::{Key, NewTask, Payload, Priority};
 
 use super::error::{FieldError, Problem};
-use super::instant;
+use super::instant::{self, Written};
 
 /// Most tasks in one body.
 const MAX_TASKS: usize = 10_000;
@@ -28,16 +28,9 @@ pub(super) enum NewTasks {
 struct Item {
     key: String,
     payload: Option<String>,
-    run_at: Option<RunAt>,
+    run_at: Option<Written>,
     #[serde(default)]
     priority: Option<Priority>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RunAt {
-    Millis(u64),
-    Text(String),
 }
 
 /// Reads a body.
@@ -78,11 +71,7 @@ fn quick(body: &[u8]) -> Option<NewTasks> {
 }
 
 fn task(item: Item) -> Option<NewTask> {
-    let run_at = match item.run_at {
-        None => None,
-        Some(RunAt::Millis(millis)) => Some(instant::from_millis(millis).ok()?),
-        Some(RunAt::Text(text)) => Some(instant::parse(&text).ok()?),
-    };
+    let run_at = item.run_at.map(Written::read).transpose().ok()?;
     Some(NewTask {
         key: Key::new(item.key).ok()?,
         payload: item.payload.map(Payload::new).transpose().ok()?,

@@ -1,5 +1,6 @@
 //! Why a host does not do as it is asked.
 
+use crate::domain::hold::HoldId;
 use crate::domain::job::JobSpec;
 use crate::domain::task::TaskId;
 use crate::plugin::SteerError;
@@ -19,6 +20,23 @@ pub enum HostError {
     /// No such task is stored (any more).
     #[error("there is no task {0}")]
     UnknownTask(TaskId),
+    /// No such hold stands (any more).
+    #[error("there is no hold {0} of this job")]
+    UnknownHold(HoldId),
+    /// The hold cannot be put in place.
+    #[error("{0}")]
+    NoHold(String),
+    /// The job has no such mount.
+    #[error("the job `{job}` has no mount at `{at}`")]
+    UnknownMount {
+        /// The job.
+        job: String,
+        /// What was asked for.
+        at: String,
+    },
+    /// A mount cannot be used.
+    #[error("{0}")]
+    Mount(String),
     /// A paused job is not swept.
     #[error("the job `{job}` is paused: {reason}")]
     Paused {

@@ -2,9 +2,8 @@
 //! mounts are those that the job works in, and how much may be taken away; it
 //! keeps up with holds, and puts what plugins did on record.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -14,8 +13,7 @@ use tokio::time::sleep;
 use crate::domain::budget::{OverBudget, Spent};
 use crate::domain::effect::Effect;
 use crate::domain::hold::Holds;
-use crate::domain::job::Mount;
-use crate::sandbox::{self, Known, MountError, Noted, Recorded};
+use crate::sandbox::{self, MountError, Noted, Recorded};
 use crate::store::{At, SharedStore, StoreError};
 
 use super::job::Job;
@@ -49,20 +47,6 @@ impl From<StoreError> for NotReady {
     }
 }
 
-/// By what the mounts of a job are known, as far as this node has asked.
-#[derive(Debug, Default)]
-pub(super) struct Marks(Mutex<HashMap<String, String>>);
-
-impl Marks {
-    fn get(&self, at: &str) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(at).cloned()
-    }
-
-    fn set(&self, at: &str, mark: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at.to_owned(), mark.to_owned());
-    }
-}
-
 impl Job {
     /// Makes ready for a sweep. `exempt` lets it go over the budget.
     pub(super) async fn make_ready(&self, exempt: bool) -> Result<(), NotReady> {
@@ -79,58 +63,6 @@ impl Job {
         };
         self.custody.meter.begin_sweep(others, exempt);
         if self.custody.meter.is_ready() { Ok(()) } else { Err(NotReady::Counting) }
-    }
-
-    /// Refuses a directory that is not the one in which the job worked before:
-    /// what is missing in it would be taken for already gone.
-    pub(super) async fn must_be_known(&self, mount: &Mount) -> Result<(), NotReady> {
-        let (mark, is_marker) = match look(mount).await.map_err(NotReady::Mount)? {
-            Known::Marked(mark) => (mark, true),
-            Known::Root(mark) => (mark, false),
-            Known::Unmarked => {
-                return match self.known_as(mount).await? {
-                    None => self.get_to_know(mount, None).await,
-                    // The host was lost before it had marked it.
-                    Some(known) if intended(&known).is_some() => self.get_to_know(mount, intended(&known)).await,
-                    Some(_) => Err(another(mount, "its marker .sweepd-mount is missing")),
-                };
-            }
-        };
-        if self.marks.get(&mount.guest).as_ref() == Some(&mark) {
-            return Ok(());
-        }
-        match self.known_as(mount).await? {
-            Some(known) if known == mark => {}
-            Some(known) if intended(&known) == Some(&mark) => {
-                self.store.set_mount_id(self.id, &mount.guest, &mark).await?;
-            }
-            Some(_) => return Err(another(mount, "it is another one than before")),
-            None if is_marker && !self.store.knows_mount(&mark).await? => {
-                return Err(another(mount, "it carries the marker of another database"));
-            }
-            None => self.store.set_mount_id(self.id, &mount.guest, &mark).await?,
-        }
-        self.marks.set(&mount.guest, &mark);
-        Ok(())
-    }
-
-    async fn known_as(&self, mount: &Mount) -> Result<Option<String>, StoreError> {
-        self.store.mount_id(self.id, &mount.guest).await
-    }
-
-    /// Marks the mount. By what it is to be known is in the store before, so that
-    /// a host that is lost in between leaves no mark that nobody knows.
-    async fn get_to_know(&self, mount: &Mount, intended: Option<&str>) -> Result<(), NotReady> {
-        let id = intended.map_or_else(sandbox::new_mark, str::to_owned);
-        self.store.set_mount_id(self.id, &mount.guest, &format!("{INTENDED}{id}")).await?;
-        let mark = mark(mount, &id).await.map_err(NotReady::Mount)?;
-        if mark != id && !self.store.knows_mount(&mark).await? {
-            return Err(another(mount, "it carries the marker of another database"));
-        }
-        self.store.set_mount_id(self.id, &mount.guest, &mark).await?;
-        self.marks.set(&mount.guest, &mark);
-        tracing::info!(job = %self.spec.name, mount = %mount.host.display(), "marked the mount, to know it again");
-        Ok(())
     }
 
     /// Takes up the holds that the store has.
@@ -174,32 +106,8 @@ impl Job {
     }
 }
 
-fn another(mount: &Mount, why: &str) -> NotReady {
-    NotReady::Another(format!(
-        "{} is not the directory in which this job worked: {why}. Is the right disk mounted, and is this the right \
-         database? Where it is right as it is: sweepd mount accept, then resume the job",
-        mount.host.display()
-    ))
-}
-
-async fn look(mount: &Mount) -> Result<Known, MountError> {
-    let mount = mount.clone();
-    joined(spawn_blocking(move || sandbox::look(&mount)).await)
-}
-
-async fn mark(mount: &Mount, id: &str) -> Result<String, MountError> {
-    let (mount, id) = (mount.clone(), id.to_owned());
-    joined(spawn_blocking(move || sandbox::mark(&mount, &id)).await)
-}
-
-/// With this begins by what a mount is to be known that may not be marked yet.
-const INTENDED: &str = "to be ";
-
-fn intended(known: &str) -> Option<&str> {
-    known.strip_prefix(INTENDED)
-}
-
-fn joined<T>(joined: Result<T, tokio::task::JoinError>) -> T {
+/// What the thread answered; its panic goes on here.
+pub(super) fn joined<T>(joined: Result<T, tokio::task::JoinError>) -> T {
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::domain::job::{JobSpec, Label};
 use crate::domain::nearest::nearest;
 use crate::domain::node::{NewNode, NodeView};
-use crate::domain::status::{HostStatus, JobStatus, SweepReport};
+use crate::domain::status::{HostStatus, JobStatus, SweepReport, TakenStatus};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, TaskView};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::wall::WallStatus;
@@ -26,6 +26,7 @@ use super::housekeeping::{Ages, keep_house};
 use super::job::{Control, Job, JobRunner, Phase, Shared, drain};
 use super::lease::Node;
 use super::pulse::Pulse;
+use super::purge::keep_trash;
 
 /// After the grace, what still runs is interrupted and gets this long to end.
 const AFTER_HALT: Duration = Duration::from_secs(5);
@@ -131,6 +132,7 @@ impl Host {
             if job.spec.budget.needs_count() {
                 running.helpers.spawn(Arc::clone(&job).keep_count(stopped.clone()));
             }
+            running.helpers.spawn(keep_trash(Arc::clone(&job), stopped.clone()));
             let runner = JobRunner::new(Arc::clone(&job), requests)
                 .map_err(|error| StoreError::Unavailable(format!("starting a thread: {error}")))?;
             running.runners.spawn(runner.run(stopped.clone()));
@@ -370,12 +372,17 @@ async fn all(tasks: &mut JoinSet<()>) {
 async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
     let backlog = job.store.backlog(job.id, At::Server).await?;
     let view = job.view();
+    let (meter, now) = (&job.custody.meter, job.clock.now());
+    let budget = Some(job.spec.budget).filter(|budget| !budget.is_none());
+    let taken = TakenStatus { sweep: meter.spent(), hour: meter.spent_in_hour(now), budget };
     Ok(JobStatus {
         name: job.spec.name.to_string(),
         labels: job.spec.labels.iter().map(ToString::to_string).collect(),
         paused: view.paused,
         backlog,
         slot: job.slot.status(),
+        taken,
+        holds: job.custody.holds.load().standing_at(now),
         last_sweep: view.last_sweep,
         last_error: view.last_error,
     })

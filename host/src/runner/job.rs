@@ -23,8 +23,9 @@ use crate::store::{JobRow, SharedStore, StoreError};
 use super::claim::Unsure;
 use super::dispatcher::Dispatcher;
 use super::executors::Executors;
-use super::files::{Marks, NotReady};
+use super::files::NotReady;
 use super::lease::Node;
+use super::mounts::Marks;
 use super::pace::Pace;
 use super::preflight::preflight;
 use super::scans::{Scans, Why};
@@ -277,6 +278,7 @@ impl JobRunner {
 
     fn resumed(&mut self) {
         tracing::info!(job = %self.job.spec.name, "resumed");
+        self.job.marks.forget();
         self.job.note_paused(None);
         (self.failures, self.next_tick) = (0, Instant::now());
     }

@@ -88,6 +88,7 @@ impl Pulse {
         let rows: HashMap<JobId, JobRow> = store.jobs().await?.into_iter().map(|row| (row.id, row)).collect();
         for seat in self.seats.iter() {
             seat.job.take_up_holds().await?;
+            seat.job.marks.forget();
             let Some(JobRow { paused, once_over_budget, .. }) = rows.get(&seat.job.id) else { continue };
             seat.job.may_exceed.fetch_or(*once_over_budget, Ordering::SeqCst);
             if *paused == seat.job.view().paused {

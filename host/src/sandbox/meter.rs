@@ -57,6 +57,13 @@ impl Meter {
         self.state().sweep
     }
 
+    /// What was taken away in the hour before `now`: by this life of this node,
+    /// and what [`Self::begin_sweep`] was told of others.
+    #[must_use]
+    pub fn spent_in_hour(&self, now: Timestamp) -> Spent {
+        self.state().in_hour(now)
+    }
+
     /// The mounts were found to hold so many files.
     pub fn counted(&self, files: u64) {
         self.state().files = Some(files);
@@ -81,7 +88,7 @@ impl Meter {
     }
 
     /// A file was made.
-    pub(super) fn made(&self) {
+    pub fn made(&self) {
         if let Some(files) = &mut self.state().files {
             *files += 1;
         }

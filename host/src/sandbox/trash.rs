@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::domain::effect::{Effect, EffectId};
@@ -25,6 +25,9 @@ pub enum TrashError {
     /// It is not in the trash.
     #[error("it is no longer in the trash")]
     Gone,
+    /// It is being purged.
+    #[error("it is being purged, and no longer whole")]
+    Going,
     /// Something stands in its place.
     #[error("something stands at {0}: it is not overwritten; move that away first")]
     Occupied(String),
@@ -32,7 +35,7 @@ pub enum TrashError {
     #[error("its folder cannot be made again: {0}")]
     Folder(io::Error),
     /// The mount or its trash cannot be used.
-    #[error("{TRASH} cannot be used: {0}")]
+    #[error("its folder {TRASH} cannot be used: {0}")]
     Unusable(io::Error),
     /// The system refused it.
     #[error(transparent)]
@@ -63,20 +66,24 @@ impl TrashFolder {
         let folder = make_folders(self.root.as_fd(), parents).map_err(|error| TrashError::Folder(error.into()))?;
         match rename_at(self.folder.as_fd(), &effect.id.to_string(), folder.as_fd(), name) {
             Ok(()) => Ok(()),
+            Err(Errno::NOENT) if self.stat(&going(effect.id)).is_ok() => Err(TrashError::Going),
             Err(Errno::NOENT) => Err(TrashError::Gone),
             Err(Errno::EXIST) => Err(TrashError::Occupied(effect.full_path().display().to_string())),
             Err(error) => Err(TrashError::Io(error.into())),
         }
     }
 
-    /// Removes a file for good, large ones step by step: `pause` is told of each
-    /// step how many bytes it gave back, and returns when the next may follow.
-    pub fn purge(&self, id: EffectId, mut pause: impl FnMut(u64)) -> Result<(), TrashError> {
-        let name = id.to_string();
-        let stat = match rustix::fs::statat(&self.folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Err(TrashError::Gone),
-            Err(error) => return Err(TrashError::Io(error.into())),
+    /// Removes a file for good, large ones step by step: `go_on` is told of each
+    /// step how many bytes it gave back, and answers, when the next may follow,
+    /// whether it is to. Answers whether the file is gone.
+    pub fn purge(&self, id: EffectId, mut go_on: impl FnMut(u64) -> bool) -> Result<bool, TrashError> {
+        let mut name = id.to_string();
+        let stat = match self.stat(&name) {
+            Err(TrashError::Gone) => {
+                name = going(id);
+                self.stat(&name)?
+            }
+            found => found?,
         };
         let mut size = u64::try_from(stat.st_size).unwrap_or(0);
         // Cut down, a file that has another name would be lost there as well.
@@ -84,18 +91,41 @@ impl TrashFolder {
         if alone && size > STEP {
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             if let Ok(file) = rustix::fs::openat(&self.folder, name.as_str(), flags, Mode::empty()) {
+                // Nobody may put back what is cut down already.
+                let renamed = rustix::fs::renameat(&self.folder, name.as_str(), &self.folder, going(id).as_str());
+                renamed.map_err(|error| if error == Errno::NOENT { TrashError::Gone } else { io_error(error) })?;
+                name = going(id);
                 let file = File::from(file);
                 while size > STEP {
                     size -= STEP;
                     file.set_len(size).map_err(TrashError::Io)?;
-                    pause(STEP);
+                    if !go_on(STEP) {
+                        return Ok(false);
+                    }
                 }
             }
         }
-        rustix::fs::unlinkat(&self.folder, name.as_str(), AtFlags::empty())
-            .map_err(|error| TrashError::Io(error.into()))?;
-        pause(if alone { size } else { 0 });
-        Ok(())
+        match rustix::fs::unlinkat(&self.folder, name.as_str(), AtFlags::empty()) {
+            Ok(()) => {}
+            // Put back meanwhile, or another was faster.
+            Err(Errno::NOENT) => return Err(TrashError::Gone),
+            Err(error) => return Err(io_error(error)),
+        }
+        go_on(if alone { size } else { 0 });
+        Ok(true)
+    }
+
+    fn stat(&self, name: &str) -> Result<Stat, TrashError> {
+        rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| if error == Errno::NOENT { TrashError::Gone } else { io_error(error) })
+    }
+
+    /// Whether what the effect removed stands in its old place.
+    #[must_use]
+    pub fn is_back(&self, effect: &Effect) -> bool {
+        let there = rustix::fs::statat(&self.root, effect.path.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        #[allow(clippy::unnecessary_cast, reason = "an inode has another width elsewhere")]
+        there.is_ok_and(|stat| stat.st_ino as u64 == effect.inode)
     }
 
     /// Whether it is there.
@@ -103,6 +133,15 @@ impl TrashFolder {
     pub fn has(&self, id: EffectId) -> bool {
         rustix::fs::statat(&self.folder, id.to_string().as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
+}
+
+/// The name of a large file in the trash while it is cut down.
+fn going(id: EffectId) -> String {
+    format!("{id}.going")
+}
+
+fn io_error(error: Errno) -> TrashError {
+    TrashError::Io(error.into())
 }
 
 /// Opens the folder at `path`, name by name and without following links; what is
@@ -121,4 +160,99 @@ fn make_folders(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
         at = rustix::fs::openat(&at, name, flags, Mode::empty())?;
     }
     Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::digest::Digest;
+    use crate::domain::effect::{EffectResult, Operation};
+    use crate::domain::job::JobId;
+    use crate::domain::task::TaskId;
+    use crate::domain::time::Timestamp;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    /// A file of this size in the trash of a new mount, as if it had been
+    /// removed from `a/b/x`.
+    fn removed(size: u64) -> (tempfile::TempDir, TrashFolder, Effect) {
+        let mount = tempfile::tempdir().unwrap();
+        let id = EffectId { journal: 7, number: 1 };
+        fs::create_dir(mount.path().join(TRASH)).unwrap();
+        let file = File::create(mount.path().join(TRASH).join(id.to_string())).unwrap();
+        file.set_len(size).unwrap();
+        let effect = Effect {
+            id,
+            job: JobId(1),
+            task: TaskId(1),
+            attempt: 1,
+            digest: Digest::of(b""),
+            operation: Operation::Remove,
+            mount: mount.path().to_str().unwrap().into(),
+            path: "a/b/x".to_owned(),
+            to: None,
+            to_mount: None,
+            size,
+            modified: Timestamp(0),
+            inode: file.metadata().unwrap().ino(),
+            at: Timestamp(0),
+            result: EffectResult::Done,
+            trashed: true,
+        };
+        let trash = TrashFolder::open(mount.path()).unwrap();
+        (mount, trash, effect)
+    }
+
+    #[test]
+    fn what_is_put_back_makes_its_folders_and_overwrites_nothing() {
+        let (mount, trash, effect) = removed(3);
+        fs::create_dir_all(mount.path().join("a/b")).unwrap();
+        fs::write(mount.path().join("a/b/x"), "other").unwrap();
+        assert!(matches!(trash.restore(&effect), Err(TrashError::Occupied(path)) if path.ends_with("a/b/x")));
+        assert_eq!(fs::read(mount.path().join("a/b/x")).unwrap(), b"other");
+        fs::remove_dir_all(mount.path().join("a")).unwrap();
+        assert!(!trash.is_back(&effect));
+        trash.restore(&effect).unwrap();
+        assert!(trash.is_back(&effect) && !trash.has(effect.id));
+        assert!(matches!(trash.restore(&effect), Err(TrashError::Gone)));
+        assert!(matches!(trash.purge(effect.id, |_| true), Err(TrashError::Gone)));
+    }
+
+    #[test]
+    fn no_folder_is_made_through_a_link() {
+        let (mount, trash, effect) = removed(3);
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), mount.path().join("a")).unwrap();
+        assert!(matches!(trash.restore(&effect), Err(TrashError::Folder(_))));
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        assert!(trash.has(effect.id));
+    }
+
+    #[test]
+    fn a_large_file_goes_in_steps_and_is_not_put_back_half() {
+        let (_mount, trash, effect) = removed(2 * STEP + 5);
+        let mut steps = Vec::new();
+        let gone = trash.purge(effect.id, |bytes| {
+            steps.push(bytes);
+            false
+        });
+        assert!(matches!(gone, Ok(false)));
+        assert!(matches!(trash.restore(&effect), Err(TrashError::Going)));
+        let gone = trash.purge(effect.id, |bytes| {
+            steps.push(bytes);
+            true
+        });
+        assert!(matches!(gone, Ok(true)));
+        assert_eq!(steps, [STEP, STEP, 5]);
+        assert!(matches!(trash.restore(&effect), Err(TrashError::Gone)));
+    }
+
+    #[test]
+    fn a_file_with_another_name_is_not_cut_down() {
+        let (mount, trash, effect) = removed(2 * STEP);
+        let other = mount.path().join("other");
+        fs::hard_link(mount.path().join(TRASH).join(effect.id.to_string()), &other).unwrap();
+        assert!(trash.purge(effect.id, |_| true).unwrap());
+        assert_eq!(fs::metadata(other).unwrap().len(), 2 * STEP);
+    }
 }

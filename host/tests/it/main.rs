@@ -5,17 +5,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod breaker;
+mod budgets;
 mod by_hand;
 mod cli;
 mod cluster;
 mod crash;
+mod effects;
 mod examples;
 mod guests;
+mod holds;
 mod http;
 mod import;
 mod jobs;
 mod leases;
 mod limits;
+mod mounts;
 mod plan;
 mod regressions;
 mod rollback;
@@ -26,6 +30,7 @@ mod stores;
 mod support;
 mod swap;
 mod torture;
+mod trash;
 mod videos;
 mod wall;
 mod zoo;

@@ -1,7 +1,7 @@
 //! `sweepd tasks retry`, `cancel` and `bury`: by ids, or all that match.
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -13,8 +13,8 @@ use crate::domain::status::Backlog;
 use crate::domain::task::{TaskId, TaskState};
 use crate::store::{At, Intervene, InterveneAll, Progress, Store, StoreError, TaskFilter, intervene_page};
 
-use super::super::{error::CliError, progress, store};
-use super::{job, state};
+use super::super::{error::CliError, progress, store, words};
+use super::state;
 
 /// Most ids in one transaction.
 const PAGE: usize = 500;
@@ -63,9 +63,9 @@ pub(super) async fn by_hand(config: Config, action: Action, args: ByHandArgs) ->
     let why = cut(args.why);
     let done = match &args.job {
         None => by_ids(&*store, action, &args.ids, &why).await.map(Some).map_err(CliError::Store),
-        Some(name) => match job(&config, &*store, name).await {
+        Some(name) => match words::job(&config, &*store, name).await {
             Err(error) => Err(error),
-            Ok(job) => {
+            Ok((job, _)) => {
                 let state = args.state.unwrap_or_else(|| action.natural_state());
                 by_filter(&*store, InterveneAll { action, job, state, why }, name, args.yes).await
             }
@@ -118,7 +118,7 @@ async fn by_filter(store: &dyn Store, ask: InterveneAll, name: &str, yes: bool) 
     }
     let (number, more) = count(store, &ask).await?;
     let what = format!("{number}{} {state} tasks of {name}", if more { " or more" } else { "" });
-    if number > 1 && !yes && !agreed(action, &what)? {
+    if number > 1 && !yes && !words::agreed(action.as_str(), &what)? {
         return Ok(None);
     }
     let bar = progress::of(Some(number));
@@ -157,18 +157,4 @@ async fn count(store: &dyn Store, ask: &InterveneAll) -> Result<(u64, bool), Sto
         after = page.last().map(|task| task.id);
     }
     Ok((number, true))
-}
-
-/// Whether the person at the terminal agrees; nobody there is wrong usage.
-fn agreed(action: Action, what: &str) -> Result<bool, CliError> {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Err(CliError::Usage(format!("{what} match: repeat it with --yes to {action} all of them")));
-    }
-    let mut asked = io::stderr().lock();
-    write!(asked, "{action} {what}? [y/N] ")?;
-    asked.flush()?;
-    let mut answer = String::new();
-    let failed = |error| CliError::Stream("reading the answer", error);
-    io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

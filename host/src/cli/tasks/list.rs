@@ -11,8 +11,9 @@ use crate::config::Config;
 use crate::domain::task::{TaskId, TaskState, TaskView};
 use crate::store::TaskFilter;
 
+use super::super::words::{self, printable};
 use super::super::{error::CliError, store};
-use super::{job, printable, state};
+use super::state;
 
 /// Longest note in a table, in characters.
 const NOTE: usize = 60;
@@ -50,7 +51,7 @@ pub(in crate::cli) struct ListArgs {
 pub(super) async fn list(config: Config, args: ListArgs) -> Result<ExitCode, CliError> {
     let store = store::open_existing(&config).await?;
     let job = match &args.job {
-        Some(name) => Some(job(&config, &*store, name).await?),
+        Some(name) => Some(words::job(&config, &*store, name).await?.0),
         None => None,
     };
     let filter = TaskFilter { job, state: args.state, after: args.after.map(TaskId), limit: args.limit };

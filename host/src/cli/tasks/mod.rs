@@ -8,9 +8,7 @@ use clap::Subcommand;
 
 use crate::config::Config;
 use crate::domain::intervention::Action;
-use crate::domain::job::JobId;
 use crate::domain::task::TaskState;
-use crate::store::Store;
 
 use super::error::CliError;
 
@@ -58,15 +56,6 @@ fn state(text: &str) -> Result<TaskState, String> {
         .into_iter()
         .find(|state| state.as_str() == text)
         .ok_or_else(|| "use pending, running, done, dead or cancelled".to_owned())
-}
-
-/// The number of a job that the configuration names.
-async fn job(config: &Config, store: &dyn Store, name: &str) -> Result<JobId, CliError> {
-    let names = config.jobs.iter().map(|job| job.name.as_str());
-    let Some(job) = config.jobs.iter().find(|job| job.name.as_str() == name) else {
-        return Err(CliError::unknown_job(name, names));
-    };
-    Ok(store.register_job(&job.name).await?.id)
 }
 
 /// Text of others, which must not steer the terminal.

@@ -10,8 +10,7 @@ use crate::config::Config;
 use crate::domain::task::{AttemptView, TaskId, TaskView};
 use crate::domain::time::Timestamp;
 
-use super::super::{error::CliError, store};
-use super::printable;
+use super::super::{error::CliError, store, words::printable};
 
 /// Which task.
 #[derive(Debug, Args)]

@@ -10,22 +10,27 @@ use serde_json::Value;
 use tokio::sync::{Mutex, oneshot};
 
 use crate::domain::digest::Digest;
+use crate::domain::effect::{Effect, EffectId, EffectPlace, EffectResult, EffectView, Fate, Operation};
+use crate::domain::hold::{Hold, HoldId, Pattern};
 use crate::domain::intervention::{Intervened, Tally};
-use crate::domain::job::JobName;
+use crate::domain::job::{JobId, JobName};
 use crate::domain::node::{NodeId, NodeView};
 use crate::domain::plugin_history::{Refused, Steer};
-use crate::domain::status::{Backlog, HostStatus, JobStatus, PluginStatus, SlotStatus, SweepReport};
+use crate::domain::status::{Backlog, HostStatus, JobStatus, PluginStatus, SlotStatus, SweepReport, TakenStatus};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
 use crate::domain::time::Timestamp;
 use crate::domain::wall::{Enforced, WallPolicy, WallStatus};
 use crate::plugin::SteerError;
-use crate::runner::{ByFilter, HostError, TaskQuery};
+use crate::runner::{
+    ByFilter, EffectQuery, HostError, MountView, TakenOut, TaskQuery, TrashAsk, TrashPick, TrashResult,
+};
 use crate::store::{Intervene, Once, RequestKey, StoreError};
 
 use super::*;
 
 mod by_hand;
 mod connections;
+mod guarding;
 mod once;
 mod plugins;
 mod routes;
@@ -46,6 +51,9 @@ struct Inner {
     interventions: Mutex<Vec<Intervene>>,
     filters: Mutex<Vec<ByFilter>>,
     steered: Mutex<Vec<Steer>>,
+    effects: Mutex<Vec<EffectQuery>>,
+    holds: Mutex<Vec<Hold>>,
+    taken: Mutex<Vec<TrashAsk>>,
 }
 
 impl Fake {
@@ -128,6 +136,8 @@ impl HostApi for Fake {
             paused: self.0.paused.lock().await.clone(),
             backlog: Backlog::default(),
             slot: SlotStatus::default(),
+            taken: TakenStatus::default(),
+            holds: 0,
             last_sweep: None,
             last_error: None,
         })
@@ -235,12 +245,97 @@ impl HostApi for Fake {
         Ok((status, settled))
     }
 
+    async fn effects(&self, query: EffectQuery) -> Result<Vec<EffectView>, HostError> {
+        query.job.as_deref().map_or(Ok(()), Self::known)?;
+        let view = effect();
+        self.0.effects.lock().await.push(query);
+        Ok(vec![view])
+    }
+
+    async fn holds(&self, job: &str) -> Result<Vec<Hold>, HostError> {
+        Self::known(job)?;
+        Ok(self.0.holds.lock().await.clone())
+    }
+
+    async fn add_hold(
+        &self,
+        job: &str,
+        pattern: Pattern,
+        until: Option<Timestamp>,
+        why: String,
+    ) -> Result<Hold, HostError> {
+        Self::known(job)?;
+        let hold = Hold { id: HoldId(1), job: JobId(1), pattern, until, why, since: Timestamp(1) };
+        self.0.holds.lock().await.push(hold.clone());
+        Ok(hold)
+    }
+
+    async fn remove_hold(&self, job: &str, id: HoldId) -> Result<Hold, HostError> {
+        Self::known(job)?;
+        self.0.holds.lock().await.pop().filter(|hold| hold.id == id).ok_or(HostError::UnknownHold(id))
+    }
+
+    async fn mounts(&self, job: &str) -> Result<Vec<MountView>, HostError> {
+        Self::known(job)?;
+        Ok(Vec::new())
+    }
+
+    async fn accept_mounts(&self, job: &str, at: Option<&str>) -> Result<Vec<MountView>, HostError> {
+        Self::known(job)?;
+        match at {
+            None | Some("/") => Ok(Vec::new()),
+            Some(at) => Err(HostError::UnknownMount { job: job.to_owned(), at: at.to_owned() }),
+        }
+    }
+
+    async fn trash(
+        &self,
+        job: &str,
+        _: TrashPick,
+        _: Option<EffectPlace>,
+        _: u32,
+    ) -> Result<Vec<EffectView>, HostError> {
+        Self::known(job)?;
+        Ok(vec![effect()])
+    }
+
+    async fn take_out(&self, ask: TrashAsk, _: Duration) -> Result<(Vec<TakenOut>, Option<EffectPlace>), HostError> {
+        Self::known(&ask.job)?;
+        let next = ask.ids.is_none().then(|| effect().place());
+        let done = ask.ids.clone().unwrap_or_default().into_iter();
+        self.0.taken.lock().await.push(ask);
+        Ok((done.map(|id| TakenOut { id, path: None, result: TrashResult::Restored, detail: None }).collect(), next))
+    }
+
     async fn ready(&self) -> Result<(), String> {
         match &*self.0.paused.lock().await {
             None => Ok(()),
             Some(_) => Err("something is missing".to_owned()),
         }
     }
+}
+
+/// A file that was removed into the trash.
+fn effect() -> EffectView {
+    let effect = Effect {
+        id: EffectId { journal: 1 << 62, number: 3 },
+        job: JobId(1),
+        task: TaskId(7),
+        attempt: 1,
+        digest: Digest::of(b""),
+        operation: Operation::Remove,
+        mount: "/srv".into(),
+        path: "a".to_owned(),
+        to: None,
+        to_mount: None,
+        size: 10,
+        modified: Timestamp(1),
+        inode: 5,
+        at: Timestamp(9),
+        result: EffectResult::Done,
+        trashed: true,
+    };
+    EffectView { effect, job_name: "videos".to_owned(), fate: Some(Fate::Kept), fate_at: Some(Timestamp(10)) }
 }
 
 fn options() -> ServerOptions {

@@ -152,7 +152,7 @@ impl Tree {
                 let (new_key, new) = at(&new, overlay);
                 let entry = match overlay.get(old_key, &old.name) {
                     Some(entry) => entry.clone(),
-                    None => Entry::Moved(on_disk(&old)),
+                    None => Entry::Moved(Box::new(on_disk(&old))),
                 };
                 overlay.set(new_key, &new.name, entry).unwrap();
                 overlay.set(old_key, &old.name, Entry::Gone).unwrap();

@@ -1,0 +1,227 @@
+//! Purges the trash of a job at a running host: what was kept for long enough,
+//! and, where the file system is short of space, the oldest before their time.
+//!
+//! It goes on while the job is paused: a pause stops the plugin, not the
+//! housekeeping. Each node that runs the job does it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::domain::effect::{EffectPlace, EffectView};
+use crate::domain::time::Timestamp;
+use crate::domain::trash::Trash;
+use crate::sandbox;
+use crate::stop::told;
+use crate::store::{At, StoreError};
+
+use super::files::joined;
+use super::job::Job;
+use super::trash::{Pace, TakenOut, TrashAction, TrashOf, TrashPick, TrashResult};
+
+/// How often it is looked, at least, what may go.
+const EVERY: Duration = Duration::from_mins(1);
+/// How often, at least, where there is a bound to free space.
+const SPACE_EVERY: Duration = Duration::from_secs(10);
+/// And at most.
+const REST: Duration = Duration::from_millis(100);
+/// Where counting stops what a job without trash has in it.
+const COUNTED: usize = 10_000;
+
+/// Purges until `stop` becomes true.
+pub(super) async fn keep_trash(job: Arc<Job>, mut stop: watch::Receiver<bool>) {
+    let Some(trash) = job.spec.trash else {
+        if let Err(error) = tell_of_left_over(&job).await {
+            tracing::warn!(job = %job.spec.name, "what is in its trash could not be read: {error}");
+        }
+        return;
+    };
+    let mut purger = Purger {
+        of: TrashOf::new(Arc::clone(&job.store), job.id, Arc::clone(&job.spec)),
+        job,
+        trash,
+        stop: stop.clone(),
+        said: None,
+    };
+    loop {
+        let next = match purger.round().await {
+            Ok(next) => next,
+            Err(error) => {
+                purger.say(format!("what is in the trash could not be purged: {error}"));
+                EVERY
+            }
+        };
+        tokio::select! {
+            () = told(&mut stop) => return,
+            () = sleep(next) => {}
+        }
+    }
+}
+
+/// A job that has no trash any more may still have files in it. They stay.
+async fn tell_of_left_over(job: &Job) -> Result<(), StoreError> {
+    let of = TrashOf::new(Arc::clone(&job.store), job.id, Arc::clone(&job.spec));
+    let (mut files, mut after) = (0, None);
+    while files < COUNTED {
+        let page = of.page(TrashAction::Purge, &TrashPick::default(), after, 1000).await?;
+        files += page.len();
+        after = page.last().map(EffectView::place);
+        if page.len() < 1000 {
+            break;
+        }
+    }
+    if files > 0 {
+        let (name, more) = (&job.spec.name, if files >= COUNTED { " or more" } else { "" });
+        tracing::warn!(
+            job = %name,
+            "{files}{more} files are in the trash of this job, which is configured without one: nobody purges them; \
+             see sweepd trash list {name}, then sweepd trash restore or sweepd trash purge",
+        );
+    }
+    Ok(())
+}
+
+struct Purger {
+    of: TrashOf,
+    job: Arc<Job>,
+    trash: Trash,
+    stop: watch::Receiver<bool>,
+    /// What was last said to be in the way: it is said once.
+    said: Option<String>,
+}
+
+impl Purger {
+    /// Purges what may go now, and answers when to look again.
+    async fn round(&mut self) -> Result<Duration, StoreError> {
+        let (purged, next) = self.purge_old().await?;
+        let mut gone = purged;
+        if let Some(min_free) = self.trash.min_free {
+            let mounts: Vec<_> = self.job.spec.mounts.iter().filter(|mount| !mount.rights.only_look()).collect();
+            let mounts: Vec<_> = mounts.into_iter().map(|mount| mount.host.clone()).collect();
+            for mount in mounts {
+                gone += self.make_space(&mount, min_free).await?;
+            }
+        }
+        if gone > 0 {
+            tracing::info!(job = %self.job.spec.name, files = gone, "purged the trash");
+        }
+        let most = if self.trash.min_free.is_some() { SPACE_EVERY } else { EVERY };
+        Ok(next.min(most).min(self.trash.keep).max(REST))
+    }
+
+    /// Purges what was kept for long enough. Also answers when the next is due.
+    async fn purge_old(&mut self) -> Result<(usize, Duration), StoreError> {
+        let limit = self.of.at_once();
+        let mut pace = self.of.pace(Some(self.stop.clone()));
+        let (mut purged, mut next) = (0, EVERY);
+        let mut after: Option<EffectPlace> = None;
+        while !*self.stop.borrow() {
+            let now = self.job.store.now(At::Server).await?;
+            let page = self.page(&TrashPick::default(), after, limit).await?;
+            let is_last = page.len() < limit;
+            after = page.last().map(EffectView::place);
+            // In the order of removal, which is nearly that in which they are due.
+            let (due, early): (Vec<_>, Vec<_>) = page.into_iter().partition(|view| self.due_at(view) <= now);
+            next = early.iter().map(|view| self.due_at(view).since(now)).fold(next, Duration::min);
+            if due.is_empty() {
+                break;
+            }
+            let (files, used) = self.purge(due, pace).await?;
+            pace = used;
+            purged += files;
+            if is_last {
+                break;
+            }
+        }
+        Ok((purged, next))
+    }
+
+    fn due_at(&self, view: &EffectView) -> Timestamp {
+        view.fate_at.unwrap_or(view.effect.at).after(self.trash.keep)
+    }
+
+    /// Purges the oldest in this mount until its file system has this much space
+    /// again, as far as their sizes tell: it may give the space back later.
+    async fn make_space(&mut self, mount: &Path, min_free: u64) -> Result<usize, StoreError> {
+        let Some(mut lacks) = self.lacking(mount, min_free).await else { return Ok(0) };
+        let before = lacks;
+        let limit = self.of.at_once();
+        let pick = TrashPick { path: Some(within(mount)), ..TrashPick::default() };
+        let mut pace = self.of.pace(Some(self.stop.clone()));
+        let (mut purged, mut after) = (0, None);
+        while lacks > 0 && !*self.stop.borrow() {
+            let page = self.page(&pick, after, limit).await?;
+            let is_last = page.len() < limit;
+            after = page.last().map(EffectView::place);
+            let mut chosen = Vec::new();
+            // What has no size gives no space back.
+            for view in page.into_iter().filter(|view| view.effect.size > 0) {
+                if lacks == 0 {
+                    break;
+                }
+                lacks = lacks.saturating_sub(view.effect.size);
+                chosen.push(view);
+            }
+            let (files, used) = self.purge(chosen, pace).await?;
+            pace = used;
+            purged += files;
+            if is_last {
+                break;
+            }
+        }
+        if purged > 0 {
+            tracing::warn!(
+                job = %self.job.spec.name, mount = %mount.display(), files = purged, lacked = before,
+                "purged from the trash before their time: the file system has less space than trash_min_free",
+            );
+        }
+        Ok(purged)
+    }
+
+    /// How many bytes the file system lacks, if it lacks any.
+    async fn lacking(&mut self, mount: &Path, min_free: u64) -> Option<u64> {
+        let path = mount.to_owned();
+        match joined(spawn_blocking(move || sandbox::free_space(&path)).await) {
+            Ok(free) => min_free.checked_sub(free).filter(|lacks| *lacks > 0),
+            Err(error) => {
+                self.say(format!("the free space of {} cannot be told: {error}", mount.display()));
+                None
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        pick: &TrashPick,
+        after: Option<EffectPlace>,
+        limit: usize,
+    ) -> Result<Vec<EffectView>, StoreError> {
+        self.of.page(TrashAction::Purge, pick, after, u32::try_from(limit).unwrap_or(u32::MAX)).await
+    }
+
+    async fn purge(&mut self, files: Vec<EffectView>, pace: Pace) -> Result<(usize, Pace), StoreError> {
+        let (done, pace) = self.of.take_out(TrashAction::Purge, files, pace).await?;
+        let refused = done.iter().find(|one| one.result == TrashResult::Refused);
+        if let Some(TakenOut { id, detail: Some(why), .. }) = refused {
+            self.say(format!("{id} and perhaps more stay in the trash: {why}"));
+        }
+        Ok((done.iter().filter(|one| one.result == TrashResult::Purged).count(), pace))
+    }
+
+    /// Says it, unless that was the last thing said.
+    fn say(&mut self, what: String) {
+        if self.said.as_ref() != Some(&what) {
+            tracing::warn!(job = %self.job.spec.name, "{what}");
+            self.said = Some(what);
+        }
+    }
+}
+
+/// How the paths in a mount begin.
+fn within(mount: &Path) -> String {
+    format!("{}/", mount.to_string_lossy().trim_end_matches('/'))
+}

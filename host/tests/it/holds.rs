@@ -1,0 +1,103 @@
+//! What is held is not touched, by whomever the hold was put there.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::cli::{beside, run};
+use crate::support::{Site, Sweepd, plugin};
+
+fn site() -> (Site, Sweepd) {
+    let site = Site::with_job(&plugin("video-clear"), "");
+    for name in ["a", "b"] {
+        fs::write(site.videos().join(name), name).unwrap();
+    }
+    let host = site.start();
+    host.serving("clear");
+    (site, host)
+}
+
+fn task(host: &Sweepd, id: u64) -> Value {
+    host.get(&format!("/v1/tasks/{id}"))
+}
+
+/// It waits because of the hold, and says so.
+fn is_held_back(host: &Sweepd, id: u64, why: &str) {
+    let mut seen = Value::Null;
+    host.wait("it is postponed", || {
+        seen = task(host, id);
+        seen["note"].as_str().is_some_and(|note| note.contains(why))
+    });
+    assert_eq!((&seen["state"], &seen["outcome"]), (&json!("pending"), &Value::Null), "{seen}");
+}
+
+#[test]
+fn a_hold_over_http_holds_from_the_answer_on() {
+    let (site, host) = site();
+    let new = json!({ "pattern": "a", "why": "case 17" });
+    let (status, body) = host.request("POST", "/v1/jobs/clear/holds", Some(&new));
+    assert_eq!(status, 201, "{body}");
+    let hold: Value = serde_json::from_str(&body).unwrap();
+    let ids = host.enqueue("clear", &["a", "b"]);
+    is_held_back(&host, ids[0], "case 17");
+    host.wait("the other goes", || task(&host, ids[1])["state"] == "done");
+    assert!(site.videos().join("a").exists() && !site.videos().join("b").exists());
+    assert_eq!(host.get("/v1/jobs/clear")["holds"], 1);
+    // The same once more is the same.
+    let (_, again) = host.request("POST", "/v1/jobs/clear/holds", Some(&new));
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap()["id"], hold["id"]);
+    assert_eq!(host.get("/v1/jobs/clear/holds")["holds"].as_array().map(Vec::len), Some(1));
+
+    let (status, body) = host.request("DELETE", &format!("/v1/jobs/clear/holds/{}", hold["id"]), None);
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(host.request("POST", &format!("/v1/tasks/{}/retry", ids[0]), None).0, 200);
+    host.wait("it goes", || task(&host, ids[0])["state"] == "done");
+    assert!(!site.videos().join("a").exists());
+    assert_eq!(host.request("DELETE", &format!("/v1/jobs/clear/holds/{}", hold["id"]), None).0, 404);
+    let past = json!({ "pattern": "a", "why": "x", "until": 1 });
+    let (status, body) = host.request("POST", "/v1/jobs/clear/holds", Some(&past));
+    assert!(status == 422 && body.contains("is past"), "{status}: {body}");
+}
+
+#[test]
+fn a_hold_by_a_command_is_taken_up_at_the_next_heartbeat() {
+    let (site, host) = site();
+    let said = run(&site, &["hold", "add", "clear", "**", "--until", "30d", "--why", "an audit"]).exits(0);
+    assert!(said.out.contains("hold 1 on ** until 2") && said.out.contains("next heartbeat"), "{}", said.out);
+    host.wait("it is taken up", || host.get("/v1/jobs/clear")["holds"] == 1);
+    let ids = host.enqueue("clear", &["a"]);
+    is_held_back(&host, ids[0], "an audit");
+    assert!(site.videos().join("a").exists());
+    let said = beside(&site, &host, &["status"]).exits(0);
+    assert!(said.out.contains("clear: 1 holds (sweepd hold list clear)"), "{}", said.out);
+
+    // It outlives the host.
+    assert_eq!(host.stop(), Some(0));
+    let host = site.start();
+    host.serving("clear");
+    assert_eq!(host.get("/v1/jobs/clear")["holds"], 1);
+    assert_eq!(host.request("POST", &format!("/v1/tasks/{}/retry", ids[0]), None).0, 200);
+    is_held_back(&host, ids[0], "an audit");
+    assert!(site.videos().join("a").exists());
+
+    let listed = run(&site, &["hold", "list", "clear", "--json"]).exits(0).json();
+    assert_eq!((&listed["holds"][0]["pattern"], &listed["holds"][0]["why"]), (&json!("**"), &json!("an audit")));
+    let said = run(&site, &["hold", "list", "clear"]).exits(0);
+    assert!(said.out.lines().nth(1).is_some_and(|row| row.contains("an audit")), "{}", said.out);
+    run(&site, &["hold", "remove", "clear", "1"]).exits(0);
+    run(&site, &["hold", "remove", "clear", "1"]).exits(1).says("there is no hold 1 of clear");
+    host.wait("it is taken up", || host.get("/v1/jobs/clear")["holds"] == 0);
+    assert_eq!(host.request("POST", &format!("/v1/tasks/{}/retry", ids[0]), None).0, 200);
+    host.wait("it goes", || task(&host, ids[0])["state"] == "done");
+}
+
+#[test]
+fn a_hold_that_holds_nothing_is_refused() {
+    let site = Site::with_job(&plugin("video-clear"), "");
+    run(&site, &["hold", "add", "clear", "a[", "--why", "x"]).exits(2).says("is no pattern");
+    run(&site, &["hold", "add", "clear", "a", "--why", ""]).exits(2).says("--why");
+    run(&site, &["hold", "add", "claer", "a", "--why", "x"]).exits(1).says("did you mean `clear`?");
+    let past = ["hold", "add", "clear", "a", "--why", "x", "--until", "2000-01-01T00:00:00Z"];
+    run(&site, &past).exits(1).says("is past");
+    assert_eq!(run(&site, &["hold", "list", "clear", "--json"]).exits(0).json(), json!({ "holds": [] }));
+}
