@@ -13,6 +13,7 @@ mod servers;
 mod test;
 mod tidy;
 mod torture;
+mod wasi_testsuite;
 mod wasm;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Task {
     Torture(torture::Args),
     /// Tries paths for so many minutes, none of which may lead out of its mount.
     Fuzz(fuzz::Args),
+    /// Runs the public tests of WASI's file behaviour, through the guard and without.
+    WasiTestsuite(wasi_testsuite::Args),
     /// Runs a benchmark of the host, with the plugins built.
     Bench(bench::Args),
     /// Checks format, lints, docs, dependencies and the project's own rules.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Plugins => plugins::build(),
         Task::Torture(args) => torture::torture(&args),
         Task::Fuzz(args) => fuzz::fuzz(&args),
+        Task::WasiTestsuite(args) => wasi_testsuite::run(&args),
         Task::Bench(args) => bench::bench(&args),
         Task::Tidy(args) => tidy::tidy(&args),
     };
