@@ -82,6 +82,8 @@ fn owned(paths: &[&str]) -> Vec<String> {
     paths.iter().map(|path| (*path).to_owned()).collect()
 }
 
+/// Whatever is reached if this fails is the test's own: none of the paths
+/// names something of the machine's that could be changed.
 #[test]
 fn no_path_leads_out_of_a_mount() {
     let site = site("");
@@ -105,18 +107,11 @@ fn no_path_leads_out_of_a_mount() {
         "folder/..//../outside.txt",
         "folder/./../../outside.txt",
         "folder/../../videos/a",
-        "../../../../../../../../etc/passwd",
         "/",
         "//",
         "/.",
         "/..",
-        "/a",
-        "/../outside.txt",
-        "/etc/passwd",
-        "//etc/passwd",
         "/proc/self/environ",
-        "/proc/self/root/etc/passwd",
-        "/dev/null",
         "link-up/outside.txt",
         "link-up/outside/secret",
         "link-up/videos/a",
@@ -127,7 +122,6 @@ fn no_path_leads_out_of_a_mount() {
         "link-folder/new",
         "link-folder/../outside.txt",
         "link-chain/secret",
-        "link-root/etc/passwd",
         "link-root/proc/self/environ",
         "link-absolute/secret",
         "link-home/a",
@@ -139,7 +133,11 @@ fn no_path_leads_out_of_a_mount() {
         "folder/link-up/videos/a",
         "./folder/./link-up/./outside.txt",
     ]);
-    paths.extend([format!("{here}/outside.txt"), format!("//{here}/outside.txt"), format!("{here}/videos/a")]);
+    let starts =
+        ["", "/", "/.", "/..", "/proc/self/root", "link-root", "link-root/..", "../../../../../../../../../.."];
+    for start in starts {
+        paths.extend(["outside.txt", "videos/a", "new"].map(|end| format!("{start}{here}/{end}")));
+    }
     nothing_succeeds(&site, &paths);
 }
 
