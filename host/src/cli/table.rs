@@ -55,7 +55,7 @@ pub(super) fn print<const N: usize>(
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    rows.for_each(|row| drop(table.add_row(row)));
+    table.add_rows(rows);
     let mut text = String::new();
     write_table(&mut text, &table);
     io::stdout().lock().write_all(text.as_bytes())

@@ -137,7 +137,6 @@ pub(super) async fn is_known(store: &dyn Store, job: JobId, mount: &Mount) -> Re
 
 async fn standing(store: &dyn Store, found: &Known, known: Option<&str>) -> Result<Standing, StoreError> {
     Ok(match (found, known) {
-        (Known::Unmarked, None) => Standing::New,
         (Known::Unmarked, Some(_)) => Standing::Unmarked,
         (Known::Marked(mark) | Known::Root(mark), Some(known)) if mark == known => Standing::Right,
         (_, Some(_)) => Standing::Another,

@@ -52,7 +52,8 @@ fn an_unmounted_disk_is_waited_for() {
     fs::write(away.join("two"), "2").unwrap();
     let ids = host.enqueue("clear", &["two"]);
     host.wait("the failure is said", || host.get("/v1/jobs/clear")["last_error"].is_object());
-    assert_eq!(state(&site, 1), "unusable");
+    let mounts = host.get("/v1/jobs/clear/mounts");
+    assert_eq!(mounts["mounts"][0]["state"], "unusable", "{mounts}");
     let status = host.get("/v1/jobs/clear");
     assert_eq!(status["paused"], Value::Null, "{status}");
     fs::rename(away, site.videos()).unwrap();
