@@ -20,6 +20,10 @@ use crate::store::{Store, StoreError};
 use super::files::{NotReady, joined};
 use super::job::Job;
 
+/// Before the path of a mount, which begins with a slash: the mark that it is
+/// about to get.
+const ABOUT_TO: &str = "new";
+
 /// What stands at the path of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -113,7 +117,7 @@ pub async fn look_at_mounts(store: &dyn Store, job: JobId, spec: &JobSpec) -> Re
 pub async fn accept_mount(store: &dyn Store, job: JobId, mount: &Mount) -> Result<(), NotAccepted> {
     let id = match look(mount).await? {
         Known::Marked(id) | Known::Root(id) => id,
-        Known::Unmarked => mark(mount).await?,
+        Known::Unmarked => mark(mount, sandbox::new_mark()).await?,
     };
     Ok(store.set_mount_id(job, &mount.guest, &id).await?)
 }
@@ -197,7 +201,11 @@ impl Job {
         let mark = match found {
             Known::Marked(mark) | Known::Root(mark) => mark,
             Known::Unmarked => {
-                let mark = mark(mount).await.map_err(NotReady::Mount)?;
+                // A host that is lost before it could say that this is the directory
+                // must not leave a mark in it that nobody knows.
+                let mark = sandbox::new_mark();
+                self.store.set_mount_id(self.id, &format!("{ABOUT_TO} {}", mount.guest), &mark).await?;
+                let mark = self::mark(mount, mark).await.map_err(NotReady::Mount)?;
                 let (job, mount) = (&self.spec.name, mount.host.display());
                 tracing::info!(%job, %mount, "marked the mount, to know it again");
                 mark
@@ -223,7 +231,7 @@ async fn look(mount: &Mount) -> Result<Known, MountError> {
     joined(spawn_blocking(move || sandbox::look(&mount)).await)
 }
 
-async fn mark(mount: &Mount) -> Result<String, MountError> {
+async fn mark(mount: &Mount, id: String) -> Result<String, MountError> {
     let mount = mount.clone();
-    joined(spawn_blocking(move || sandbox::mark(&mount)).await)
+    joined(spawn_blocking(move || sandbox::mark(&mount, &id)).await)
 }

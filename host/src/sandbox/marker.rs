@@ -29,10 +29,14 @@ pub(super) fn read(root: BorrowedFd<'_>) -> io::Result<Option<String>> {
     if id.is_empty() { Ok(None) } else { Ok(Some(id)) }
 }
 
-/// Marks the folder with a new id, durably; where somebody was faster, theirs
+/// An id for a folder that has none.
+pub(super) fn new_id() -> String {
+    format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
+}
+
+/// Marks the folder with this id, durably; where somebody was faster, theirs
 /// is answered.
-pub(super) fn write(root: BorrowedFd<'_>) -> io::Result<String> {
-    let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+pub(super) fn write(root: BorrowedFd<'_>, id: &str) -> io::Result<String> {
     let new = format!("{MARKER}.{id}");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file: OwnedFd = rustix::fs::openat(root, new.as_str(), flags, Mode::from_raw_mode(0o644))?;
@@ -45,7 +49,7 @@ pub(super) fn write(root: BorrowedFd<'_>) -> io::Result<String> {
     match linked {
         Ok(()) | Err(Errno::EXIST) => {}
         // Some file systems have no hard links.
-        Err(_) => rename_once(root, &id)?,
+        Err(_) => rename_once(root, id)?,
     }
     sync_folder(root)?;
     read(root)?.ok_or_else(|| io::Error::other(format!("{MARKER} was written and is not there")))
@@ -82,9 +86,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = File::open(folder.path()).unwrap();
         assert_eq!(read(root.as_fd()).unwrap(), None);
-        let id = write(root.as_fd()).unwrap();
+        let id = new_id();
+        assert_eq!(write(root.as_fd(), &id).unwrap(), id);
         assert_eq!(read(root.as_fd()).unwrap(), Some(id.clone()));
-        assert_eq!(write(root.as_fd()).unwrap(), id, "whoever comes second takes what is there");
+        assert_eq!(write(root.as_fd(), &new_id()).unwrap(), id, "whoever comes second takes what is there");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         std::fs::write(folder.path().join(MARKER), "").unwrap();
         assert_eq!(read(root.as_fd()).unwrap(), None);

@@ -46,6 +46,6 @@ pub use gate::{Gate, Lease, Permit};
 pub use guest::{GuestState, Role, add_to_linker};
 pub use journal::{Journal, Leftovers, Noted, leftovers};
 pub use meter::Meter;
-pub use mounts::{Known, MountError, TRASH, free_space, look, mark};
+pub use mounts::{Known, MountError, TRASH, free_space, look, mark, new_mark};
 pub use reconcile::reconcile;
 pub use trash::{TrashError, TrashFolder};

@@ -158,13 +158,20 @@ pub fn look(mount: &job::Mount) -> Result<Known, MountError> {
     Ok(marker::read(root.as_fd()).map_err(refused)?.map_or(Known::Unmarked, Known::Marked))
 }
 
-/// Marks a mount that has no marker, and answers by what it is known then.
-pub fn mark(mount: &job::Mount) -> Result<String, MountError> {
+/// A mark for a mount that has none.
+#[must_use]
+pub fn new_mark() -> String {
+    marker::new_id()
+}
+
+/// Marks a mount that has no marker, and answers by what it is known then: by
+/// another mark where somebody was faster.
+pub fn mark(mount: &job::Mount, id: &str) -> Result<String, MountError> {
     let refused = |error: std::io::Error| MountError {
         path: mount.host.clone(),
         why: format!("it cannot be marked with the file {}: {error}", marker::MARKER),
     };
-    marker::write(open_root(mount)?.as_fd()).map_err(refused)
+    marker::write(open_root(mount)?.as_fd(), id).map_err(refused)
 }
 
 /// How much space a file system has for whoever is no administrator, in bytes.
