@@ -44,7 +44,8 @@ struct Spec {
 }
 
 fn main() -> ExitCode {
-    let folders: Vec<PathBuf> = std::env::args_os().skip(1).filter(|arg| *arg != "--bench").map(PathBuf::from).collect();
+    let folders: Vec<PathBuf> =
+        std::env::args_os().skip(1).filter(|arg| *arg != "--bench").map(PathBuf::from).collect();
     if folders.is_empty() {
         eprintln!("usage: cargo xtask wasi-testsuite FOLDER…");
         return ExitCode::from(2);
@@ -144,7 +145,9 @@ impl Bench {
         let folder = folder(path, spec);
         let mut wasi = WasiCtxBuilder::new();
         wasi.allow_blocking_current_thread(true).arg(name_of(path)).args(&spec.args);
-        spec.env.iter().for_each(|(key, value)| drop(wasi.env(key, value)));
+        for (key, value) in &spec.env {
+            wasi.env(key, value);
+        }
         for dir in &spec.dirs {
             wasi.preopened_dir(folder.path().join(dir), dir, FsPerms::ReadWrite).map_err(|error| error.to_string())?;
         }
@@ -163,7 +166,8 @@ impl Bench {
         let (chunks, _) = tokio::sync::mpsc::channel(1);
         let custody = Custody::new(job, JobId(1), journal, Clock::system(), chunks);
         let gate = Gate::new(Lease::endless());
-        let mut guest = GuestState::new(&custody, Role::Executor, 1, Digest::of(b""), gate).map_err(|error| error.to_string())?;
+        let mut guest =
+            GuestState::new(&custody, Role::Executor, 1, Digest::of(b""), gate).map_err(|error| error.to_string())?;
         guest.begin_call(Some((TaskId(1), 1)));
         let mut linker = self.guarded.clone();
         self.give_arguments(&mut linker, path, spec);

@@ -63,9 +63,7 @@ pub(super) fn print<const N: usize>(
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    for row in rows {
-        table.add_row(row);
-    }
+    table.add_rows(rows);
     let mut text = String::new();
     write_table(&mut text, &table);
     io::stdout().lock().write_all(text.as_bytes())

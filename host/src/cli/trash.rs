@@ -212,7 +212,7 @@ async fn count(of: &TrashOf, pick: &TrashPick) -> Result<(usize, bool), CliError
 /// Takes out these, or all that match where none are named.
 async fn take_out(of: &TrashOf, action: TrashAction, ids: &[EffectId], pick: &TrashPick) -> Result<ExitCode, CliError> {
     let mut tally = Tally::default();
-    let mut pace = of.pace(None);
+    let mut throttle = of.throttle(None);
     let bar = progress::of(None);
     if ids.is_empty() {
         let (limit, mut after) = (of.at_once(), None);
@@ -220,8 +220,8 @@ async fn take_out(of: &TrashOf, action: TrashAction, ids: &[EffectId], pick: &Tr
             let page = of.page(action, pick, after, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
             let is_last = page.len() < limit;
             after = page.last().map(EffectView::place);
-            let (done, used) = of.take_out(action, page, pace).await?;
-            pace = used;
+            let (done, used) = of.take_out(action, page, throttle).await?;
+            throttle = used;
             tally.count(&bar, &done);
             if is_last {
                 break;
@@ -231,8 +231,8 @@ async fn take_out(of: &TrashOf, action: TrashAction, ids: &[EffectId], pick: &Tr
         let (found, not_there) = of.find(ids).await?;
         tally.count(&bar, &not_there);
         for files in found.chunks(of.at_once()) {
-            let (done, used) = of.take_out(action, files.to_vec(), pace).await?;
-            pace = used;
+            let (done, used) = of.take_out(action, files.to_vec(), throttle).await?;
+            throttle = used;
             tally.count(&bar, &done);
         }
     }

@@ -109,7 +109,7 @@ pub(super) async fn take_out<H: HostApi>(
     };
     let has_filter = pick != TrashPick::default();
     let ids = match asked.ids {
-        Some(ids) if !has_filter && !asked.all && asked.after.is_none() => Some(parsed(ids)?),
+        Some(ids) if !has_filter && !asked.all && asked.after.is_none() => Some(parsed(&ids)?),
         None if has_filter != asked.all => None,
         _ => {
             let detail = "send either `ids`, or `all`, or some of `path`, `since`, `before` and `task`";
@@ -121,7 +121,7 @@ pub(super) async fn take_out<H: HostApi>(
     Ok(Json(Done { results, next: next.as_ref().map(EffectPlace::to_string) }))
 }
 
-fn parsed(ids: Vec<String>) -> Result<Vec<EffectId>, Problem> {
+fn parsed(ids: &[String]) -> Result<Vec<EffectId>, Problem> {
     if ids.len() > MAX_IDS {
         let detail = format!("{} ids were sent, at most {MAX_IDS} are allowed at a time", ids.len());
         return Err(Problem::invalid(detail, Vec::new()));

@@ -89,7 +89,7 @@ impl Job {
                     self.wake();
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(job = %self.spec.name, "the files of the mounts could not be counted: {error}")
+                    tracing::warn!(job = %self.spec.name, "the files of the mounts could not be counted: {error}");
                 }
                 Err(_) => return,
             }

@@ -158,7 +158,7 @@ impl Host {
         let end = Instant::now() + time;
         let job = &self.seat(&job)?.job;
         let of = trash_of(job);
-        let mut pace = of.pace(None);
+        let mut throttle = of.throttle(None);
         if let Some(ids) = ids {
             let (found, mut answers) = of.find(&ids).await?;
             for files in found.chunks(of.at_once()) {
@@ -166,8 +166,8 @@ impl Host {
                     answers.extend(files.iter().map(TakenOut::later));
                     continue;
                 }
-                let (done, used) = of.take_out(action, files.to_vec(), pace).await?;
-                pace = used;
+                let (done, used) = of.take_out(action, files.to_vec(), throttle).await?;
+                throttle = used;
                 answers.extend(count_back(job, done));
             }
             return Ok((answers, None));
@@ -177,8 +177,8 @@ impl Host {
             let page = of.page(action, &pick, after, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
             let is_last = page.len() < limit;
             after = page.last().map(EffectView::place).or(after);
-            let (done, used) = of.take_out(action, page, pace).await?;
-            pace = used;
+            let (done, used) = of.take_out(action, page, throttle).await?;
+            throttle = used;
             answers.extend(count_back(job, done));
             if is_last {
                 return Ok((answers, None));

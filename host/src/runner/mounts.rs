@@ -20,6 +20,10 @@ use crate::store::{Store, StoreError};
 use super::files::{NotReady, joined};
 use super::job::Job;
 
+/// Before the path of a mount, which begins with a slash: the mark that it is
+/// about to get.
+const ABOUT_TO: &str = "new";
+
 /// What stands at the path of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -113,23 +117,9 @@ pub async fn look_at_mounts(store: &dyn Store, job: JobId, spec: &JobSpec) -> Re
 pub async fn accept_mount(store: &dyn Store, job: JobId, mount: &Mount) -> Result<(), NotAccepted> {
     let id = match look(mount).await? {
         Known::Marked(id) | Known::Root(id) => id,
-        Known::Unmarked => return mark_new(store, job, mount).await.map(drop),
+        Known::Unmarked => mark(mount, sandbox::new_mark()).await?,
     };
     Ok(store.set_mount_id(job, &mount.guest, &id).await?)
-}
-
-/// With this begins by what a mount is to be known that may not be marked yet.
-const INTENDED: &str = "to be ";
-
-/// Marks the mount. By what it is to be known is in the store before, so that a
-/// host that is lost in between leaves no mark that nobody knows.
-async fn mark_new(store: &dyn Store, job: JobId, mount: &Mount) -> Result<String, NotAccepted> {
-    let id = sandbox::new_mark();
-    store.set_mount_id(job, &mount.guest, &format!("{INTENDED}{id}")).await?;
-    // Where another host was faster, it is known by its mark.
-    let mark = mark(mount, id).await?;
-    store.set_mount_id(job, &mount.guest, &mark).await?;
-    Ok(mark)
 }
 
 /// Whether it is the known one, without getting to know it.
@@ -150,12 +140,7 @@ pub(super) async fn is_known(store: &dyn Store, job: JobId, mount: &Mount) -> Re
 }
 
 async fn standing(store: &dyn Store, found: &Known, known: Option<&str>) -> Result<Standing, StoreError> {
-    let intended = known.and_then(|known| known.strip_prefix(INTENDED));
     Ok(match (found, known) {
-        (Known::Unmarked, None) => Standing::New,
-        // The host was lost before it had marked it, or just after.
-        (Known::Unmarked, Some(_)) if intended.is_some() => Standing::New,
-        (Known::Marked(mark), Some(_)) if intended == Some(mark) => Standing::New,
         (Known::Unmarked, Some(_)) => Standing::Unmarked,
         (Known::Marked(mark) | Known::Root(mark), Some(known)) if mark == known => Standing::Right,
         (_, Some(_)) => Standing::Another,
@@ -216,10 +201,11 @@ impl Job {
         let mark = match found {
             Known::Marked(mark) | Known::Root(mark) => mark,
             Known::Unmarked => {
-                let mark = mark_new(&*self.store, self.id, mount).await.map_err(|error| match error {
-                    NotAccepted::Mount(error) => NotReady::Mount(error),
-                    NotAccepted::Store(error) => NotReady::Store(error),
-                })?;
+                // A host that is lost before it could say that this is the directory
+                // must not leave a mark in it that nobody knows.
+                let mark = sandbox::new_mark();
+                self.store.set_mount_id(self.id, &format!("{ABOUT_TO} {}", mount.guest), &mark).await?;
+                let mark = self::mark(mount, mark).await.map_err(NotReady::Mount)?;
                 let (job, mount) = (&self.spec.name, mount.host.display());
                 tracing::info!(%job, %mount, "marked the mount, to know it again");
                 mark

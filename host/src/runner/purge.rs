@@ -21,7 +21,7 @@ use crate::store::{At, StoreError};
 
 use super::files::joined;
 use super::job::Job;
-use super::trash::{Pace, TakenOut, TrashAction, TrashOf, TrashPick, TrashResult};
+use super::trash::{TakenOut, Throttle, TrashAction, TrashOf, TrashPick, TrashResult};
 
 /// How often it is looked, at least, what may go.
 const EVERY: Duration = Duration::from_mins(1);
@@ -95,33 +95,35 @@ struct Purger {
 }
 
 impl Purger {
-    /// Purges what may go now, and answers when to look again.
+    /// Purges what may go now, mount by mount, and answers when to look again.
     async fn round(&mut self) -> Result<Duration, StoreError> {
-        let (purged, next) = self.purge_old().await?;
-        let mut gone = purged;
-        if let Some(min_free) = self.trash.min_free {
-            let mounts: Vec<_> = self.job.spec.mounts.iter().filter(|mount| !mount.rights.only_look()).collect();
-            let mounts: Vec<_> = mounts.into_iter().map(|mount| mount.host.clone()).collect();
-            for mount in mounts {
-                gone += self.make_space(&mount, min_free).await?;
+        let most = if self.trash.min_free.is_some() { SPACE_EVERY } else { EVERY };
+        let (mut gone, mut next) = (0, most.min(self.trash.keep));
+        let job = Arc::clone(&self.job);
+        for mount in job.spec.mounts.iter().filter(|mount| !mount.rights.only_look()) {
+            let (purged, due) = self.purge_old(&mount.host).await?;
+            (gone, next) = (gone + purged, next.min(due));
+            if let Some(min_free) = self.trash.min_free {
+                gone += self.make_space(&mount.host, min_free).await?;
             }
         }
         if gone > 0 {
-            tracing::info!(job = %self.job.spec.name, files = gone, "purged the trash");
+            tracing::info!(job = %job.spec.name, files = gone, "purged the trash");
         }
-        let most = if self.trash.min_free.is_some() { SPACE_EVERY } else { EVERY };
-        Ok(next.min(most).min(self.trash.keep).max(REST))
+        Ok(next.max(REST))
     }
 
-    /// Purges what was kept for long enough. Also answers when the next is due.
-    async fn purge_old(&mut self) -> Result<(usize, Duration), StoreError> {
+    /// Purges what was kept in this mount for long enough. Also answers when the
+    /// next is due.
+    async fn purge_old(&mut self, mount: &Path) -> Result<(usize, Duration), StoreError> {
         let limit = self.of.at_once();
-        let mut pace = self.of.pace(Some(self.stop.clone()));
+        let pick = TrashPick { path: Some(within(mount)), ..TrashPick::default() };
+        let mut throttle = self.of.throttle(Some(self.stop.clone()));
         let (mut purged, mut next) = (0, EVERY);
         let mut after: Option<EffectPlace> = None;
         while !*self.stop.borrow() {
             let now = self.job.store.now(At::Server).await?;
-            let page = self.page(&TrashPick::default(), after, limit).await?;
+            let page = self.page(&pick, after, limit).await?;
             let is_last = page.len() < limit;
             after = page.last().map(EffectView::place);
             // In the order of removal, which is nearly that in which they are due.
@@ -130,10 +132,11 @@ impl Purger {
             if due.is_empty() {
                 break;
             }
-            let (files, used) = self.purge(due, pace).await?;
-            pace = used;
+            let (files, used) = self.purge(due, throttle).await?;
+            throttle = used;
             purged += files;
-            if is_last {
+            // Where none may go, the others may not either: the mount is in the way.
+            if is_last || files == 0 {
                 break;
             }
         }
@@ -151,7 +154,7 @@ impl Purger {
         let before = lacks;
         let limit = self.of.at_once();
         let pick = TrashPick { path: Some(within(mount)), ..TrashPick::default() };
-        let mut pace = self.of.pace(Some(self.stop.clone()));
+        let mut throttle = self.of.throttle(Some(self.stop.clone()));
         let (mut purged, mut after) = (0, None);
         while lacks > 0 && !*self.stop.borrow() {
             let page = self.page(&pick, after, limit).await?;
@@ -166,10 +169,10 @@ impl Purger {
                 lacks = lacks.saturating_sub(view.effect.size);
                 chosen.push(view);
             }
-            let (files, used) = self.purge(chosen, pace).await?;
-            pace = used;
+            let (files, used) = self.purge(chosen, throttle).await?;
+            throttle = used;
             purged += files;
-            if is_last {
+            if is_last || files == 0 {
                 break;
             }
         }
@@ -203,13 +206,13 @@ impl Purger {
         self.of.page(TrashAction::Purge, pick, after, u32::try_from(limit).unwrap_or(u32::MAX)).await
     }
 
-    async fn purge(&mut self, files: Vec<EffectView>, pace: Pace) -> Result<(usize, Pace), StoreError> {
-        let (done, pace) = self.of.take_out(TrashAction::Purge, files, pace).await?;
+    async fn purge(&mut self, files: Vec<EffectView>, throttle: Throttle) -> Result<(usize, Throttle), StoreError> {
+        let (done, throttle) = self.of.take_out(TrashAction::Purge, files, throttle).await?;
         let refused = done.iter().find(|one| one.result == TrashResult::Refused);
         if let Some(TakenOut { id, detail: Some(why), .. }) = refused {
             self.say(format!("{id} and perhaps more stay in the trash: {why}"));
         }
-        Ok((done.iter().filter(|one| one.result == TrashResult::Purged).count(), pace))
+        Ok((done.iter().filter(|one| one.result == TrashResult::Purged).count(), throttle))
     }
 
     /// Says it, unless that was the last thing said.

@@ -6,7 +6,7 @@
 //! file leaves the trash of a directory that is not a known mount of the job, and
 //! a trash that is not there holds nothing against anybody.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -145,27 +145,27 @@ impl TrashOf {
 
     /// Those of these that are in it, and the others.
     pub async fn find(&self, ids: &[EffectId]) -> Result<(Vec<EffectView>, Vec<TakenOut>), StoreError> {
-        let mut wanted: HashMap<EffectId, ()> = ids.iter().map(|id| (*id, ())).collect();
+        let mut wanted: HashSet<EffectId> = ids.iter().copied().collect();
         let (mut found, mut after) = (Vec::new(), None);
         while !wanted.is_empty() {
             let page = self.page(TrashAction::Restore, &TrashPick::default(), after, PAGE).await?;
             after = page.last().map(EffectView::place);
             let is_last = page.len() < PAGE as usize;
-            found.extend(page.into_iter().filter(|view| wanted.remove(&view.effect.id).is_some()));
+            found.extend(page.into_iter().filter(|view| wanted.remove(&view.effect.id)));
             if is_last {
                 break;
             }
         }
         let not_there = |id: &EffectId| TakenOut { id: *id, path: None, result: TrashResult::NotThere, detail: None };
-        Ok((found, ids.iter().filter(|id| wanted.remove(id).is_some()).map(not_there).collect()))
+        Ok((found, ids.iter().filter(|id| wanted.remove(id)).map(not_there).collect()))
     }
 
-    /// The pace at which files are purged, by the job's configuration; it ends
-    /// early when `stop` becomes true.
+    /// What keeps purging to the job's rate; it ends early when `stop` becomes
+    /// true.
     #[must_use]
-    pub fn pace(&self, stop: Option<watch::Receiver<bool>>) -> Pace {
+    pub fn throttle(&self, stop: Option<watch::Receiver<bool>>) -> Throttle {
         let rate = self.spec.trash.map_or(USUAL, |trash| trash.rate);
-        Pace { rate, due: Instant::now(), stop }
+        Throttle { rate, due: Instant::now(), stop }
     }
 
     /// As many as are taken out at a time, so that it is soon on record.
@@ -175,24 +175,24 @@ impl TrashOf {
         usize::try_from(rate.files.clamp(1, AT_ONCE)).unwrap_or(1)
     }
 
-    /// Takes files out, one answer each, in order; fewer where the pace ended
+    /// Takes files out, one answer each, in order; fewer where purging ended
     /// early. Dropped, it goes on to its end.
     pub async fn take_out(
         &self,
         action: TrashAction,
         files: Vec<EffectView>,
-        pace: Pace,
-    ) -> Result<(Vec<TakenOut>, Pace), StoreError> {
+        throttle: Throttle,
+    ) -> Result<(Vec<TakenOut>, Throttle), StoreError> {
         let this = self.clone();
-        joined(tokio::spawn(async move { this.take_out_whole(action, files, pace).await }).await)
+        joined(tokio::spawn(async move { this.take_out_whole(action, files, throttle).await }).await)
     }
 
     async fn take_out_whole(
         &self,
         action: TrashAction,
         files: Vec<EffectView>,
-        mut pace: Pace,
-    ) -> Result<(Vec<TakenOut>, Pace), StoreError> {
+        mut throttle: Throttle,
+    ) -> Result<(Vec<TakenOut>, Throttle), StoreError> {
         let mut mounts = HashMap::new();
         for view in &files {
             let name = &view.effect.mount;
@@ -204,18 +204,18 @@ impl TrashOf {
             let mut folders = Folders { mounts, opened: HashMap::new() };
             let mut done = Vec::with_capacity(files.len());
             for view in files {
-                if pace.is_over() {
+                if throttle.is_over() {
                     break;
                 }
-                match folders.take_out(action, &view, &mut pace) {
+                match folders.take_out(action, &view, &mut throttle) {
                     Ok(Some(fate)) => done.push((view, Ok(fate))),
                     Ok(None) => break,
                     Err(why) => done.push((view, Err(why))),
                 }
             }
-            (done, pace)
+            (done, throttle)
         };
-        let (done, pace) = joined(spawn_blocking(work).await);
+        let (done, throttle) = joined(spawn_blocking(work).await);
         for fate in [Fate::Restored, Fate::Purged] {
             let of =
                 |(view, became): &(EffectView, Result<Fate, String>)| (*became == Ok(fate)).then_some(view.effect.id);
@@ -224,7 +224,7 @@ impl TrashOf {
                 self.store.settle(&ids, fate, At::Server).await?;
             }
         }
-        Ok((done.into_iter().map(|(view, became)| told(action, &view, became)).collect(), pace))
+        Ok((done.into_iter().map(|(view, became)| told(action, &view, became)).collect(), throttle))
     }
 
     /// Whether files may leave the trash of the mount at this directory; where
@@ -260,7 +260,12 @@ struct Folders {
 
 impl Folders {
     /// What became of the file; `None` where its purging was cut short.
-    fn take_out(&mut self, action: TrashAction, view: &EffectView, pace: &mut Pace) -> Result<Option<Fate>, String> {
+    fn take_out(
+        &mut self,
+        action: TrashAction,
+        view: &EffectView,
+        throttle: &mut Throttle,
+    ) -> Result<Option<Fate>, String> {
         let effect = &view.effect;
         if let Some(Err(why)) = self.mounts.get(&effect.mount) {
             return Err(why.clone());
@@ -271,8 +276,8 @@ impl Folders {
         let taken = match action {
             TrashAction::Restore => folder.restore(effect).map(|()| Some(Fate::Restored)),
             TrashAction::Purge => {
-                let gone = folder.purge(effect.id, |bytes| pace.give_back(bytes));
-                pace.next_file();
+                let gone = folder.purge(effect.id, |bytes| throttle.give_back(bytes));
+                throttle.next_file();
                 gone.map(|gone| gone.then_some(Fate::Purged))
             }
         };
@@ -286,14 +291,14 @@ impl Folders {
 }
 
 /// How fast files are purged.
-pub struct Pace {
+pub struct Throttle {
     rate: PurgeRate,
     /// When the rate has caught up with what is gone.
     due: Instant,
     stop: Option<watch::Receiver<bool>>,
 }
 
-impl Pace {
+impl Throttle {
     /// Whether nothing more is to be purged.
     fn is_over(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| *stop.borrow())

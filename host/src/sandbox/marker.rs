@@ -29,13 +29,13 @@ pub(super) fn read(root: BorrowedFd<'_>) -> io::Result<Option<String>> {
     if id.is_empty() { Ok(None) } else { Ok(Some(id)) }
 }
 
-/// An id that no other folder has.
+/// An id for a folder that has none.
 pub(super) fn new_id() -> String {
     format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
 }
 
-/// Marks the folder with `id`, durably; where somebody was faster, theirs is
-/// answered.
+/// Marks the folder with this id, durably; where somebody was faster, theirs
+/// is answered.
 pub(super) fn write(root: BorrowedFd<'_>, id: &str) -> io::Result<String> {
     let new = format!("{MARKER}.{id}");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -86,7 +86,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = File::open(folder.path()).unwrap();
         assert_eq!(read(root.as_fd()).unwrap(), None);
-        let id = write(root.as_fd(), &new_id()).unwrap();
+        let id = new_id();
+        assert_eq!(write(root.as_fd(), &id).unwrap(), id);
         assert_eq!(read(root.as_fd()).unwrap(), Some(id.clone()));
         assert_eq!(write(root.as_fd(), &new_id()).unwrap(), id, "whoever comes second takes what is there");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -21,15 +21,26 @@ pub struct Meter {
 struct State {
     sweep: Spent,
     /// What this node took away in the last hour, by minute.
-    hour: VecDeque<(u64, Spent)>,
+    hour: VecDeque<Minute>,
     /// What other nodes, and earlier lives of this one, took away in it.
     others: Spent,
     /// Files in the job's mounts, where they were counted.
     files: Option<u64>,
+    /// Files that are gone for good since the sweep began.
+    gone: u64,
     /// This sweep may go over.
     exempt: bool,
     /// Why the sweep must end.
     over: Option<OverBudget>,
+}
+
+/// What was done in one minute.
+#[derive(Debug, Default)]
+struct Minute {
+    at: u64,
+    spent: Spent,
+    /// Files that are gone for good.
+    gone: u64,
 }
 
 impl Meter {
@@ -43,6 +54,7 @@ impl Meter {
     pub fn begin_sweep(&self, others: Spent, exempt: bool) {
         let mut state = self.state();
         (state.sweep, state.others, state.exempt, state.over) = (Spent::default(), others, exempt, None);
+        state.gone = 0;
     }
 
     /// Why something was refused since the sweep began, if it was.
@@ -100,12 +112,15 @@ impl Meter {
         let sweep = state.sweep.plus(cost);
         if !self.budget.is_none() && !state.exempt {
             let hour = state.in_hour(now).plus(cost);
-            let files = state.files;
+            // A share is one of what was there before: of the hour of other lives,
+            // not all that was taken is gone, so nothing is added for it.
+            let in_hour: u64 = state.hour.iter().map(|minute| minute.gone).sum();
+            let before = |gone: u64| state.files.map(|files| files.saturating_add(gone));
             let checked = self
                 .budget
                 .sweep
-                .check(Period::Sweep, sweep, files)
-                .and_then(|()| self.budget.hour.check(Period::Hour, hour, files));
+                .check(Period::Sweep, sweep, before(state.gone))
+                .and_then(|()| self.budget.hour.check(Period::Hour, hour, before(in_hour)));
             if let Err(over) = checked {
                 state.over.get_or_insert_with(|| over.clone());
                 return Err(over);
@@ -113,9 +128,9 @@ impl Meter {
         }
         state.sweep = sweep;
         let minute = now.0 / SLOT;
-        match state.hour.back_mut().filter(|(at, _)| *at == minute) {
-            Some((_, spent)) => *spent = spent.plus(cost),
-            None => state.hour.push_back((minute, cost)),
+        match state.hour.back_mut().filter(|last| last.at == minute) {
+            Some(last) => last.spent = last.spent.plus(cost),
+            None => state.hour.push_back(Minute { at: minute, spent: cost, gone: 0 }),
         }
         Ok(())
     }
@@ -128,14 +143,19 @@ impl Meter {
             spent.bytes = spent.bytes.saturating_sub(cost.bytes);
         };
         less(&mut state.sweep);
-        if let Some((_, spent)) = state.hour.back_mut() {
-            less(spent);
+        if let Some(last) = state.hour.back_mut() {
+            less(&mut last.spent);
         }
     }
 
     /// So many files are gone for good.
     pub(super) fn gone(&self, files: u64) {
-        if let Some(known) = &mut self.state().files {
+        let mut state = self.state();
+        state.gone += files;
+        if let Some(last) = state.hour.back_mut() {
+            last.gone += files;
+        }
+        if let Some(known) = &mut state.files {
             *known = known.saturating_sub(files);
         }
     }
@@ -148,10 +168,10 @@ impl Meter {
 impl State {
     fn in_hour(&mut self, now: Timestamp) -> Spent {
         let oldest = (now.0 / SLOT).saturating_sub(SLOTS);
-        while self.hour.front().is_some_and(|(at, _)| *at < oldest) {
+        while self.hour.front().is_some_and(|minute| minute.at < oldest) {
             self.hour.pop_front();
         }
-        self.hour.iter().fold(self.others, |all, (_, spent)| all.plus(*spent))
+        self.hour.iter().fold(self.others, |all, minute| all.plus(minute.spent))
     }
 }
 
@@ -220,5 +240,31 @@ mod tests {
         meter.made();
         meter.made();
         assert_eq!(meter.take(ONE, Timestamp(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_share_is_one_of_what_was_there_before() {
+        let half = Allowance { share: Some(Share(500_000)), ..Allowance::default() };
+        let take_all = |meter: &Meter| {
+            let mut taken = 0;
+            while meter.take(ONE, Timestamp(0)).is_ok() {
+                meter.gone(1);
+                taken += 1;
+            }
+            taken
+        };
+        let meter = Meter::new(Budget { sweep: half, hour: Allowance::default() });
+        meter.counted(10);
+        meter.begin_sweep(Spent::default(), false);
+        assert_eq!(take_all(&meter), 5);
+        assert_eq!(meter.over(), Some(OverBudget::Share { period: Period::Sweep, share: Share(500_000), all: 10 }));
+        meter.begin_sweep(Spent::default(), false);
+        assert_eq!(take_all(&meter), 2, "half of the five that are left");
+        let meter = Meter::new(Budget { sweep: Allowance::default(), hour: half });
+        meter.counted(10);
+        meter.begin_sweep(Spent::default(), false);
+        assert_eq!(take_all(&meter), 5);
+        meter.begin_sweep(Spent::default(), false);
+        assert_eq!(take_all(&meter), 0, "the hour goes on");
     }
 }

@@ -158,14 +158,14 @@ pub fn look(mount: &job::Mount) -> Result<Known, MountError> {
     Ok(marker::read(root.as_fd()).map_err(refused)?.map_or(Known::Unmarked, Known::Marked))
 }
 
-/// By what a mount may be known that has no marker yet.
+/// A mark for a mount that has none.
 #[must_use]
 pub fn new_mark() -> String {
     marker::new_id()
 }
 
-/// Marks a mount that has no marker with `id`, and answers by what it is known
-/// then: where somebody else was faster, by theirs.
+/// Marks a mount that has no marker, and answers by what it is known then: by
+/// another mark where somebody was faster.
 pub fn mark(mount: &job::Mount, id: &str) -> Result<String, MountError> {
     let refused = |error: std::io::Error| MountError {
         path: mount.host.clone(),

@@ -52,7 +52,8 @@ fn an_unmounted_disk_is_waited_for() {
     fs::write(away.join("two"), "2").unwrap();
     let ids = host.enqueue("clear", &["two"]);
     host.wait("the failure is said", || host.get("/v1/jobs/clear")["last_error"].is_object());
-    assert_eq!(state(&site, 1), "unusable");
+    let mounts = host.get("/v1/jobs/clear/mounts");
+    assert_eq!(mounts["mounts"][0]["state"], "unusable", "{mounts}");
     let status = host.get("/v1/jobs/clear");
     assert_eq!(status["paused"], Value::Null, "{status}");
     fs::rename(away, site.videos()).unwrap();
@@ -151,4 +152,30 @@ fn a_database_begun_anew_does_not_know_the_directory() {
     run(&site, &["resume", "clear"]).exits(0);
     host.drained("clear");
     assert!(!site.videos().join("two").exists());
+}
+
+/// A host was killed after it had marked the directory and before it could say
+/// so: its next life must not wait for somebody.
+#[test]
+fn a_mark_that_a_killed_host_left_is_its_own() {
+    use sweepd::domain::job::JobName;
+    use sweepd::store::Store as _;
+    use sweepd::store::sqlite::{SqliteOptions, SqliteStore};
+    let mark = "0123456789abcdef0123456789abcdef";
+    let site = Site::with_job(&plugin("video-clear"), "");
+    fs::create_dir(site.path().join("state")).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let file = site.path().join("state/sweepd.db");
+        let store = SqliteStore::open(&file, SqliteOptions::host()).unwrap();
+        let row = store.register_job(&JobName::new("clear").unwrap()).await.unwrap();
+        store.set_mount_id(row.id, "new /", mark).await.unwrap();
+        store.close().await;
+    });
+    fs::write(site.videos().join(".sweepd-mount"), mark).unwrap();
+    fs::write(site.videos().join("one"), "1").unwrap();
+    let host = site.start();
+    host.enqueue("clear", &["one"]);
+    host.drained("clear");
+    assert!(!site.videos().join("one").exists());
+    assert_eq!(host.get("/v1/jobs/clear/mounts")["mounts"][0]["known_by"], mark);
 }
