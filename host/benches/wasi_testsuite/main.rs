@@ -72,12 +72,11 @@ fn main() -> ExitCode {
     }
     let mut unexpected = 0;
     for (name, difference) in &only {
-        match ON_PURPOSE.iter().find(|(known, _)| known == name) {
-            Some((_, why)) => println!("on purpose {name}: {why}"),
-            None => {
-                unexpected += 1;
-                println!("DIFFERENT  {name}: {difference}");
-            }
+        if let Some((_, why)) = ON_PURPOSE.iter().find(|(known, _)| known == name) {
+            println!("on purpose {name}: {why}");
+        } else {
+            unexpected += 1;
+            println!("DIFFERENT  {name}: {difference}");
         }
     }
     if unexpected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -170,26 +169,26 @@ impl Bench {
             GuestState::new(&custody, Role::Executor, 1, Digest::of(b""), gate).map_err(|error| error.to_string())?;
         guest.begin_call(Some((TaskId(1), 1)));
         let mut linker = self.guarded.clone();
-        self.give_arguments(&mut linker, path, spec);
+        give_arguments(&mut linker, path, spec);
         let mut store = guest.into_store(&self.engine);
         run(&mut store, &self.component(path), &linker)
     }
+}
 
-    /// Guests get no arguments: the tests need theirs.
-    fn give_arguments(&self, linker: &mut Linker<GuestState>, path: &Path, spec: &Spec) {
-        let mut arguments = vec![name_of(path)];
-        arguments.extend(spec.args.iter().cloned());
-        let environment: Vec<_> = spec.env.clone().into_iter().collect();
-        linker.allow_shadowing(true);
-        for version in 0..=9 {
-            let Ok(mut instance) = linker.instance(&format!("wasi:cli/environment@0.2.{version}")) else { continue };
-            let (arguments, environment) = (arguments.clone(), environment.clone());
-            let given = instance
-                .func_wrap("get-arguments", move |_, (): ()| Ok((arguments.clone(),)))
-                .and_then(|()| instance.func_wrap("get-environment", move |_, (): ()| Ok((environment.clone(),))))
-                .and_then(|()| instance.func_wrap("initial-cwd", |_, (): ()| Ok((None::<String>,))));
-            given.expect("the functions link");
-        }
+/// Guests get no arguments: the tests need theirs.
+fn give_arguments(linker: &mut Linker<GuestState>, path: &Path, spec: &Spec) {
+    let mut arguments = vec![name_of(path)];
+    arguments.extend(spec.args.iter().cloned());
+    let environment: Vec<_> = spec.env.clone().into_iter().collect();
+    linker.allow_shadowing(true);
+    for version in 0..=9 {
+        let Ok(mut instance) = linker.instance(&format!("wasi:cli/environment@0.2.{version}")) else { continue };
+        let (arguments, environment) = (arguments.clone(), environment.clone());
+        let given = instance
+            .func_wrap("get-arguments", move |_, (): ()| Ok((arguments.clone(),)))
+            .and_then(|()| instance.func_wrap("get-environment", move |_, (): ()| Ok((environment.clone(),))))
+            .and_then(|()| instance.func_wrap("initial-cwd", |_, (): ()| Ok((None::<String>,))));
+        given.expect("the functions link");
     }
 }
 

@@ -102,7 +102,7 @@ async fn add(config: &Config, store: &dyn Store, args: AddArgs) -> Result<ExitCo
         Some(until) => Some(until.after(store.now(At::Server).await?)?),
         None => None,
     };
-    let hold = put_hold(store, NewHold { job, pattern: args.pattern, until, why: cut(args.why) }).await;
+    let hold = put_hold(store, spec, NewHold { job, pattern: args.pattern, until, why: cut(args.why) }).await;
     let hold = hold.map_err(|error| match error {
         HostError::Store(error) => CliError::Store(error),
         error => CliError::Refused(error.to_string()),

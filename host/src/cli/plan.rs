@@ -19,8 +19,8 @@ use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::{Engine, EngineOptions, Generation, Kept, Plugin};
-use crate::runner::{Simulation, SimulationError};
-use crate::sandbox::{Custody, Gate, Known, Lease};
+use crate::runner::{Simulation, SimulationError, look_at_mounts};
+use crate::sandbox::{Custody, Gate, Lease};
 use crate::store::{At, SharedStore};
 
 use super::error::CliError;
@@ -81,10 +81,10 @@ pub(super) async fn plan(config: &Config, args: PlanArgs) -> Result<ExitCode, Cl
         None => load_serving(&engine, config, job)?,
     };
     let planned = match &args.against {
-        None => tokio::task::block_in_place(|| one(&stage, serving, &args)),
+        None => tokio::task::block_in_place(|| one(&stage, &serving, &args)),
         Some(file) => {
             let candidate = load(&engine, file)?;
-            tokio::task::block_in_place(|| two(&stage, serving, candidate, &args))
+            tokio::task::block_in_place(|| two(&stage, &serving, &candidate, &args))
         }
     };
     if let Some((store, _)) = &stage.queue {
@@ -93,6 +93,9 @@ pub(super) async fn plan(config: &Config, args: PlanArgs) -> Result<ExitCode, Cl
     planned.map(|()| ExitCode::SUCCESS)
 }
 
+/// An hour in milliseconds.
+const HOUR: u64 = 3_600_000;
+
 /// What both simulations of a comparison share.
 struct Stage {
     job: Arc<JobSpec>,
@@ -100,37 +103,41 @@ struct Stage {
     queue: Option<(SharedStore, JobId)>,
     holds: Arc<Holds>,
     now: Timestamp,
+    /// What the job took away in the last hour.
+    in_hour: Spent,
 }
 
 impl Stage {
     async fn set(config: &Config, job: &JobSpec) -> Result<Self, CliError> {
         let job = Arc::new(job.clone());
         let Some(store) = super::store::open_read_only(config).await? else {
-            return Ok(Self { job, queue: None, holds: Arc::default(), now: Clock::system().now() });
+            let now = Clock::system().now();
+            return Ok(Self { job, queue: None, holds: Arc::default(), now, in_hour: Spent::default() });
         };
         let row = store.jobs().await?.into_iter().find(|row| row.name == job.name.as_str());
         let (now, id) = (store.now(At::Server).await?, row.map(|row| row.id));
-        let Some(id) = id else { return Ok(Self { job, queue: None, holds: Arc::default(), now }) };
-        for mount in &job.mounts {
-            let known = store.mount_id(id, &mount.guest).await?;
-            let found = crate::sandbox::look(mount).map_err(|error| CliError::Plan(error.to_string()))?;
-            let right = match (&known, &found) {
-                (None, _) => true,
-                (Some(known), Known::Marked(mark) | Known::Root(mark)) => known == mark,
-                (Some(_), Known::Unmarked) => false,
-            };
-            if !right {
+        let Some(id) = id else {
+            return Ok(Self { job, queue: None, holds: Arc::default(), now, in_hour: Spent::default() });
+        };
+        for mount in look_at_mounts(&*store, id, &job).await? {
+            if let Some(error) = mount.error {
+                return Err(CliError::Plan(format!("mount {}: {error}", mount.path.display())));
+            }
+            if mount.state.needs_somebody() {
                 let why = format!(
-                    "{} is not the directory in which the job worked: the job would pause instead of sweeping; see \
+                    "{} is not the directory in which the job worked: {}; the job would pause instead of sweeping; see \
                      sweepd mount list {}",
-                    mount.host.display(),
+                    mount.path.display(),
+                    mount.state.words(),
                     job.name
                 );
                 return Err(CliError::Plan(why));
             }
         }
         let holds = Arc::new(Holds::new(store.holds(id, At::Server).await?));
-        Ok(Self { job, queue: Some((store, id)), holds, now })
+        let since = Timestamp(now.0.saturating_sub(HOUR));
+        let in_hour = store.spent(id, since, None).await?;
+        Ok(Self { job, queue: Some((store, id)), holds, now, in_hour })
     }
 
     fn simulate(
@@ -143,7 +150,7 @@ impl Stage {
         let custody = Custody::simulated(Arc::clone(&self.job), id, Clock::system());
         custody.holds.store(Arc::clone(&self.holds));
         // To its end, whatever the budget: how far it would go over is told.
-        custody.meter.begin_sweep(Spent::default(), true);
+        custody.meter.begin_sweep(self.in_hour, true);
         if self.job.budget.needs_count() {
             let mounts = self.job.mounts.iter().filter(|mount| !mount.rights.only_look());
             if let Ok(files) = mounts.map(|mount| crate::sandbox::count_files(&mount.host, || true)).sum() {
@@ -200,10 +207,10 @@ fn load_serving(engine: &Engine, config: &Config, job: &JobSpec) -> Result<Arc<G
     Ok(generation)
 }
 
-fn one(stage: &Stage, generation: Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {
+fn one(stage: &Stage, generation: &Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
-    let summary = stage.simulate(&generation, args, &mut |foreseen| {
+    let summary = stage.simulate(generation, args, &mut |foreseen| {
         if written.is_ok() {
             written = if args.json { json(&mut out, &foreseen) } else { line(&mut out, &foreseen) };
         }
@@ -223,8 +230,9 @@ fn one(stage: &Stage, generation: Arc<Generation>, args: &PlanArgs) -> Result<()
     Ok(out.flush()?)
 }
 
-/// What would be taken away from where it is, by path.
-type Taken = BTreeMap<String, ForeseenEffect>;
+/// What would be taken away from where it is, by path and by how: a removal
+/// where the other one only moves is a difference.
+type Taken = BTreeMap<(String, &'static str), ForeseenEffect>;
 
 fn taken(stage: &Stage, generation: &Arc<Generation>, args: &PlanArgs) -> Result<(Taken, Summary), CliError> {
     let mut taken = Taken::new();
@@ -233,18 +241,18 @@ fn taken(stage: &Stage, generation: &Arc<Generation>, args: &PlanArgs) -> Result
             && matches!(effect.operation, Operation::Remove | Operation::Rename)
             && effect.refused.is_none()
         {
-            taken.entry(effect.path.clone()).or_insert(effect);
+            taken.entry((effect.path.clone(), effect.operation.name())).or_insert(effect);
         }
     });
     Ok((taken, summary.map_err(|error| CliError::Plan(error.to_string()))?))
 }
 
-fn two(stage: &Stage, serving: Arc<Generation>, candidate: Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {
-    let (mut before, before_all) = taken(stage, &serving, args)?;
-    let (mut after, after_all) = taken(stage, &candidate, args)?;
+fn two(stage: &Stage, serving: &Arc<Generation>, candidate: &Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {
+    let (mut before, before_all) = taken(stage, serving, args)?;
+    let (mut after, after_all) = taken(stage, candidate, args)?;
     let both = before.len();
     before.retain(|path, _| after.remove(path).is_none());
-    let both = both - before.len();
+    let both = (both - before.len()) as u64;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let (old, new) = (serving.plugin.digest.short(), candidate.plugin.digest.short());
     if args.json {
@@ -268,10 +276,10 @@ fn two(stage: &Stage, serving: Arc<Generation>, candidate: Arc<Generation>, args
         }
     }
     writeln!(out, "plans of {}: {old} serves, {new} is the candidate; nothing was changed", stage.job.name)?;
-    writeln!(out, "  both take away      {both} files")?;
+    writeln!(out, "  both take away       {}", files(both))?;
     for (what, effects) in [("- only what serves  ", &before), ("+ only the candidate", &after)] {
         let bytes = effects.values().map(|effect| effect.size).sum();
-        writeln!(out, "  {what} {} files, {}", effects.len(), ByteSize(bytes).display().iec())?;
+        writeln!(out, "  {what} {}, {}", files(effects.len() as u64), ByteSize(bytes).display().iec())?;
     }
     for (digest, summary) in [(old, before_all), (new, after_all)] {
         writeln!(out, "{digest}:")?;
@@ -313,9 +321,9 @@ fn line(out: &mut impl Write, foreseen: &Foreseen) -> io::Result<()> {
 fn write_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let ends: Vec<_> = summary.ends.iter().map(|(end, count): (&End, _)| format!("{count} {}", end.name())).collect();
     let ends = if ends.is_empty() { "nothing to do".to_owned() } else { ends.join(", ") };
-    writeln!(out, "  tasks    {} due, {} found by the policy: {ends}", summary.due, summary.discovered)?;
+    writeln!(out, "  tasks         {} due, {} found by the policy: {ends}", summary.due, summary.discovered)?;
     for (operation, total) in &summary.operations {
-        writeln!(out, "  {operation:<8} {} files, {}", total.files, ByteSize(total.bytes).display().iec())?;
+        writeln!(out, "  {operation:<13} {}, {}", files(total.files), ByteSize(total.bytes).display().iec())?;
     }
     if let Some(over) = &summary.over_budget {
         writeln!(out, "  {over}: the job would pause itself before that")?;
@@ -324,4 +332,8 @@ fn write_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         writeln!(out, "  ended early: {early}")?;
     }
     Ok(())
+}
+
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }

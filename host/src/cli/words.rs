@@ -2,7 +2,6 @@
 //! path begins, and whether somebody at the terminal agrees.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -74,18 +73,10 @@ impl Moment {
 /// stays.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let path = std::path::absolute(text).map_err(|error| format!("`{text}` is no path: {error}"))?;
-    let resolved = resolved(&path);
+    let resolved = crate::sandbox::resolved(&path);
     let shown = resolved.to_str().ok_or("is no UTF-8: give the part before that")?;
     let slash = if text.ends_with('/') && !shown.ends_with('/') { "/" } else { "" };
     Ok(format!("{shown}{slash}"))
-}
-
-/// The same place, with the links resolved in what exists of the way to its last
-/// name.
-fn resolved(path: &Path) -> PathBuf {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
-    let parent = parent.canonicalize().unwrap_or_else(|_| resolved(parent));
-    parent.join(name)
 }
 
 /// Text of others, which must not steer the terminal.

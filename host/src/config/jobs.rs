@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::job::{Isolation, JobName, JobSpec};
+use crate::domain::job::{Isolation, JobName, JobSpec, Mount};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schedule::{BadSchedule, Schedule};
 
@@ -34,6 +34,17 @@ pub(super) fn resolve(resolver: &mut Resolver, raw: Vec<RawJob>, mut protected: 
         let path = format!("job[{index}]");
         resolver.enter_job(raw.name.clone());
         let Some(job) = one(resolver, &path, raw, &protected) else { continue };
+        let nested = |mount: &Mount| {
+            let mut others = jobs.iter().flat_map(|job| job.mounts.iter().map(|mount| (&job.name, mount)));
+            let (name, other) = others.find(|(_, other)| mounts::nested(&other.host, &mount.host))?;
+            Some(format!("{} and {} of job `{name}` lie one in the other", mount.host.display(), other.host.display()))
+        };
+        if let Some(message) = job.mounts.iter().find_map(nested) {
+            let help = "a plugin of the outer one could remove the trash and the marker of the inner one: mount folders \
+                        side by side, or the very same one in both";
+            resolver.refuse(&format!("{path}.mounts"), message, Some(help.to_owned()));
+            continue;
+        }
         if jobs.iter().any(|other| other.name == job.name) {
             let message = format!("there are two jobs `{}`", job.name);
             resolver.refuse(&format!("{path}.name"), message, Some("give each job its own name".to_owned()));

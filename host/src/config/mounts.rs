@@ -153,6 +153,11 @@ fn directory(resolver: &mut Resolver, place: &str, path: &str, protected: &[Prot
     None
 }
 
+/// Whether one lies in the other, and they are not the same.
+pub(super) fn nested(a: &Path, b: &Path) -> bool {
+    a != b && overlap(a, b)
+}
+
 fn overlap(a: &Path, b: &Path) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }

@@ -60,6 +60,12 @@ impl Pattern {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The folders before the first that has a wildcard.
+    #[must_use]
+    pub fn fixed_part(&self) -> &Path {
+        fixed_part(&self.0)
+    }
 }
 
 impl fmt::Display for Pattern {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::domain::effect::{EffectId, EffectPlace, EffectView, Operation};
 use crate::domain::hold::{Hold, HoldId, Pattern};
+use crate::domain::job::JobSpec;
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
 use crate::store::{At, EffectFilter, HoldRemoved, NewHold, Store};
@@ -91,7 +92,7 @@ impl Host {
         why: String,
     ) -> Result<Hold, HostError> {
         let job = &self.seat(job)?.job;
-        let hold = put_hold(&*self.store, NewHold { job: job.id, pattern, until, why }).await?;
+        let hold = put_hold(&*self.store, &job.spec, NewHold { job: job.id, pattern, until, why }).await?;
         job.take_up_holds().await?;
         Ok(hold)
     }
@@ -188,8 +189,10 @@ impl Host {
     }
 }
 
-/// Puts a hold in place; running hosts take it up at their next heartbeat.
-pub async fn put_hold(store: &dyn Store, hold: NewHold) -> Result<Hold, HostError> {
+/// Puts a hold in place; running hosts take it up at their next heartbeat. A
+/// pattern of the machine's paths is resolved as the mounts were.
+pub async fn put_hold(store: &dyn Store, spec: &JobSpec, mut hold: NewHold) -> Result<Hold, HostError> {
+    hold.pattern = on_this_machine(spec, hold.pattern)?;
     let now = store.now(At::Server).await?;
     if let Some(until) = hold.until.filter(|until| *until <= now) {
         return Err(HostError::NoHold(format!("it would hold nothing: {until} is past")));
@@ -200,6 +203,25 @@ pub async fn put_hold(store: &dyn Store, hold: NewHold) -> Result<Hold, HostErro
         return Err(HostError::NoHold(why));
     }
     Ok(store.add_hold(hold, At::Server).await?)
+}
+
+/// An absolute pattern without links in its way; one that reaches no mount of the
+/// job would hold nothing.
+fn on_this_machine(spec: &JobSpec, pattern: Pattern) -> Result<Pattern, HostError> {
+    if !pattern.as_str().starts_with('/') {
+        return Ok(pattern);
+    }
+    let fixed = pattern.fixed_part();
+    let real = crate::sandbox::resolved(fixed);
+    if !spec.mounts.iter().any(|mount| real.starts_with(&mount.host) || mount.host.starts_with(&real)) {
+        let mounts: Vec<_> = spec.mounts.iter().map(|mount| mount.host.display().to_string()).collect();
+        let why = format!("{pattern} holds nothing: the mounts of the job are {}", mounts.join(", "));
+        return Err(HostError::NoHold(why));
+    }
+    let rest = &pattern.as_str()[fixed.as_os_str().len()..];
+    let text = real.to_str().map(|real| format!("{}{rest}", real.trim_end_matches('/')));
+    let text = text.ok_or_else(|| HostError::NoHold(format!("{} is no UTF-8", real.display())))?;
+    Pattern::new(text).map_err(|bad| HostError::NoHold(bad.to_string()))
 }
 
 fn trash_of(job: &Job) -> TrashOf {

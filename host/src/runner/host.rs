@@ -23,8 +23,9 @@ use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, T
 use super::error::{HostError, elsewhere};
 use super::files::{CHUNKS, reconcile, record_chunks};
 use super::housekeeping::{Ages, keep_house};
-use super::job::{Control, Job, JobRunner, Phase, Shared, drain};
+use super::job::{Control, Job, JobRunner, Shared, drain};
 use super::lease::Node;
+use super::phase::Phase;
 use super::pulse::Pulse;
 use super::purge::keep_trash;
 
@@ -374,7 +375,7 @@ async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
     let view = job.view();
     let (meter, now) = (&job.custody.meter, job.clock.now());
     let budget = Some(job.spec.budget).filter(|budget| !budget.is_none());
-    let taken = TakenStatus { sweep: meter.spent(), hour: meter.spent_in_hour(now), budget };
+    let taken = TakenStatus { sweep: meter.spent(), hour: meter.in_hour(now), budget };
     Ok(JobStatus {
         name: job.spec.name.to_string(),
         labels: job.spec.labels.iter().map(ToString::to_string).collect(),

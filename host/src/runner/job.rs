@@ -1,7 +1,9 @@
 //! One job's loop: when to sweep, and what happens between sweeps.
 
+// length: the job and its loop share all of their state.
+
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use super::files::NotReady;
 use super::lease::Node;
 use super::mounts::Marks;
 use super::pace::Pace;
+use super::phase::Phase;
 use super::preflight::preflight;
 use super::scans::{Scans, Why};
 use super::sweep::{SweepEnd, Threads, sweep_once};
@@ -34,33 +37,6 @@ use super::sweep::{SweepEnd, Threads, sweep_once};
 /// After a failed sweep the next one waits for the interval, then twice that,
 /// up to this.
 const BACKOFF_AT_MOST: Duration = Duration::from_mins(1);
-
-/// How far the host is on its way out.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Phase(Arc<AtomicU8>);
-
-impl Phase {
-    const STOPPING: u8 = 1;
-    const HALTED: u8 = 2;
-
-    /// No task is begun any more; those that run may end.
-    pub(super) fn stop(&self) {
-        self.0.fetch_max(Self::STOPPING, Ordering::SeqCst);
-    }
-
-    /// What still runs is interrupted, and nothing is waited for.
-    pub(super) fn halt(&self) {
-        self.0.fetch_max(Self::HALTED, Ordering::SeqCst);
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.0.load(Ordering::SeqCst) >= Self::STOPPING
-    }
-
-    pub(super) fn is_halted(&self) -> bool {
-        self.0.load(Ordering::SeqCst) >= Self::HALTED
-    }
-}
 
 /// A job, as its loop, its sweeps and the host share it.
 pub(super) struct Job {

@@ -24,6 +24,7 @@ mod job;
 mod lease;
 mod mounts;
 mod pace;
+mod phase;
 mod preflight;
 mod pulse;
 mod purge;

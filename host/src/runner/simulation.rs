@@ -89,7 +89,7 @@ impl Simulation {
             executed: 0,
             summary: Summary::default(),
         };
-        run.to_the_end()
+        run.finish()
     }
 }
 
@@ -124,7 +124,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_the_end(mut self) -> Result<Summary, SimulationError> {
+    fn finish(mut self) -> Result<Summary, SimulationError> {
         loop {
             let due = self.next_due()?;
             if due.is_empty() && self.scan == Scan::Over {
@@ -140,7 +140,7 @@ impl Run<'_> {
                     self.summary.ended_early = Some(format!("after {} tasks, as --limit asks", self.executed));
                     return Ok(self.conclude());
                 }
-                self.execute(&task, reason)?;
+                self.execute(&task, reason.as_deref())?;
                 if let Some(over) = self.simulation.custody.meter.over() {
                     self.summary.over_budget = Some(over.to_string());
                     self.summary.ended_early = Some("it would go over the budget".to_owned());
@@ -253,7 +253,7 @@ impl Run<'_> {
         if later { self.end(&task, End::Later, reason) } else { self.found.push_back((task, reason)) }
     }
 
-    fn execute(&mut self, task: &ClaimedTask, reason: Option<String>) -> Result<(), SimulationError> {
+    fn execute(&mut self, task: &ClaimedTask, reason: Option<&str>) -> Result<(), SimulationError> {
         self.executed += 1;
         let mut executor = match self.executor.take() {
             Some(executor) => executor,
@@ -264,7 +264,7 @@ impl Run<'_> {
         let Attempted { answer, effects, held } = executor.execute(task);
         for recorded in effects {
             let (effect, _) = recorded.part();
-            self.tell_effect(effect, task, reason.clone());
+            self.tell_effect(&effect, task, reason);
         }
         let answered = answer.is_ok();
         let (end, why) = match (answer, held) {
@@ -284,7 +284,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn tell_effect(&mut self, effect: Effect, task: &ClaimedTask, reason: Option<String>) {
+    fn tell_effect(&mut self, effect: &Effect, task: &ClaimedTask, reason: Option<&str>) {
         let refused = match &effect.result {
             EffectResult::Failed(why) => Some(why.clone()),
             EffectResult::Done | EffectResult::Unknown => None,
@@ -305,7 +305,7 @@ impl Run<'_> {
             size: effect.size,
             key: task.key.as_str().to_owned(),
             task: queued(task),
-            reason,
+            reason: reason.map(str::to_owned),
             refused,
         }));
     }

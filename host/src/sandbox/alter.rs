@@ -1,6 +1,7 @@
 //! Every change of the tree that a guest may ask for: looked at, allowed, and
 //! made through [`Call::perform`]. In a simulation the overlay takes it instead
 //! of the disk.
+// length: it is one list of operations, in the order of the interface.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, MutexGuard};
@@ -200,12 +201,12 @@ impl Call {
                 let stands = self.stands(&place)?;
                 self.must_be_free(&place, false)?;
                 let deed = Deed { before: stands.stat().copied(), ..Deed::new(Operation::SetTimes, &place) };
-                self.perform(&deed, |_| match self.custody.overlay() {
-                    Some(overlay) => Ok(self.pretend_times(overlay, stands.stat(), times)),
-                    None => {
-                        let (folder, name) = (place.folder.disk()?, place.name.as_str());
-                        rustix::fs::utimensat(folder, name, &timestamps(times), AtFlags::SYMLINK_NOFOLLOW)
+                self.perform(&deed, |_| {
+                    if let Some(overlay) = self.custody.overlay() {
+                        return self.pretend_times(overlay, stands.stat(), times);
                     }
+                    let (folder, name) = (place.folder.disk()?, place.name.as_str());
+                    rustix::fs::utimensat(folder, name, &timestamps(times), AtFlags::SYMLINK_NOFOLLOW)
                 })
             }
         }
@@ -219,7 +220,7 @@ impl Call {
         let before = folder.fd().map(rustix::fs::fstat).transpose()?;
         let deed = Deed { before, ..Deed::new(Operation::SetTimes, &place) };
         self.perform(&deed, |_| match self.custody.overlay() {
-            Some(overlay) => Ok(self.pretend_times(overlay, before.as_ref(), times)),
+            Some(overlay) => self.pretend_times(overlay, before.as_ref(), times),
             None => rustix::fs::utimensat(folder.disk()?, ".", &timestamps(times), AtFlags::empty()),
         })
     }
@@ -241,8 +242,9 @@ impl Call {
         if !file.writes {
             return Err(Errno::INVAL.into());
         }
-        self.must_be_free(&file.place, false)?;
-        let deed = Deed { before: Some(file.stat()?), ..Deed::new(Operation::Truncate, &file.place) };
+        let place = file.found_again();
+        self.must_be_free(&place, false)?;
+        let deed = Deed { before: Some(file.stat()?), ..Deed::new(Operation::Truncate, &place) };
         self.perform(&deed, |_| {
             self.must_be_real()?;
             rustix::fs::ftruncate(file.fd(), size)
@@ -256,19 +258,26 @@ impl Call {
         times: [NewTime; 2],
     ) -> Result<(), NotDone> {
         self.must_have(file.place.mount(), Right::Write, "set-times")?;
-        self.must_be_free(&file.place, false)?;
+        let place = file.found_again();
+        self.must_be_free(&place, false)?;
         let stat = file.stat()?;
-        let deed = Deed { before: Some(stat), ..Deed::new(Operation::SetTimes, &file.place) };
+        let deed = Deed { before: Some(stat), ..Deed::new(Operation::SetTimes, &place) };
         self.perform(&deed, |_| match self.custody.overlay() {
-            Some(overlay) => Ok(self.pretend_times(overlay, Some(&stat), times)),
+            Some(overlay) => self.pretend_times(overlay, Some(&stat), times),
             None => rustix::fs::futimens(file.fd(), &timestamps(times)),
         })
     }
 
-    fn pretend_times(&self, mut overlay: MutexGuard<'_, Overlay>, of: Option<&Stat>, times: [NewTime; 2]) {
+    fn pretend_times(
+        &self,
+        mut overlay: MutexGuard<'_, Overlay>,
+        of: Option<&Stat>,
+        times: [NewTime; 2],
+    ) -> Result<(), Errno> {
         if let Some(stat) = of {
-            overlay.set_times(identity(stat), simulated(times, self.custody.clock.now()));
+            overlay.set_times(identity(stat), simulated(times, self.custody.clock.now()))?;
         }
+        Ok(())
     }
 
     /// Content is not simulated: what would change it is refused, and on record.

@@ -7,6 +7,9 @@
 //! What a call did is kept until its end and handed over with its answer; a call
 //! that does very much hands over in chunks.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
@@ -44,8 +47,9 @@ impl Recorded {
 #[derive(Debug, Default)]
 pub(super) struct Deeds {
     done: Vec<Recorded>,
-    /// Those among `done` that go on: writes to open files.
-    going_on: Vec<usize>,
+    /// Those among `done` that go on, writes to open files, each with whether
+    /// anything of it was done.
+    going_on: Vec<(usize, Arc<AtomicBool>)>,
 }
 
 /// What is to be done to a file.
@@ -133,22 +137,28 @@ impl Call {
     }
 
     /// Begins something that goes on until the call ends: the writes to one open
-    /// file.
-    pub(super) fn begin_deed(&self, deed: &Deed<'_>) -> Result<(), NotDone> {
+    /// file. Whoever does the first of it sets the flag.
+    pub(super) fn begin_deed(&self, deed: &Deed<'_>) -> Result<Arc<AtomicBool>, NotDone> {
         let (recorded, _) = self.intend(deed)?;
         let mut deeds = self.deeds();
         let index = deeds.done.len();
-        deeds.going_on.push(index);
+        let begun = Arc::new(AtomicBool::new(false));
+        deeds.going_on.push((index, Arc::clone(&begun)));
         deeds.done.push(recorded);
-        Ok(())
+        Ok(begun)
     }
 
     /// What was done and not handed over yet: all that goes on has ended.
     pub(super) fn end_deeds(&self) -> Vec<Recorded> {
         let mut deeds = std::mem::take(&mut *self.deeds());
-        for index in deeds.going_on {
+        for (index, begun) in deeds.going_on {
             let recorded = &mut deeds.done[index];
-            recorded.effect.result = EffectResult::Done;
+            recorded.effect.result = if begun.load(Ordering::Relaxed) {
+                EffectResult::Done
+            } else {
+                self.custody.meter.give_back(recorded.effect.cost());
+                EffectResult::Failed("nothing of it was written".to_owned())
+            };
             write_down(&self.custody, recorded);
         }
         deeds.done

@@ -3,8 +3,8 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ use crate::domain::rights::Right;
 use super::call::Call;
 use super::deeds::{Deed, NotDone};
 use super::gate::Permit;
-use super::place::{Folder, Place};
+use super::place::{At, Folder, Place, path_within};
 
 /// A descriptor of a guest. It stands in the table where WASI's own would.
 #[derive(Debug)]
@@ -38,13 +38,28 @@ pub(super) struct OpenFile {
     pub(super) place: Place,
     pub(super) reads: bool,
     pub(super) writes: bool,
-    /// The call whose writes to this file are on record; 0 for none.
-    noted: AtomicU64,
+    /// The call whose writes to this file are on record, and whether any was
+    /// made.
+    noted: Mutex<Option<(u64, Arc<AtomicBool>)>>,
+}
+
+/// The right to write to an open file now.
+pub(super) struct Writing<'call> {
+    begun: Arc<AtomicBool>,
+    #[allow(dead_code, reason = "held, not read: dropping it is its use")]
+    permit: Permit<'call>,
+}
+
+impl Writing<'_> {
+    /// Something was written.
+    pub(super) fn done(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
 }
 
 impl OpenFile {
     pub(super) fn new(file: File, place: Place, reads: bool, writes: bool) -> Self {
-        Self { file, place, reads, writes, noted: AtomicU64::new(0) }
+        Self { file, place, reads, writes, noted: Mutex::default() }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -55,19 +70,45 @@ impl OpenFile {
         rustix::fs::fstat(&self.file)
     }
 
+    /// Its place, where it is by now: somebody may have renamed it since it was
+    /// opened. What has no name any more keeps the last one.
+    pub(super) fn found_again(&self) -> Place {
+        let folder = Folder { at: At::Top, ..self.place.folder.clone() };
+        match path_within(self.place.mount(), self.fd()) {
+            Ok(path) => {
+                let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
+                Place {
+                    folder: Folder { path: parent.to_owned(), ..folder },
+                    name: name.to_owned(),
+                    must_be_folder: false,
+                }
+            }
+            Err(_) => self.place.clone(),
+        }
+    }
+
     /// The right to write to it now. The first time in a call it is put on
     /// record.
-    pub(super) fn may_write<'call>(&self, call: &'call Call) -> Result<Permit<'call>, NotDone> {
+    pub(super) fn may_write<'call>(&self, call: &'call Call) -> Result<Writing<'call>, NotDone> {
         if !self.writes {
             return Err(Errno::BADF.into());
         }
-        if self.noted.load(Ordering::Relaxed) != call.number() {
-            call.must_have(self.place.mount(), Right::Write, "write")?;
-            call.must_be_free(&self.place, false)?;
-            let (place, before) = (&self.place, Some(self.stat()?));
-            call.begin_deed(&Deed { operation: Operation::Write, place, to: None, before, trashed: false })?;
-            self.noted.store(call.number(), Ordering::Relaxed);
-        }
-        call.permit().map_err(NotDone::Interrupted)
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = match &*noted {
+            Some((number, begun)) if *number == call.number() => Arc::clone(begun),
+            _ => {
+                call.must_have(self.place.mount(), Right::Write, "write")?;
+                let place = self.found_again();
+                call.must_be_free(&place, false)?;
+                // Before it is put on record: what may not be done is no effect.
+                drop(call.permit().map_err(NotDone::Interrupted)?);
+                let (operation, before) = (Operation::Write, Some(self.stat()?));
+                let begun = call.begin_deed(&Deed { operation, place: &place, to: None, before, trashed: false })?;
+                *noted = Some((call.number(), Arc::clone(&begun)));
+                begun
+            }
+        };
+        drop(noted);
+        Ok(Writing { begun, permit: call.permit().map_err(NotDone::Interrupted)? })
     }
 }

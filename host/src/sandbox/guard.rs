@@ -6,6 +6,8 @@
 //! `alter` and `deeds` alone. This module translates between WASI's words and
 //! theirs, and decides nothing.
 
+// length: it is one interface, call by call.
+
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -254,8 +256,10 @@ impl HostDescriptor for Guard<'_> {
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
         let file = self.file(&fd)?;
-        let _permit = file.may_write(self.call())?;
-        Ok(file.file.write_at(&bytes, offset)? as Filesize)
+        let writing = file.may_write(self.call())?;
+        let written = file.file.write_at(&bytes, offset)?;
+        writing.done();
+        Ok(written as Filesize)
     }
 
     fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
@@ -404,7 +408,9 @@ impl HostDescriptor for Guard<'_> {
         self.must_have(&fd, Right::List, "read-directory")?;
         let custody = &self.call.custody;
         let most = custody.job.limits.folder_entries.into();
-        let entries = Entries::of(folder, custody.overlay().as_deref(), most).map_err(fs_error)?;
+        // Somebody may have moved it out of the mount since it was opened.
+        let folder = folder.found_again().map_err(fs_error)?;
+        let entries = Entries::of(&folder, custody.overlay().as_deref(), most).map_err(fs_error)?;
         let stream = self.table.push(entries).map_err(table_error)?;
         Ok(Resource::new_own(stream.rep()))
     }

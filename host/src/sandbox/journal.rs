@@ -143,6 +143,9 @@ impl Noted {
 impl Writing {
     /// One `write` a record, so that a killed host leaves whole ones.
     fn append(&mut self, record: &Written<'_>) -> io::Result<()> {
+        if self.segment.size.load(Ordering::Relaxed) == u64::MAX {
+            return Err(io::Error::other("the segment ends with half a record"));
+        }
         self.buffer.clear();
         self.buffer.extend_from_slice(&[0; 8]);
         let buffer = std::mem::take(&mut self.buffer);
@@ -151,9 +154,16 @@ impl Writing {
         let length = u32::try_from(body.len()).map_err(io::Error::other)?;
         head[..4].copy_from_slice(&length.to_le_bytes());
         head[4..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-        let mut file = &self.segment.file;
-        file.write_all(&self.buffer)?;
-        self.segment.size.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+        let segment = &self.segment;
+        let before = segment.size.load(Ordering::Relaxed);
+        if let Err(error) = (&segment.file).write_all(&self.buffer) {
+            // Half a record would hide all that follow it.
+            if segment.file.set_len(before).is_err() {
+                segment.size.store(u64::MAX, Ordering::Relaxed);
+            }
+            return Err(error);
+        }
+        segment.size.store(before + self.buffer.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -69,13 +69,6 @@ impl Meter {
         self.state().sweep
     }
 
-    /// What was taken away in the hour before `now`: by this life of this node,
-    /// and what [`Self::begin_sweep`] was told of others.
-    #[must_use]
-    pub fn spent_in_hour(&self, now: Timestamp) -> Spent {
-        self.state().in_hour(now)
-    }
-
     /// The mounts were found to hold so many files.
     pub fn counted(&self, files: u64) {
         self.state().files = Some(files);

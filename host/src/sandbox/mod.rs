@@ -52,6 +52,6 @@ pub use guest::{GuestState, Role, add_to_linker};
 pub use journal::{Journal, Leftovers, Noted, leftovers};
 pub use memory::Refused;
 pub use meter::Meter;
-pub use mounts::{Known, MountError, TRASH, free_space, look, mark, new_mark};
+pub use mounts::{Known, MountError, TRASH, free_space, look, mark, new_mark, resolved};
 pub use reconcile::reconcile;
 pub use trash::{TrashError, TrashFolder};

@@ -174,6 +174,15 @@ pub fn mark(mount: &job::Mount, id: &str) -> Result<String, MountError> {
     marker::write(open_root(mount)?.as_fd(), id).map_err(refused)
 }
 
+/// The same place, with the links resolved in what exists of the way to its last
+/// name: as the directories of mounts are named.
+#[must_use]
+pub fn resolved(path: &Path) -> PathBuf {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
+    let parent = parent.canonicalize().unwrap_or_else(|_| resolved(parent));
+    parent.join(name)
+}
+
 /// How much space a file system has for whoever is no administrator, in bytes.
 pub fn free_space(mount: &Path) -> std::io::Result<u64> {
     let stat = rustix::fs::fstatvfs(File::open(mount)?)?;

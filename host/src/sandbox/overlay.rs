@@ -93,11 +93,15 @@ impl Overlay {
     }
 
     /// Sets times of what is on disk.
-    pub(super) fn set_times(&mut self, of: Identity, times: Times) {
+    pub(super) fn set_times(&mut self, of: Identity, times: Times) -> Result<(), Full> {
+        if self.count >= MOST {
+            return Err(Full);
+        }
         self.count += 1;
         let set = self.times.entry(of).or_default();
         set.accessed = times.accessed.or(set.accessed);
         set.modified = times.modified.or(set.modified);
+        Ok(())
     }
 
     /// Times that were set.

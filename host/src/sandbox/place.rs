@@ -245,7 +245,7 @@ fn on_disk(from: &Folder, fd: BorrowedFd<'_>, path: &str) -> Result<Folder, Errn
 
 /// The path of an open folder within its mount; [`Errno::NOENT`] where it is no
 /// longer in it.
-fn path_within(mount: &Mount, fd: BorrowedFd<'_>) -> Result<String, Errno> {
+pub(super) fn path_within(mount: &Mount, fd: BorrowedFd<'_>) -> Result<String, Errno> {
     let of = |fd| beneath::path_of(fd).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
     let (top, path) = (of(mount.root.as_fd())?, of(fd)?);
     let within = path.strip_prefix(&top).map_err(|_| Errno::NOENT)?;

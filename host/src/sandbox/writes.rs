@@ -78,13 +78,15 @@ impl Pollable for FileWrites {
 impl OutputStream for FileWrites {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let call = Arc::clone(&self.call);
-        let _permit = self.file.may_write(&call).map_err(|not_done| match not_done {
+        let writing = self.file.may_write(&call).map_err(|not_done| match not_done {
             // A trap, not an error: the guest must not take the host's stop for
             // a failure of the file.
             NotDone::Interrupted(interrupt) => StreamError::Trap(interrupt.into()),
             NotDone::Refused(error) => StreamError::LastOperationFailed(io::Error::from(error).into()),
         })?;
-        self.write_all(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))
+        self.write_all(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))?;
+        writing.done();
+        Ok(())
     }
 
     fn flush(&mut self) -> StreamResult<()> {

@@ -104,8 +104,8 @@ fn a_dispatcher_that_traps_is_set_aside_and_charges_no_task() {
 fn a_plugin_that_does_not_start_is_set_aside() {
     let more = "breaker = 2\n[job.limits]\ntask_deadline = \"300ms\"\ndispatch_deadline = \"300ms\"\n";
     let (site, host) = with_a_good_one(more);
-    // The trial start passes: its constructor runs with the first call.
-    install_and_wait(&site, &host, &guest("loops_at_start"));
+    // The trial, which has no mounts, passes.
+    install_and_wait(&site, &host, &guest("loops_at_work"));
     let ids = host.enqueue("clear", &["bystander"]);
     wait_for(&host, &guest("noop_job"));
     host.drained("clear");

@@ -21,7 +21,7 @@ pub(crate) fn beside_another_job(name: &str, limits: &str, more: &str) -> (Site,
     fs::create_dir(site.path().join("other")).unwrap();
     site.configure(&format!(
         "[[job]]\nname = \"other\"\nplugin = \"plugins/other.wasm\"\nmounts = [\"other\"]\ninterval = \"100ms\"\n\
-         [[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\nmounts = [\"videos\"]\ninterval = \"100ms\"\n{limits}{TWICE}{more}"
+         [[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\nmounts = [\"videos\"]\ninterval = \"100ms\"\nbreaker = 0\n{limits}{TWICE}{more}"
     ));
     let host = site.start();
     (site, host)

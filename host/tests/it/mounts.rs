@@ -11,7 +11,8 @@ use crate::support::{Site, Sweepd, plugin};
 
 /// A host that knows its mount, and has removed a file from it.
 fn at_work() -> (Site, Sweepd) {
-    let site = Site::with_job(&plugin("video-clear"), "");
+    // The wall would let in no other directory than the first.
+    let site = Site::with_job(&plugin("video-clear"), "[sandbox]\nlandlock = \"off\"\n");
     fs::write(site.videos().join("first"), "1").unwrap();
     let host = site.start();
     host.enqueue("clear", &["first"]);

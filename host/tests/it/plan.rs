@@ -64,12 +64,12 @@ fn a_plan_tells_what_would_go_and_changes_nothing() {
     enqueue(&site, &["one", "tree", "missing"]);
     let (files, tasks) = (image(&site.videos()), rows(&site));
     let state: Vec<_> =
-        image(&site.path().join("state")).into_iter().filter(|(path, ..)| path.ends_with(".db")).collect();
+        image(&site.path().join("state")).into_iter().filter(|(path, ..)| path.ends_with("sweepd.db")).collect();
     let lines = foreseen(&site, &[]);
     assert_eq!(image(&site.videos()), files);
     assert_eq!(rows(&site), tasks);
     let after: Vec<_> =
-        image(&site.path().join("state")).into_iter().filter(|(path, ..)| path.ends_with(".db")).collect();
+        image(&site.path().join("state")).into_iter().filter(|(path, ..)| path.ends_with("sweepd.db")).collect();
     assert_eq!(state, after, "the database is the same, byte by byte");
 
     let gone: Vec<_> = lines
@@ -143,7 +143,7 @@ fn two_policies_are_compared() {
 #[test]
 fn a_scan_is_simulated_with_what_it_finds() {
     let site = Site::with_job(&guest("finds_old"), "[job.config]\nseconds = 3600\n");
-    let old = SystemTime::now() - Duration::from_secs(7200);
+    let old = SystemTime::now() - Duration::from_hours(2);
     for number in 0..30 {
         let file = File::create(site.videos().join(format!("v{number}"))).unwrap();
         if number % 3 == 0 {
@@ -164,7 +164,7 @@ fn a_scan_is_simulated_with_what_it_finds() {
 #[test]
 fn the_sweep_does_what_the_plan_said() {
     let site = Site::with_job(&guest("finds_old"), "[job.config]\nseconds = 3600\n");
-    let old = SystemTime::now() - Duration::from_secs(7200);
+    let old = SystemTime::now() - Duration::from_hours(2);
     for number in 0..500 {
         let file = File::create(site.videos().join(format!("v{number}"))).unwrap();
         if number % 2 == 0 {

@@ -207,13 +207,11 @@ fn a_link_leads_to_another_release() {
 fn a_folder_in_the_place_of_a_mount_needs_a_restart_and_says_so() {
     let site = Site::with_job(&plugin("video-clear"), REQUIRED);
     let host = site.start();
-    host.serving("clear");
+    host.wait("it is marked", || site.videos().join(".sweepd-mount").exists());
     fs::rename(site.videos(), site.path().join("old")).unwrap();
     fs::create_dir(site.videos()).unwrap();
     // As if it were the same disk, mounted anew.
-    host.wait("it is marked", || {
-        fs::copy(site.path().join("old/.sweepd-mount"), site.videos().join(".sweepd-mount")).is_ok()
-    });
+    fs::copy(site.path().join("old/.sweepd-mount"), site.videos().join(".sweepd-mount")).unwrap();
     fs::write(site.videos().join("one"), "").unwrap();
     let ids = host.enqueue("clear", &["one"]);
     host.wait("the wall is named", || {

@@ -8,7 +8,7 @@ use crate::guests::{
     PATIENT, QUICK, beside_another_job, charges_no_task, costs_the_task_its_attempts, other_works, task,
 };
 
-const ROOMY: &str = "[job.limits]\nmemory = \"512MiB\"\n";
+const ROOMY: &str = "[job.limits]\nmemory = \"512MiB\"\nanswer = \"512MiB\"\n";
 
 /// The bound of the stack (`plugin/engine.rs`).
 #[test]
