@@ -90,7 +90,7 @@ pub(crate) fn job(plugin: PathBuf, folder: &Path, concurrency: usize) -> JobSpec
 /// A claimed task, as a sweep would hand it to an executor.
 pub(crate) fn task(number: usize) -> ClaimedTask {
     ClaimedTask {
-        id: TaskId(number as u64),
+        id: TaskId(number as u64 + 1),
         fence: Fence(1),
         key: Key::new(key(number)).expect("a key"),
         payload: None,
