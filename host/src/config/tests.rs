@@ -317,3 +317,18 @@ fn tables_are_told_from_values() {
         assert!(!problems.contains("secret"));
     }
 }
+
+#[test]
+fn mounts_of_two_jobs_are_the_same_or_apart() {
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.path("videos/inner")).expect("a folder");
+    let jobs = |inner: &str| {
+        let job = |name: &str, mount: &str| {
+            format!("[[job]]\nname = \"{name}\"\nplugin = \"plugins/a.wasm\"\nmounts = [\"{mount}\"]\n")
+        };
+        format!("{}{}", job("outer", "videos"), job("inner", inner))
+    };
+    folder.load(&jobs("videos"));
+    let problems = folder.problems(&jobs("videos/inner"), &[]).join("\n");
+    assert!(problems.contains("of job `outer` lie one in the other"), "{problems}");
+}

@@ -104,3 +104,21 @@ fn a_hold_that_holds_nothing_is_refused() {
     run(&site, &past).exits(1).says("is past");
     assert_eq!(run(&site, &["hold", "list", "clear", "--json"]).exits(0).json(), json!({ "holds": [] }));
 }
+
+/// Mounts are known by their real paths: a hold by way of a link is put on what
+/// the link leads to, and one that reaches no mount is refused.
+#[test]
+fn a_hold_by_way_of_a_link_holds_what_it_leads_to() {
+    let site = Site::with_job(&plugin("video-clear"), "");
+    std::os::unix::fs::symlink(site.videos(), site.path().join("link")).unwrap();
+    let hold = |args: &[&str]| site.command(&[&["hold"], args].concat()).output().unwrap();
+    let by_link = site.path().join("link/2024/**").display().to_string();
+    let added = hold(&["add", "clear", &by_link, "--why", "law"]);
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    let real = site.videos().canonicalize().unwrap().join("2024/**").display().to_string();
+    let listed = String::from_utf8(hold(&["list", "clear", "--json"]).stdout).unwrap();
+    assert!(listed.contains(&real), "{listed}");
+    let outside = hold(&["add", "clear", "/nowhere/2024", "--why", "law"]);
+    let said = String::from_utf8_lossy(&outside.stderr);
+    assert!(!outside.status.success() && said.contains("holds nothing: the mounts of the job are"), "{said}");
+}
