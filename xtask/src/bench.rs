@@ -12,7 +12,7 @@ const QUEUE: &str = "queue";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What to measure: tax, guard, instances, swap, end-to-end, http, idle, queue; all of these by default. And size, on request.
+    /// What to measure: tax, guard, plan, instances, swap, end-to-end, http, idle, queue; all of these by default. And size, on request.
     groups: Vec<String>,
 }
 

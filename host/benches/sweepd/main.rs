@@ -33,9 +33,10 @@ const ON_REQUEST: &str = "size";
 /// A group of measures.
 type Group = fn(&mut Report);
 
-const GROUPS: [(&str, Group); 9] = [
+const GROUPS: [(&str, Group); 10] = [
     ("tax", tax::measure),
     ("guard", guard::measure),
+    ("plan", guard::measure_plan),
     ("instances", instances::measure),
     ("swap", swap::measure),
     ("end-to-end", end_to_end::measure),

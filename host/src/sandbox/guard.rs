@@ -50,11 +50,21 @@ struct Guard<'a> {
     table: &'a mut ResourceTable,
     mounts: &'a Mounts,
     call: &'a Arc<Call>,
+    asked: &'a mut Option<AskedLast>,
+}
+
+/// The path of the last `stat-at`, and the hash of what stood there: C libraries
+/// ask for it right after, and the disk need not be asked twice.
+pub(super) struct AskedLast {
+    folder: u32,
+    follow: bool,
+    path: String,
+    hash: MetadataHashValue,
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     fn guard(state: &mut GuestState) -> Guard<'_> {
-        Guard { table: &mut state.table, mounts: &state.mounts, call: &state.call }
+        Guard { table: &mut state.table, mounts: &state.mounts, call: &state.call, asked: &mut state.asked }
     }
     types::add_to_linker::<GuestState, GuardedFs>(linker, guard)?;
     preopens::add_to_linker::<GuestState, GuardedFs>(linker, guard)
@@ -285,8 +295,11 @@ impl HostDescriptor for Guard<'_> {
     fn stat_at(&mut self, fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
         let folder = self.folder(&fd)?;
         self.must_have(&fd, Right::Stat, "stat")?;
-        let spot = self.call.locate(folder, &path, flags.contains(PathFlags::SYMLINK_FOLLOW));
-        spot.and_then(|spot| self.stat_of(&spot)).map(|(stat, _)| stat).map_err(fs_error)
+        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
+        let spot = self.call.locate(folder, &path, follow);
+        let (stat, hash) = spot.and_then(|spot| self.stat_of(&spot)).map_err(fs_error)?;
+        *self.asked = Some(AskedLast { folder: fd.rep(), follow, path, hash });
+        Ok(stat)
     }
 
     fn set_times_at(
@@ -373,13 +386,19 @@ impl HostDescriptor for Guard<'_> {
         flags: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
-        let folder = self.folder(&fd)?;
         self.must_have(&fd, Right::Stat, "metadata-hash")?;
-        let spot = self.call.locate(folder, &path, flags.contains(PathFlags::SYMLINK_FOLLOW));
+        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
+        if let Some(last) = self.asked.take()
+            && (last.folder, last.follow, &last.path) == (fd.rep(), follow, &path)
+        {
+            return Ok(last.hash);
+        }
+        let spot = self.call.locate(self.folder(&fd)?, &path, follow);
         spot.and_then(|spot| self.stat_of(&spot)).map(|(_, hash)| hash).map_err(fs_error)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
+        *self.asked = None;
         self.table.delete(Resource::<Open>::new_own(fd.rep()))?;
         Ok(())
     }

@@ -17,9 +17,10 @@ use super::capture::{Capture, Stream};
 use super::custody::Custody;
 use super::deeds::Recorded;
 use super::gate::Gate;
+use super::guard::{self, AskedLast};
 use super::memory::{MemoryLimiter, Refused};
 use super::mounts::{MountError, Mounts};
-use super::{guard, waits};
+use super::waits;
 
 /// What an instance is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub struct GuestState {
     pub(super) table: ResourceTable,
     pub(super) mounts: Mounts,
     pub(super) call: Arc<Call>,
+    pub(super) asked: Option<AskedLast>,
     /// The deadline on the wall clock, for the guest to read.
     until: Timestamp,
     interrupt: Option<Interrupt>,
@@ -72,6 +74,7 @@ impl GuestState {
             table,
             mounts,
             call: Call::new(role, digest, Arc::clone(custody), gate, limit),
+            asked: None,
             until: custody.clock.now().after(limit),
             interrupt: None,
             memory: MemoryLimiter::new(&job.limits),
@@ -99,6 +102,7 @@ impl GuestState {
     /// A call begins: for this attempt of a task, with the deadline of its role.
     pub fn begin_call(&mut self, task: Option<(TaskId, u32)>) {
         self.call.renew(task);
+        self.asked = None;
         self.until = self.call.custody.clock.now().after(self.call.limit());
         self.memory.forget_refusal();
         self.interrupt = None;
