@@ -237,9 +237,9 @@ mod tests {
                 "video-clear: fedcba987654 was set aside (3s ago): it trapped",
                 "video-clear: last error (2s ago): cannot remove x",
                 "b: paused: lunch",
-                "b: 0123456789ab is pinned, the plugin file does not count",
                 "b: took away 1 file (2.0K) in the last sweep of at most 10 files and 5%, 7 files (4.0K) in the last hour",
                 "b: 2 holds (sweepd hold list b)",
+                "b: 0123456789ab is pinned, the plugin file does not count",
             ]
         );
     }
