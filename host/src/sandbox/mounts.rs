@@ -137,7 +137,7 @@ impl Mounts {
     }
 }
 
-/// By what a mount is known: see [`marker`].
+/// By what a mount is known: see `marker`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
     /// By the marker in it.
