@@ -221,7 +221,7 @@ impl Loader {
             Ok(loaded) => (loaded, None),
             // Nobody asked for anything else than the pinned one.
             Err(error @ ReloadError::Pinned { .. }) => (None, Some(error)),
-            Err(error) => (self.load_instead(&history).await, Some(error)),
+            Err(error) => (self.load_instead(&history, &error).await, Some(error)),
         }
     }
 
@@ -264,7 +264,7 @@ impl Loader {
 
     /// The file cannot serve: what serves goes on, unless it is set aside, or
     /// there is nothing; then an earlier one does.
-    async fn load_instead(&self, history: &PluginHistory) -> Loaded {
+    async fn load_instead(&self, history: &PluginHistory, why: &ReloadError) -> Loaded {
         let serving = self.slot.current().map(|generation| generation.plugin.digest);
         if serving.is_some_and(|digest| history.mark_of(digest).is_none()) {
             return None;
@@ -276,6 +276,8 @@ impl Loader {
             let Ok(plugin) = self.compiler.compile(Arc::clone(&bytes), self.job.limits.fuel.is_some()).await else {
                 continue;
             };
+            // Before the swap: whoever sees an earlier one serve also sees why.
+            self.slot.set_error(Some(why.to_string()));
             return Some(self.swap(plugin, true, bytes));
         }
         self.slot.vacate();

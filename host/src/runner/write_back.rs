@@ -81,23 +81,27 @@ impl Flow {
         self.state.into_inner().unwrap_or_else(PoisonError::into_inner).report
     }
 
-    /// Answers which batches end with these tasks.
-    fn close(&self, completions: &[Completion]) -> Vec<Fence> {
+    /// Tasks of these batches, one each, are about to be written back: answers
+    /// which batches are closed with that. They stay open until it is stored, or
+    /// a claim without an answer would take them for its own, and put back what
+    /// is done.
+    fn close(&self, tasks: impl Iterator<Item = Fence>) -> Vec<Fence> {
         let open = &mut self.state().open;
         let mut closed = Vec::new();
-        for completion in completions {
-            if let Some(left) = open.get_mut(&completion.fence) {
+        for fence in tasks {
+            if let Some(left) = open.get_mut(&fence) {
                 *left -= 1;
                 if *left == 0 {
-                    open.remove(&completion.fence);
-                    closed.push(completion.fence);
+                    closed.push(fence);
                 }
             }
         }
         closed
     }
 
-    fn end(&self, tasks: usize) {
+    /// So many tasks are written back, and with them these batches are over.
+    fn end(&self, tasks: usize, closed: &[Fence]) {
+        self.state().open.retain(|fence, _| !closed.contains(fence));
         self.in_flight.fetch_sub(tasks, Ordering::SeqCst);
         self.freed.notify_waiters();
     }
@@ -117,14 +121,14 @@ pub(super) async fn write_back(job: &Job, flow: &Flow, mut completed: mpsc::Rece
         }
         job.pace.measured(tasks.len(), busy);
         let count = tasks.len();
-        let closed = flow.close(&tasks);
+        let closed = flow.close(tasks.iter().map(|completion| completion.fence));
         let done = tasks.iter_mut().flat_map(|completion| std::mem::take(&mut completion.effects));
         let (effects, noted): (Vec<_>, Vec<_>) = done.map(Recorded::part).unzip();
         let finishes = tasks.into_iter().map(|completion| finish_of(job, flow, completion)).collect();
-        if stored(job, flow, WriteBack { finishes, closed, effects }).await {
+        if stored(job, flow, WriteBack { finishes, closed: closed.clone(), effects }).await {
             noted.into_iter().flatten().for_each(Noted::settle);
         }
-        flow.end(count);
+        flow.end(count, &closed);
     }
 }
 
@@ -206,5 +210,24 @@ pub(super) async fn stored(job: &Job, flow: &Flow, write_back: WriteBack) -> boo
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_AT_MOST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_open_until_its_results_are_stored() {
+        let (flow, batch, next) = (Flow::new(SweepReport::default()), Fence(7), Fence(8));
+        flow.begin(batch, 2);
+        assert_eq!(flow.close([batch].into_iter()), []);
+        assert_eq!(flow.close([batch].into_iter()), [batch]);
+        flow.begin(next, 1);
+        let mut open = flow.open();
+        open.sort_unstable();
+        assert_eq!(open, [batch, next], "its results are on their way: nobody may put its tasks back");
+        flow.end(2, &[batch]);
+        assert_eq!((flow.open(), flow.is_idle()), (vec![next], false));
     }
 }
