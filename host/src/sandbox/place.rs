@@ -218,7 +218,7 @@ fn find_folder(from: &Folder, path: &str, overlay: Option<&Overlay>) -> Result<F
     // The folder itself: the top of a mount stays that, and is not asked for its
     // path again and again.
     if path == "." {
-        return from.found_again();
+        return here(from, overlay);
     }
     match (overlay.filter(|overlay| !overlay.is_empty()), from.fd()) {
         (None, Some(fd)) => on_disk(from, fd, path),

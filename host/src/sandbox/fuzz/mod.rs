@@ -247,6 +247,26 @@ fn no_path_leads_astray() {
     assert!(run(192) > 10_000);
 }
 
+/// By its name `.` it was where it is on disk, and its links led to nothing.
+#[test]
+fn a_moved_folder_is_where_the_guest_found_it_by_every_name() {
+    let tree = Tree::new(&[]);
+    std::fs::create_dir_all(tree.top.join("old/there")).unwrap();
+    std::os::unix::fs::symlink("there", tree.top.join("old/link")).unwrap();
+    let (mount, mut overlay) = (tree.mount(), Overlay::default());
+    let top = Folder::top(&mount);
+    let Spot::Name(old) = place::locate(&top, "old", None).unwrap() else { panic!("it is a name") };
+    let key = old.folder.key().unwrap();
+    overlay.set(key, "new", Entry::Moved(Box::new(tree::on_disk(&old)))).unwrap();
+    overlay.set(key, "old", Entry::Gone).unwrap();
+    let Spot::Folder(new) = place::locate(&top, "new/.", Some(&overlay)).unwrap() else { panic!("it is a folder") };
+    for path in ["link", "./link", "././link", "there/../link"] {
+        let Spot::Name(link) = place::locate(&new, path, Some(&overlay)).unwrap() else { panic!("it is a name") };
+        let spot = place::follow(&link, Some(&overlay));
+        assert!(matches!(&spot, Ok(Spot::Name(at)) if at.path() == "new/there"), "{path}: {spot:?}");
+    }
+}
+
 /// For `cargo xtask fuzz`.
 #[test]
 #[ignore = "takes as long as SWEEPD_FUZZ_MINUTES says"]

@@ -169,7 +169,8 @@ impl Tree {
     }
 }
 
-fn on_disk(place: &Place) -> RealPlace {
+/// What is on disk there.
+pub(super) fn on_disk(place: &Place) -> RealPlace {
     let folder = Arc::new(rustix::io::dup(place.folder.disk().unwrap()).unwrap());
     RealPlace { folder, name: place.name.clone() }
 }
