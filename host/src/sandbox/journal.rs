@@ -5,14 +5,13 @@
 //! ```text
 //!  intent ─▶ system call ─▶ result ─▶ …imported by the finish transaction ─▶ settled
 //! ```
-//! A journal is a folder of segments, written by `write(2)`: they survive the
-//! death of the process, not that of the machine. A segment of which everything
-//! is in the database is removed. What a dead host left is read back by
-//! [`leftovers`]. The invariant: no mutation without its intent in a segment or
-//! in the database.
+//! A journal is a folder of segments. What is in one survives the death of the
+//! process, not that of the machine. A segment of which everything is in the
+//! database is removed. What a dead host left is read back by [`leftovers`]. The
+//! invariant: no mutation without its intent in a segment or in the database.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,12 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::effect::{Effect, EffectId, EffectResult};
 
-/// A segment that is larger gets no more intents.
-const SEGMENT: u64 = 4 << 20;
+mod leftovers;
+mod segment;
 
-const SUFFIX: &str = "effects";
+pub use self::leftovers::{Leftovers, leftovers};
+use self::segment::{Pages, Segment};
 
-/// One line of a segment. The encoding is internal to one machine and version:
+/// One record of a segment. The encoding is internal to one machine and version:
 /// a record that cannot be read is reported, never guessed.
 #[derive(Debug, Deserialize)]
 enum Record {
@@ -56,19 +56,8 @@ struct Inner {
 #[derive(Debug)]
 struct Writing {
     segment: Arc<Segment>,
+    pages: Pages,
     segments: u64,
-    buffer: Vec<u8>,
-}
-
-/// One file. It is locked while its host lives.
-#[derive(Debug)]
-struct Segment {
-    path: PathBuf,
-    file: File,
-    size: AtomicU64,
-    /// Effects that are not in the database yet; one more while it is the
-    /// segment that is written to.
-    open: AtomicU64,
 }
 
 /// An intent that was written down. Its effect is settled when the database has
@@ -81,8 +70,8 @@ impl Journal {
     pub fn begin(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let id = fastrand::u64(1..1 << 63);
-        let segment = Segment::create(folder, id, 0)?;
-        let writing = Mutex::new(Writing { segment, segments: 1, buffer: Vec::with_capacity(512) });
+        let (segment, pages) = Segment::create(folder, id, 0)?;
+        let writing = Mutex::new(Writing { segment, pages, segments: 1 });
         Ok(Self(Arc::new(Inner { id, folder: folder.to_owned(), last: AtomicU64::new(0), writing })))
     }
 
@@ -101,24 +90,33 @@ impl Journal {
     /// done.
     pub(super) fn intend(&self, effect: &Effect) -> io::Result<Noted> {
         let mut writing = self.writing();
-        if writing.segment.size.load(Ordering::Relaxed) > SEGMENT {
-            let next = Segment::create(&self.0.folder, self.0.id, writing.segments)?;
-            writing.segments += 1;
-            std::mem::replace(&mut writing.segment, next).settle(1);
-        }
-        writing.append(&Written::Intent(effect))?;
+        self.append(&mut writing, &Written::Intent(effect))?;
         let segment = Arc::clone(&writing.segment);
-        segment.open.fetch_add(1, Ordering::SeqCst);
+        segment.opens();
         Ok(Noted(segment))
     }
 
     /// Writes down what came of it. A failure is not the guest's: what was done
     /// is done, and the database gets the result all the same.
     pub(super) fn conclude(&self, effect: &Effect) {
-        let written = self.writing().append(&Written::Result(effect.id, &effect.result));
+        let written = self.append(&mut self.writing(), &Written::Result(effect.id, &effect.result));
         if let Err(error) = written {
             tracing::error!("the result of an effect could not be written down: {error}");
         }
+    }
+
+    /// Writes a record to the segment, or to the next where it has no room.
+    fn append(&self, writing: &mut Writing, record: &Written<'_>) -> io::Result<()> {
+        let Writing { segment, pages, segments } = writing;
+        if pages.append(record)? {
+            return Ok(());
+        }
+        let next = Segment::create(&self.0.folder, self.0.id, *segments)?;
+        *segments += 1;
+        *pages = next.1;
+        std::mem::replace(segment, next.0).settle();
+        let fits = pages.append(record)?;
+        if fits { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is longer than a segment")) }
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -129,150 +127,15 @@ impl Journal {
 impl Drop for Inner {
     fn drop(&mut self) {
         // A host that ends well leaves nothing to read back.
-        self.writing.get_mut().unwrap_or_else(PoisonError::into_inner).segment.settle(1);
+        self.writing.get_mut().unwrap_or_else(PoisonError::into_inner).segment.settle();
     }
 }
 
 impl Noted {
     /// The database has the effect.
     pub fn settle(self) {
-        self.0.settle(1);
+        self.0.settle();
     }
-}
-
-impl Writing {
-    /// One `write` a record, so that a killed host leaves whole ones.
-    fn append(&mut self, record: &Written<'_>) -> io::Result<()> {
-        if self.segment.size.load(Ordering::Relaxed) == u64::MAX {
-            return Err(io::Error::other("the segment ends with half a record"));
-        }
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&[0; 8]);
-        let buffer = std::mem::take(&mut self.buffer);
-        self.buffer = postcard::to_extend(record, buffer).map_err(io::Error::other)?;
-        let (head, body) = self.buffer.split_at_mut(8);
-        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-        head[..4].copy_from_slice(&length.to_le_bytes());
-        head[4..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-        let segment = &self.segment;
-        let before = segment.size.load(Ordering::Relaxed);
-        if let Err(error) = (&segment.file).write_all(&self.buffer) {
-            // Half a record would hide all that follow it.
-            if segment.file.set_len(before).is_err() {
-                segment.size.store(u64::MAX, Ordering::Relaxed);
-            }
-            return Err(error);
-        }
-        segment.size.store(before + self.buffer.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-impl Segment {
-    fn create(folder: &Path, journal: u64, number: u64) -> io::Result<Arc<Self>> {
-        let path = folder.join(format!("{journal:016x}-{number:010}.{SUFFIX}"));
-        let file = OpenOptions::new().append(true).create_new(true).open(&path)?;
-        file.try_lock().map_err(io::Error::from)?;
-        Ok(Arc::new(Self { path, file, size: AtomicU64::new(0), open: AtomicU64::new(1) }))
-    }
-
-    fn settle(&self, effects: u64) {
-        if self.open.fetch_sub(effects, Ordering::SeqCst) == effects
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            tracing::warn!("{} could not be removed: {error}", self.path.display());
-        }
-    }
-}
-
-/// What dead hosts left in `folder`.
-#[derive(Debug, Default)]
-pub struct Leftovers {
-    /// Their effects, each once, in the order of each journal. Without a result
-    /// they are `Unknown`.
-    pub effects: Vec<Effect>,
-    /// The files that they stand in.
-    files: Vec<(PathBuf, File)>,
-}
-
-impl Leftovers {
-    /// The database has them all.
-    pub fn settle(self) {
-        for (path, _) in &self.files {
-            if let Err(error) = fs::remove_file(path) {
-                tracing::warn!("{} could not be removed: {error}", path.display());
-            }
-        }
-    }
-}
-
-/// Reads what dead hosts left. Files of living ones are passed over.
-pub fn leftovers(folder: &Path) -> io::Result<Leftovers> {
-    let mut names = Vec::new();
-    match fs::read_dir(folder) {
-        Ok(entries) => {
-            for entry in entries {
-                let path = entry?.path();
-                if path.extension().is_some_and(|suffix| suffix == SUFFIX) {
-                    names.push(path);
-                }
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    names.sort();
-    let mut left = Leftovers::default();
-    for path in names {
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        if file.try_lock().is_err() {
-            continue;
-        }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        read(&path, &bytes, &mut left.effects);
-        left.files.push((path, file));
-    }
-    Ok(left)
-}
-
-fn read(path: &Path, mut bytes: &[u8], effects: &mut Vec<Effect>) {
-    while !bytes.is_empty() {
-        let Some((record, rest)) = read_record(bytes) else {
-            tracing::error!(
-                "{}: the last {} bytes cannot be read: what they tell of a file is lost",
-                path.display(),
-                bytes.len()
-            );
-            return;
-        };
-        bytes = rest;
-        match record {
-            Record::Intent(effect) => effects.push(effect),
-            Record::Result(id, result) => {
-                // The result follows its intent closely; where the database had
-                // both already, the intent's segment may be gone.
-                if let Some(effect) = effects.iter_mut().rev().find(|effect| effect.id == id) {
-                    effect.result = result;
-                }
-            }
-        }
-    }
-}
-
-fn read_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
-    let (head, rest) = bytes.split_at_checked(8)?;
-    let length = u32::from_le_bytes(head[..4].try_into().ok()?) as usize;
-    let (body, rest) = rest.split_at_checked(length)?;
-    let sum = u32::from_le_bytes(head[4..].try_into().ok()?);
-    if crc32fast::hash(body) != sum {
-        return None;
-    }
-    Some((postcard::from_bytes(body).ok()?, rest))
 }
 
 #[cfg(test)]
@@ -334,10 +197,43 @@ mod tests {
         let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         drop(journal);
         let whole = fs::read(&path).unwrap();
+        let length = u32::from_le_bytes(whole[..4].try_into().unwrap()) as usize;
         for torn in [vec![1], vec![9, 0, 0, 0, 1, 2, 3, 4, 5], vec![0xff; 300]] {
-            fs::write(&path, [whole.clone(), torn].concat()).unwrap();
-            assert_eq!(leftovers(folder.path()).unwrap().effects.len(), 1);
+            let mut bytes = whole.clone();
+            bytes[segment::HEAD + length..][..torn.len()].copy_from_slice(&torn);
+            // As it stands in the pages, and as the disk may have it.
+            for end in [bytes.len(), segment::HEAD + length + torn.len()] {
+                fs::write(&path, &bytes[..end]).unwrap();
+                assert_eq!(leftovers(folder.path()).unwrap().effects.len(), 1);
+            }
         }
+    }
+
+    #[test]
+    fn what_is_written_is_in_the_file_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(folder.path()).unwrap();
+        let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let long = "x".repeat(4000);
+        let mut effects = Vec::new();
+        // More than the pages that are made ready at a time.
+        for _ in 0..300 {
+            let effect = effect(&journal, &long);
+            let _noted = journal.intend(&effect).unwrap();
+            effects.push(effect);
+        }
+        let mut read = Vec::new();
+        leftovers::read(&path, &fs::read(&path).unwrap(), &mut read);
+        assert_eq!(read, effects);
+    }
+
+    #[test]
+    fn a_record_that_no_segment_holds_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(folder.path()).unwrap();
+        let endless = "x".repeat(8 << 20);
+        assert!(journal.intend(&effect(&journal, &endless)).is_err());
+        journal.intend(&effect(&journal, "a")).unwrap().settle();
     }
 
     #[test]

@@ -1,0 +1,105 @@
+//! Reading what dead hosts left behind.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::Record;
+use super::segment::{HEAD, SUFFIX};
+use crate::domain::effect::Effect;
+
+/// What dead hosts left in `folder`.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// Their effects, each once, in the order of each journal. Without a result
+    /// they are `Unknown`.
+    pub effects: Vec<Effect>,
+    /// The files that they stand in.
+    files: Vec<(PathBuf, File)>,
+}
+
+impl Leftovers {
+    /// The database has them all.
+    pub fn settle(self) {
+        for (path, _) in &self.files {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::warn!("{} could not be removed: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// Reads what dead hosts left. Files of living ones are passed over.
+pub fn leftovers(folder: &Path) -> io::Result<Leftovers> {
+    let mut names = Vec::new();
+    match fs::read_dir(folder) {
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry?.path();
+                if path.extension().is_some_and(|suffix| suffix == SUFFIX) {
+                    names.push(path);
+                }
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    names.sort();
+    let mut left = Leftovers::default();
+    for path in names {
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if file.try_lock().is_err() {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        read(&path, &bytes, &mut left.effects);
+        left.files.push((path, file));
+    }
+    Ok(left)
+}
+
+/// Reads a segment to its end, or as far as it can be read.
+pub(super) fn read(path: &Path, mut bytes: &[u8], effects: &mut Vec<Effect>) {
+    while !is_end(bytes) {
+        let Some((record, rest)) = read_record(bytes) else {
+            tracing::error!(
+                "{}: the last {} bytes cannot be read: what they tell of a file is lost",
+                path.display(),
+                bytes.len()
+            );
+            return;
+        };
+        bytes = rest;
+        match record {
+            Record::Intent(effect) => effects.push(effect),
+            Record::Result(id, result) => {
+                // The result follows its intent closely; where the database had
+                // both already, the intent's segment may be gone.
+                if let Some(effect) = effects.iter_mut().rev().find(|effect| effect.id == id) {
+                    effect.result = result;
+                }
+            }
+        }
+    }
+}
+
+/// Whether nothing follows: behind the last record are zeros.
+fn is_end(bytes: &[u8]) -> bool {
+    bytes.iter().take(HEAD).all(|byte| *byte == 0)
+}
+
+fn read_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(HEAD)?;
+    let length = u32::from_le_bytes(head[..4].try_into().ok()?) as usize;
+    let (body, rest) = rest.split_at_checked(length)?;
+    let sum = u32::from_le_bytes(head[4..].try_into().ok()?);
+    if crc32fast::hash(body) != sum {
+        return None;
+    }
+    Some((postcard::from_bytes(body).ok()?, rest))
+}
