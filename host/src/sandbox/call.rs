@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::faults::Mutation;
 
 use super::custody::Custody;
-use super::deadline::SharedDeadline;
+use super::deadline::{BootTime, SharedDeadline};
 use super::deeds::Deeds;
 use super::gate::{Gate, Permit};
 use super::guest::Role;
@@ -102,8 +102,9 @@ impl Call {
         &self.gate
     }
 
-    pub(super) fn limit(&self) -> Duration {
-        self.limit
+    /// The time until its deadline.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.left()
     }
 
     pub(super) fn task(&self) -> Option<TaskId> {
@@ -124,7 +125,12 @@ impl Call {
         if !self.gate.is_open() {
             return Err(Interrupt::Stopped);
         }
-        if self.deadline.has_passed() {
+        self.check_itself(BootTime::now())
+    }
+
+    /// The same behind an open gate.
+    fn check_itself(&self, now: BootTime) -> Result<(), Interrupt> {
+        if self.deadline.has_passed(now) {
             return Err(Interrupt::Deadline(self.limit));
         }
         if self.task().is_some_and(|task| self.gate.is_out(task)) {
@@ -137,7 +143,7 @@ impl Call {
     pub(super) fn permit(&self) -> Result<Permit<'_>, Interrupt> {
         let mutation = Mutation::asks();
         let permit = self.gate.enter().ok_or(Interrupt::Stopped)?;
-        self.check()?;
+        self.check_itself(permit.at)?;
         Ok(permit.traced(mutation))
     }
 

@@ -53,9 +53,9 @@ impl SharedDeadline {
         self.0.store(BootTime::now().after(limit).as_nanos(), Ordering::SeqCst);
     }
 
-    /// Whether it has passed.
-    pub(super) fn has_passed(&self) -> bool {
-        BootTime::now().as_nanos() >= self.0.load(Ordering::SeqCst)
+    /// Whether it has passed by `now`.
+    pub(super) fn has_passed(&self, now: BootTime) -> bool {
+        now.as_nanos() >= self.0.load(Ordering::SeqCst)
     }
 
     /// What is left; zero once it has passed.

@@ -43,7 +43,11 @@ impl Lease {
     /// Whether it has not ended.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        BootTime::now().as_nanos() < self.0.load(Ordering::SeqCst)
+        self.is_held_at(BootTime::now())
+    }
+
+    fn is_held_at(&self, now: BootTime) -> bool {
+        now.as_nanos() < self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -67,6 +71,8 @@ pub struct Permit<'gate> {
     traced: Option<KeyLock>,
     #[allow(dead_code, reason = "held, not read: dropping it is its use")]
     held: RwLockReadGuard<'gate, ()>,
+    /// When it was given.
+    pub(super) at: BootTime,
 }
 
 impl Permit<'_> {
@@ -102,7 +108,9 @@ impl Gate {
         // The lock comes first: whoever passes the check after `close` would
         // otherwise not be waited for.
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        self.is_open().then_some(Permit { traced: None, held })
+        let at = BootTime::now();
+        let is_open = self.open.load(Ordering::SeqCst) && self.lease.is_held_at(at);
+        is_open.then_some(Permit { traced: None, held, at })
     }
 
     /// Lets nobody in any more, and wakes what waits inside a guest.

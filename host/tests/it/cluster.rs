@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cli::run;
+use crate::effects::{effects, lines};
 use crate::stores::SharedHarness;
-use crate::support::{Site, Sweepd, guest};
+use crate::support::{Site, Sweepd, guest, plugin};
 
 /// A database and the sites of two nodes, `a` and `b`, with one folder of
 /// videos.
@@ -165,13 +167,65 @@ fn one_node_scans<H: SharedHarness>() {
     assert_eq!(found.iter().sum::<u64>(), 1, "one scans, the other must not: {found:?}");
 }
 
+/// A policy at one node is kept in bounds by commands at another, at which no
+/// host runs: they have nothing in common but database and files.
+fn a_policy_is_kept_in_bounds_from_elsewhere<H: SharedHarness>() {
+    let job = "interval = \"200ms\"\ntrash = \"1h\"\n[job.budget]\nsweep_files = 3\n";
+    let Some(cluster) = Cluster::<H>::with(&plugin("video-clear"), job) else { return };
+    let (videos, elsewhere) = (cluster.a.videos(), &cluster.b);
+    let names = ["one", "two", "three", "four", "five"];
+    for name in names {
+        fs::write(videos.join(name), name).unwrap();
+    }
+    run(elsewhere, &[&["enqueue", "clear"], &names[..]].concat()).exits(0);
+    let host = cluster.a.start();
+    let paused = |host: &Sweepd| host.get("/v1/jobs/clear")["paused"].as_str().unwrap_or_default().to_owned();
+    host.wait("the job is paused", || paused(&host).contains("over budget"));
+    let left = || names.iter().filter(|name| videos.join(name).exists()).count();
+    assert_eq!(left(), 2);
+    let said = run(elsewhere, &["resume", "clear", "--once-over-budget"]).exits(0);
+    assert!(said.out.contains("it was paused: over budget"), "{}", said.out);
+    host.drained("clear");
+    assert_eq!((left(), effects(elsewhere, &["--operation", "remove"]).len()), (0, 5));
+
+    let trash = lines(&run(elsewhere, &["trash", "list", "clear", "--json"]).exits(0).out);
+    let of = |name: &str| {
+        let is_it = |file: &&Value| file["path"].as_str().is_some_and(|path| path.ends_with(name));
+        trash.iter().find(is_it).expect("it is in the trash")["id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(trash.len(), 5);
+    run(elsewhere, &["trash", "restore", "clear", &of("/one")]).exits(0);
+    assert_eq!(fs::read_to_string(videos.join("one")).unwrap(), "one");
+    assert_eq!(run(elsewhere, &["trash", "purge", "clear", &of("/two")]).exits(0).out, "1 purged\n");
+    assert_eq!(run(elsewhere, &["trash", "purge", "clear", "--all", "--yes"]).exits(0).out, "3 purged\n");
+    let mut fates = texts(&Value::from(effects(elsewhere, &["--operation", "remove"])), "fate");
+    fates.sort();
+    assert_eq!(fates, ["purged", "purged", "purged", "purged", "restored"]);
+
+    run(elsewhere, &["hold", "add", "clear", "one", "--why", "case 17"]).exits(0);
+    host.wait("the hold is heard of", || host.get("/v1/jobs/clear")["holds"] == 1);
+    let ids = host.enqueue("clear", &["one"]);
+    host.wait("it is held", || {
+        let note = host.get(&format!("/v1/tasks/{}", ids[0]))["note"].clone();
+        note.as_str().is_some_and(|note| note.contains("case 17"))
+    });
+    assert!(videos.join("one").exists());
+    let hold = run(elsewhere, &["hold", "list", "clear", "--json"]).exits(0).json()["holds"][0]["id"].to_string();
+    run(elsewhere, &["hold", "remove", "clear", &hold]).exits(0);
+    host.wait("its end is heard of", || host.get("/v1/jobs/clear")["holds"] == 0);
+    assert_eq!(host.request("POST", &format!("/v1/tasks/{}/retry", ids[0]), None).0, 200);
+    host.drained("clear");
+    assert!(!videos.join("one").exists());
+    assert_eq!(run(elsewhere, &["mount", "list", "clear", "--json"]).exits(0).json()["mounts"][0]["state"], "right");
+}
+
 /// Makes a test of each, for one kind of database.
 macro_rules! cluster {
     ($name:ident, $harness:ty) => {
         mod $name {
             cluster!(@each $harness: work_is_shared_and_shown, a_killed_nodes_tasks_run_elsewhere,
                 a_pause_is_heard_everywhere, what_runs_elsewhere_is_cancelled, a_task_goes_where_its_files_are,
-                one_node_scans);
+                one_node_scans, a_policy_is_kept_in_bounds_from_elsewhere);
         }
     };
     (@each $harness:ty: $($test:ident),+) => {
