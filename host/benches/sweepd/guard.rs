@@ -2,6 +2,7 @@
 //! how soon it interrupts.
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,10 @@ use super::report::{Report, median};
 use super::world;
 
 const ROUNDS: usize = 8;
+
+/// In so many lots the files of a round are removed, the sides in turn: whatever
+/// else the machine does meanwhile, it does to all of them.
+const LOTS: usize = 40;
 
 /// Files in the folder that is planned over.
 const PLANNED: usize = 1_000_000;
@@ -61,23 +66,28 @@ fn removals(report: &mut Report, name: &str, files: usize, size: usize, tax: f64
     let mut trashing = Guarded::new(folder(TRASHING), Some(keep));
     let mut took = [const { Vec::new() }; 4];
     for round in 0..ROUNDS {
-        for turn in 0..4 {
-            // Who goes first alternates, so that nobody always gets the warmer disk.
-            let which = (turn + round) % 4;
-            world::make_files(folder(which), files, size, size > 0);
-            let began = Instant::now();
-            match which {
-                NATIVE => remove_natively(folder(NATIVE), files),
-                PLAIN => (0..files).for_each(|number| plain.execute(&world::task(number))),
-                GUARDED => guarded.remove(files),
-                _ => trashing.remove(files),
-            }
-            took[which].push(began.elapsed().as_secs_f64() * 1e6 / files as f64);
-            if which == TRASHING {
-                let _ = fs::remove_dir_all(folder(TRASHING).join(".sweepd-trash"));
-                trashing = Guarded::new(folder(TRASHING), Some(keep));
+        (0..4).for_each(|which| world::make_files(folder(which), files, size, size > 0));
+        let mut spent = [Duration::ZERO; 4];
+        for lot in 0..LOTS {
+            let numbers = lot * files / LOTS..(lot + 1) * files / LOTS;
+            for turn in 0..4 {
+                // Who goes first alternates, so that nobody always gets the warmer disk.
+                let which = (turn + lot + round) % 4;
+                let began = Instant::now();
+                match which {
+                    NATIVE => remove_natively(folder(NATIVE), numbers.clone()),
+                    PLAIN => numbers.clone().for_each(|number| plain.execute(&world::task(number))),
+                    GUARDED => guarded.remove(numbers.clone()),
+                    _ => trashing.remove(numbers.clone()),
+                }
+                spent[which] += began.elapsed();
             }
         }
+        for (took, spent) in took.iter_mut().zip(spent) {
+            took.push(spent.as_secs_f64() * 1e6 / files as f64);
+        }
+        let _ = fs::remove_dir_all(folder(TRASHING).join(".sweepd-trash"));
+        trashing = Guarded::new(folder(TRASHING), Some(keep));
     }
     let ratios = |a: usize, b: usize| median(took[a].iter().zip(&took[b]).map(|(a, b)| a / b).collect());
     let each = |which: usize| median(took[which].clone());
@@ -99,8 +109,8 @@ fn removals(report: &mut Report, name: &str, files: usize, size: usize, tax: f64
     }
 }
 
-fn remove_natively(folder: &Path, files: usize) {
-    for number in 0..files {
+fn remove_natively(folder: &Path, numbers: Range<usize>) {
+    for number in numbers {
         fs::remove_file(folder.join(world::key(number))).expect("the file goes");
     }
 }
@@ -127,8 +137,8 @@ impl Guarded {
         Self { instance, journal }
     }
 
-    fn remove(&mut self, files: usize) {
-        for number in 0..files {
+    fn remove(&mut self, numbers: Range<usize>) {
+        for number in numbers {
             world::done(self.instance.execute(&world::task(number)));
         }
     }
