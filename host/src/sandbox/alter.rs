@@ -355,7 +355,7 @@ pub(super) fn open_folder(place: &Place, stands: &Stands) -> Result<Folder, Errn
 
 fn is_empty(folder: &Folder, overlay: &Overlay) -> Result<bool, Errno> {
     let mut entries = Entries::of(folder, Some(overlay), u64::MAX)?;
-    let first = entries.next().map_err(|_| Errno::IO)?;
+    let first = entries.next(|| Ok(())).map_err(|_| Errno::IO)?;
     Ok(first.is_none() && entries.unreadable == 0)
 }
 

@@ -1,35 +1,50 @@
 //! A guest's stream over a folder's entries: read from the kernel as the guest
-//! asks, without a stat for each. WASI's own reads and stats the whole folder
-//! in one call.
+//! asks, without a stat for each, or ahead of it where it asks for those, too.
+//! WASI's own reads and stats the whole folder in one call.
 //!
 //! What the host keeps for itself is left out, and in a simulation what that
 //! changed is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, FileType};
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
-use wasmtime_wasi::p2::FsResult;
-use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{DescriptorType, DirectoryEntry};
 
-use super::mounts::is_reserved;
+use super::call::Interrupt;
+use super::deeds::NotDone;
+use super::listing::{Listing, Seen};
+use super::mounts::{Mount, is_reserved};
 use super::overlay::{Entry, Overlay};
 use super::place::Folder;
 
+/// Who asked so often what an entry is will ask for the next ones, too.
+const ASKS: u32 = 64;
+
+/// Most entries of which it is kept what they are, until the guest asks. A C
+/// library lists about a hundred ahead of the guest.
+const MOST_SEEN: usize = 256;
+
 /// The entries of one open folder.
 pub(super) struct Entries {
-    /// `None` for a folder that is not on disk.
-    folder: Option<Dir>,
-    /// At the top of a mount, the host's own names are left out.
-    at_top: bool,
+    mount: Arc<Mount>,
+    /// The folder's path within it.
+    path: String,
+    /// `None` for a folder that is not on disk, and at the end.
+    listing: Option<Listing>,
     /// What a simulation changed, by name; what was shown of it is taken out.
     changes: BTreeMap<String, Entry>,
     /// How many more may be handed out.
     left: u64,
     /// Names that are not UTF-8 cannot be told to a guest: skipped, counted.
     pub(super) unreadable: u64,
+    /// How often the guest asked what an entry is.
+    asked: u32,
+    /// What was looked up ahead of the guest, in the order in which it was handed
+    /// out: that is the order in which it asks.
+    seen: VecDeque<(String, Seen)>,
 }
 
 impl Entries {
@@ -37,43 +52,88 @@ impl Entries {
     /// most `limit` are handed out.
     pub(super) fn of(folder: &Folder, overlay: Option<&Overlay>, limit: u64) -> Result<Self, Errno> {
         let changes = match overlay {
-            Some(overlay) => overlay.changes(folder.key()?).cloned().unwrap_or_default(),
+            Some(overlay) => overlay.changes(folder.key()?),
             None => BTreeMap::new(),
         };
-        let at_top = folder.path.is_empty();
-        let folder = folder.fd().map(|_| folder.read()).transpose()?.map(Dir::new).transpose()?;
-        Ok(Self { folder, at_top, changes, left: limit, unreadable: 0 })
+        let (mount, path) = (Arc::clone(&folder.mount), folder.path.clone());
+        let listing = folder.fd().map(|_| folder.read()).transpose()?.map(Dir::new).transpose()?.map(Listing::Direct);
+        Ok(Self { mount, path, listing, changes, left: limit, unreadable: 0, asked: 0, seen: VecDeque::new() })
     }
 
-    /// The next entry, without `.` and `..`; `None` at the end.
-    pub(super) fn next(&mut self) -> FsResult<Option<DirectoryEntry>> {
-        let next = match self.next_on_disk()? {
+    /// The next entry, without `.` and `..`; `None` at the end. `check` says
+    /// whether the call may go on.
+    pub(super) fn next(
+        &mut self,
+        check: impl Fn() -> Result<(), Interrupt>,
+    ) -> Result<Option<DirectoryEntry>, NotDone> {
+        let next = match self.next_on_disk(check)? {
             Some(entry) => Some(entry),
             None => self.next_change(),
         };
         if next.is_some() {
-            self.left = self.left.checked_sub(1).ok_or(ErrorCode::InsufficientMemory)?;
+            self.left = self.left.checked_sub(1).ok_or(Errno::NOMEM)?;
         }
         Ok(next)
     }
 
-    fn next_on_disk(&mut self) -> FsResult<Option<DirectoryEntry>> {
-        let Some(folder) = &mut self.folder else { return Ok(None) };
-        while let Some(entry) = folder.read() {
-            let entry = entry.map_err(|errno| ErrorCode::from(std::io::Error::from(errno)))?;
-            let Ok(name) = entry.file_name().to_str() else {
+    /// Whether they are of the folder at this path.
+    pub(super) fn are_of(&self, folder: &Folder) -> bool {
+        self.path == folder.path && Arc::ptr_eq(&self.mount, &folder.mount)
+    }
+
+    /// What the entry `name` is, where that was looked up ahead. A C library
+    /// asks for its number while it lists, and the guest for the rest later:
+    /// what is not to be `kept` for that is forgotten, with all before it.
+    pub(super) fn seen(&mut self, name: &str, kept: bool) -> Option<Stat> {
+        let is_it = |(other, _): &(String, Seen)| other == name;
+        if kept && let Some((_, seen)) = self.seen.back().filter(|last| is_it(last)) {
+            return seen.stat();
+        }
+        if let Some(place) = self.seen.iter().position(is_it) {
+            let seen = self.seen[place].1;
+            if !kept {
+                self.seen.drain(..=place);
+            }
+            return seen.stat();
+        }
+        self.asked = self.asked.saturating_add(1);
+        None
+    }
+
+    /// Whether the guest asks so much that looking ahead is worth it.
+    pub(super) fn are_asked_for(&self) -> bool {
+        self.asked >= ASKS && !self.are_looked_up_ahead()
+    }
+
+    /// Whether what they are is looked up before the guest asks.
+    pub(super) fn are_looked_up_ahead(&self) -> bool {
+        matches!(self.listing, Some(Listing::Ahead { .. }))
+    }
+
+    /// Looks up ahead from here on.
+    pub(super) fn look_ahead(&mut self) {
+        self.listing = self.listing.take().map(Listing::look_ahead);
+    }
+
+    fn next_on_disk(&mut self, check: impl Fn() -> Result<(), Interrupt>) -> Result<Option<DirectoryEntry>, NotDone> {
+        let Some(listing) = &mut self.listing else { return Ok(None) };
+        while let Some(listed) = listing.next(&check)? {
+            let Some(name) = listed.name else {
                 self.unreadable += 1;
                 continue;
             };
-            if name == "." || name == ".." || (self.at_top && is_reserved(name)) || self.changes.contains_key(name) {
+            // At the top of a mount are the host's own names.
+            let is_hidden = name == "." || name == ".." || (self.path.is_empty() && is_reserved(&name));
+            if is_hidden || self.changes.contains_key(&name) {
                 continue;
             }
-            let kind = match entry.file_type() {
-                // Some file systems do not say in the listing what an entry is.
-                FileType::Unknown => folder.fd().map_or(FileType::Unknown, |folder| kind_at(folder, name)),
-                known => known,
-            };
-            return Ok(Some(DirectoryEntry { type_: descriptor_type(kind), name: name.to_owned() }));
+            if let Some(seen) = listed.seen {
+                if self.seen.len() >= MOST_SEEN {
+                    self.seen.pop_front();
+                }
+                self.seen.push_back((name.clone(), seen));
+            }
+            return Ok(Some(DirectoryEntry { type_: descriptor_type(listed.kind), name }));
         }
         Ok(None)
     }

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Timespec};
+use rustix::fs::{FileType, Stat, Timespec};
 use rustix::io::Errno;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::filesystem::Descriptor;
@@ -31,13 +31,17 @@ use super::call::Call;
 use super::deeds::NotDone;
 use super::descriptor::{Open, OpenFile, open_of};
 use super::entries::{Entries, descriptor_type};
-use super::guest::GuestState;
+use super::guest::{GuestState, Role};
 use super::mounts::Mounts;
 use super::opening::Asked;
 use super::place::{Folder, Place, Spot};
 use super::reads::{FileReads, MAX_READ};
 use super::view::{descriptor_stat, identity, made_stat, metadata_hash};
 use super::writes::{FileWrites, Where};
+
+/// In so many folders at a time is looked ahead of one instance: each takes a
+/// thread.
+const MOST_AHEAD: usize = 2;
 
 struct GuardedFs;
 
@@ -51,6 +55,8 @@ struct Guard<'a> {
     mounts: &'a Mounts,
     call: &'a Arc<Call>,
     asked: &'a mut Option<AskedLast>,
+    /// The open streams over folders' entries, the newest last.
+    listed: &'a mut Vec<u32>,
 }
 
 /// The path of the last `stat-at`, and the hash of what stood there: C libraries
@@ -64,7 +70,8 @@ pub(super) struct AskedLast {
 
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     fn guard(state: &mut GuestState) -> Guard<'_> {
-        Guard { table: &mut state.table, mounts: &state.mounts, call: &state.call, asked: &mut state.asked }
+        let GuestState { table, mounts, call, asked, listed, .. } = state;
+        Guard { table, mounts, call, asked, listed }
     }
     types::add_to_linker::<GuestState, GuardedFs>(linker, guard)?;
     preopens::add_to_linker::<GuestState, GuardedFs>(linker, guard)
@@ -152,15 +159,44 @@ impl<'a> Guard<'a> {
         self.call.must_have(mount, right, what).map_err(fs_error)
     }
 
-    fn stat_of(&self, spot: &Spot) -> Result<(DescriptorStat, MetadataHashValue), Errno> {
+    /// What stands there; `seen` is what was seen there just now, if anything was.
+    fn stat_of(&self, spot: &Spot, seen: Option<Stat>) -> Result<(DescriptorStat, MetadataHashValue), Errno> {
         let stat = match spot {
             Spot::Folder(folder) => folder.fd().map(rustix::fs::fstat).transpose()?,
-            Spot::Name(place) => self.call.stands(place)?.stat().copied(),
+            Spot::Name(place) => {
+                let stands = self.call.stands_by(place, || seen.map_or_else(|| place.stat(), Ok))?;
+                stands.stat().copied()
+            }
         };
         Ok(match stat {
             Some(stat) => (descriptor_stat(&stat), metadata_hash(identity(&stat))),
             None => (made_stat(), metadata_hash(path_of(spot))),
         })
+    }
+
+    /// What stood at this place when it was listed just now, if it was looked at
+    /// then. For a dispatcher only: it changes nothing, so that what it saw is
+    /// not outdated by itself.
+    fn seen(&mut self, spot: &Spot, kept: bool) -> Option<Stat> {
+        let (Spot::Name(place), Role::Dispatcher) = (spot, self.call.role) else { return None };
+        if place.must_be_folder {
+            return None;
+        }
+        let mut of = None;
+        let mut ahead = 0;
+        for stream in self.listed.iter().rev() {
+            let entries = self.table.get(&Resource::<Entries>::new_borrow(*stream)).ok()?;
+            ahead += usize::from(entries.are_looked_up_ahead());
+            if of.is_none() && entries.are_of(&place.folder) {
+                of = Some(*stream);
+            }
+        }
+        let entries = self.table.get_mut(&Resource::<Entries>::new_borrow(of?)).ok()?;
+        let seen = entries.seen(&place.name, kept);
+        if ahead < MOST_AHEAD && entries.are_asked_for() {
+            entries.look_ahead();
+        }
+        seen
     }
 
     fn output(&mut self, fd: &Resource<Descriptor>, at: Where) -> FsResult<Resource<DynOutputStream>> {
@@ -287,7 +323,7 @@ impl HostDescriptor for Guard<'_> {
         self.must_have(&fd, Right::Stat, "stat")?;
         match self.open(&fd)? {
             Open::File(file) => file.stat().map(|stat| descriptor_stat(&stat)),
-            Open::Folder(folder) => self.stat_of(&Spot::Folder(folder.clone())).map(|(stat, _)| stat),
+            Open::Folder(folder) => self.stat_of(&Spot::Folder(folder.clone()), None).map(|(stat, _)| stat),
         }
         .map_err(fs_error)
     }
@@ -296,8 +332,9 @@ impl HostDescriptor for Guard<'_> {
         let folder = self.folder(&fd)?;
         self.must_have(&fd, Right::Stat, "stat")?;
         let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
-        let spot = self.call.locate(folder, &path, follow);
-        let (stat, hash) = spot.and_then(|spot| self.stat_of(&spot)).map_err(fs_error)?;
+        let spot = self.call.locate(folder, &path, follow).map_err(fs_error)?;
+        let seen = if follow { None } else { self.seen(&spot, false) };
+        let (stat, hash) = self.stat_of(&spot, seen).map_err(fs_error)?;
         *self.asked = Some(AskedLast { folder: fd.rep(), follow, path, hash });
         Ok(stat)
     }
@@ -375,7 +412,7 @@ impl HostDescriptor for Guard<'_> {
     fn metadata_hash(&mut self, fd: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
         match self.open(&fd)? {
             Open::File(file) => file.stat().map(|stat| metadata_hash(identity(&stat))),
-            Open::Folder(folder) => self.stat_of(&Spot::Folder(folder.clone())).map(|(_, hash)| hash),
+            Open::Folder(folder) => self.stat_of(&Spot::Folder(folder.clone()), None).map(|(_, hash)| hash),
         }
         .map_err(fs_error)
     }
@@ -393,8 +430,9 @@ impl HostDescriptor for Guard<'_> {
         {
             return Ok(last.hash);
         }
-        let spot = self.call.locate(self.folder(&fd)?, &path, follow);
-        spot.and_then(|spot| self.stat_of(&spot)).map(|(_, hash)| hash).map_err(fs_error)
+        let spot = self.call.locate(self.folder(&fd)?, &path, follow).map_err(fs_error)?;
+        let seen = if follow { None } else { self.seen(&spot, true) };
+        self.stat_of(&spot, seen).map(|(_, hash)| hash).map_err(fs_error)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
@@ -431,6 +469,7 @@ impl HostDescriptor for Guard<'_> {
         let folder = folder.found_again().map_err(fs_error)?;
         let entries = Entries::of(&folder, custody.overlay().as_deref(), most).map_err(fs_error)?;
         let stream = self.table.push(entries).map_err(table_error)?;
+        self.listed.push(stream.rep());
         Ok(Resource::new_own(stream.rep()))
     }
 
@@ -457,10 +496,12 @@ impl HostDescriptor for Guard<'_> {
 
 impl HostDirectoryEntryStream for Guard<'_> {
     fn read_directory_entry(&mut self, stream: Resource<DirectoryEntryStream>) -> FsResult<Option<DirectoryEntry>> {
-        self.table.get_mut(&entries_of(&stream)).map_err(table_error)?.next()
+        let entries = self.table.get_mut(&entries_of(&stream)).map_err(table_error)?;
+        Ok(entries.next(|| self.call.check())?)
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.listed.retain(|listed| *listed != stream.rep());
         let entries = self.table.delete(Resource::<Entries>::new_own(stream.rep()))?;
         if entries.unreadable > 0 {
             tracing::warn!(

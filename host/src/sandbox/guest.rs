@@ -38,8 +38,7 @@ pub struct GuestState {
     pub(super) mounts: Mounts,
     pub(super) call: Arc<Call>,
     pub(super) asked: Option<AskedLast>,
-    /// The deadline on the wall clock, for the guest to read.
-    until: Timestamp,
+    pub(super) listed: Vec<u32>,
     interrupt: Option<Interrupt>,
     memory: MemoryLimiter,
     capture: Capture,
@@ -75,7 +74,7 @@ impl GuestState {
             mounts,
             call: Call::new(role, digest, Arc::clone(custody), gate, limit),
             asked: None,
-            until: custody.clock.now().after(limit),
+            listed: Vec::new(),
             interrupt: None,
             memory: MemoryLimiter::new(&job.limits),
             capture,
@@ -103,7 +102,6 @@ impl GuestState {
     pub fn begin_call(&mut self, task: Option<(TaskId, u32)>) {
         self.call.renew(task);
         self.asked = None;
-        self.until = self.call.custody.clock.now().after(self.call.limit());
         self.memory.forget_refusal();
         self.interrupt = None;
         self.capture.begin(task.map(|(task, _)| task));
@@ -171,7 +169,7 @@ impl GuestState {
     /// The deadline of the present call on the wall clock.
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
-        self.until
+        self.call.custody.clock.now().after(self.call.left())
     }
 
     /// Notes why the call is ended, for [`Self::end_call`], and makes the

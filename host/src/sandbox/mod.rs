@@ -25,6 +25,7 @@ mod gate;
 mod guard;
 mod guest;
 mod journal;
+mod listing;
 mod marker;
 mod may;
 mod memory;

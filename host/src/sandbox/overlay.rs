@@ -50,7 +50,7 @@ pub(super) struct Times {
 /// The changes.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    folders: HashMap<FolderKey, BTreeMap<String, Entry>>,
+    folders: HashMap<FolderKey, HashMap<String, Entry>>,
     times: HashMap<Identity, Times>,
     made: u64,
     count: usize,
@@ -87,9 +87,10 @@ impl Overlay {
         Entry::Made(self.made)
     }
 
-    /// The changes in one folder, by name.
-    pub(super) fn changes(&self, folder: FolderKey) -> Option<&BTreeMap<String, Entry>> {
-        self.folders.get(&folder)
+    /// The changes in one folder, in the order of the names.
+    pub(super) fn changes(&self, folder: FolderKey) -> BTreeMap<String, Entry> {
+        let changes = self.folders.get(&folder).into_iter().flatten();
+        changes.map(|(name, entry)| (name.clone(), entry.clone())).collect()
     }
 
     /// Sets times of what is on disk.

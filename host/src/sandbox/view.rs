@@ -74,11 +74,20 @@ impl Call {
 
     /// What stands at a place, itself rather than where a link leads.
     pub(super) fn stands(&self, place: &Place) -> Result<Stands, Errno> {
+        self.stands_by(place, || place.stat())
+    }
+
+    /// The same, where `on_disk` says what is on disk there.
+    pub(super) fn stands_by(
+        &self,
+        place: &Place,
+        on_disk: impl FnOnce() -> Result<Stat, Errno>,
+    ) -> Result<Stands, Errno> {
         let Some(overlay) = self.custody.overlay().filter(|overlay| !overlay.is_empty()) else {
-            return place.stat().map(Stands::Here);
+            return on_disk().map(Stands::Here);
         };
         let mut stands = match overlay.get(place.folder.key()?, &place.name) {
-            None => Stands::Here(place.stat()?),
+            None => Stands::Here(on_disk()?),
             Some(Entry::Gone) => return Err(Errno::NOENT),
             Some(Entry::Made(id)) => return Ok(Stands::Made(*id)),
             Some(Entry::Moved(real)) => {
@@ -151,11 +160,9 @@ pub(super) fn made_stat() -> DescriptorStat {
 
 /// The same for the same file, and most likely another for another.
 pub(super) fn metadata_hash(of: impl Hash) -> MetadataHashValue {
-    let hash = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        salt.hash(&mut hasher);
-        of.hash(&mut hasher);
-        hasher.finish()
-    };
-    MetadataHashValue { lower: hash(0), upper: hash(1) }
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    let lower = hasher.finish();
+    // A file's number has no more than 64 bits to tell; the rest is for the form.
+    MetadataHashValue { lower, upper: lower.rotate_left(32) }
 }

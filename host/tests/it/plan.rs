@@ -165,9 +165,10 @@ fn a_scan_is_simulated_with_what_it_finds() {
 fn the_sweep_does_what_the_plan_said() {
     let site = Site::with_job(&guest("finds_old"), "[job.config]\nseconds = 3600\n");
     let old = SystemTime::now() - Duration::from_hours(2);
-    for number in 0..500 {
+    // Enough that what the entries are is looked up ahead of the policy.
+    for number in 0..3000 {
         let file = File::create(site.videos().join(format!("v{number}"))).unwrap();
-        if number % 2 == 0 {
+        if number % 12 == 0 {
             file.set_modified(old).unwrap();
         }
     }

@@ -82,6 +82,34 @@ fn a_flood_of_descriptors_ends() {
     host.wait("they are closed", || open() < 200);
 }
 
+/// Each folder that is looked up ahead takes a thread of the host: they are
+/// bounded (`MOST_AHEAD` in `sandbox/guard.rs`), and go with the listing.
+#[test]
+fn many_scans_at_a_time_take_few_threads() {
+    let (site, host) = beside_another_job("scans_many", PATIENT, "");
+    let (folders, files) = (20, 2_000);
+    for folder in 0..folders {
+        let folder = site.videos().join(format!("folder-{folder}"));
+        fs::create_dir(&folder).unwrap();
+        (0..files).for_each(|file| fs::write(folder.join(file.to_string()), "7").unwrap());
+    }
+    let threads = || {
+        let threads = fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().flatten();
+        let names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "sweepd-ahead").count()
+    };
+    let ids = host.enqueue("clear", &["go"]);
+    let mut most = 0;
+    host.wait("it has scanned", || {
+        most = most.max(threads());
+        task(&host, ids[0])["state"] == "done"
+    });
+    assert!((1..=2).contains(&most), "{most} threads");
+    assert!(host.log().contains("3000 bytes"), "150 of each folder");
+    host.wait("they have ended", || threads() == 0);
+    other_works(&host);
+}
+
 #[test]
 fn preopens_are_no_way_to_more() {
     let (site, host) = beside_another_job("juggles_preopens", PATIENT, "");

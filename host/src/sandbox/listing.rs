@@ -1,0 +1,204 @@
+//! Reading a folder from the kernel, in the order in which it gives the entries.
+//!
+//! ```text
+//!  by the guest's thread ──look_ahead()──▶ by a thread of its own, with stats
+//! ```
+//! A policy that scans asks for an entry, then what that is, a million times.
+//! From where that shows on, a second thread lists and looks, a bounded number
+//! of entries ahead, so that the kernel and the guest work side by side. It owns
+//! no rule: what a guest may see of this, `entries` knows.
+
+use std::os::fd::AsFd as _;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
+
+use super::call::Interrupt;
+use super::deeds::NotDone;
+
+/// So many entries are handed over at once.
+const LOT: usize = 512;
+
+/// So many lots may wait for the guest; with as many, the thread that reads
+/// waits for it.
+const LOTS: usize = 4;
+
+/// How often somebody who waits for the kernel looks whether it may still.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What was looked up ahead is good for so long.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// An entry as the kernel lists it.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// `None` where it is not UTF-8.
+    pub(super) name: Option<String>,
+    pub(super) kind: FileType,
+    pub(super) seen: Option<Seen>,
+}
+
+/// What stood at a name when it was listed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    stat: Stat,
+    at: Instant,
+}
+
+impl Seen {
+    /// What stood there, unless that was long ago.
+    pub(super) fn stat(&self) -> Option<Stat> {
+        (self.at.elapsed() < FRESH).then_some(self.stat)
+    }
+}
+
+/// What was read in one go.
+pub(super) struct Lot {
+    entries: Vec<Result<Listed, Errno>>,
+    is_last: bool,
+}
+
+/// The entries of one folder.
+pub(super) enum Listing {
+    /// Read when they are asked for.
+    Direct(Dir),
+    /// Read before; `None` when nothing comes after this lot.
+    Ahead { lot: std::vec::IntoIter<Result<Listed, Errno>>, more: Option<Receiver<Lot>> },
+    /// It cannot be read any further.
+    Broken(Errno),
+}
+
+impl Listing {
+    /// The next entry; `None` at the end. `check` says whether the call may go on
+    /// while it waits.
+    pub(super) fn next(&mut self, check: impl Fn() -> Result<(), Interrupt>) -> Result<Option<Listed>, NotDone> {
+        match self {
+            Self::Broken(error) => Err((*error).into()),
+            Self::Direct(folder) => Ok(read(folder).transpose()?),
+            Self::Ahead { lot, more } => loop {
+                if let Some(listed) = lot.next() {
+                    return Ok(Some(listed?));
+                }
+                let Some(receiver) = more else { return Ok(None) };
+                match receiver.recv_timeout(LOOK) {
+                    Ok(Lot { entries, is_last }) => {
+                        *lot = entries.into_iter();
+                        more.take_if(|_| is_last);
+                    }
+                    // Whoever reads always says which lot is the last.
+                    Err(RecvTimeoutError::Disconnected) => return Err(Errno::IO.into()),
+                    Err(RecvTimeoutError::Timeout) => check().map_err(NotDone::Interrupted)?,
+                }
+            },
+        }
+    }
+
+    /// From here on another thread reads, and looks what the entries are.
+    pub(super) fn look_ahead(self) -> Self {
+        let Self::Direct(folder) = self else { return self };
+        let (sender, more) = sync_channel(LOTS);
+        let thread = std::thread::Builder::new().name("sweepd-ahead".to_owned());
+        match thread.spawn(move || read_ahead(folder, &sender)) {
+            Ok(_) => Self::Ahead { lot: Vec::new().into_iter(), more: Some(more) },
+            Err(error) => Self::Broken(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        }
+    }
+}
+
+/// Reads to the end, or until nobody listens any more.
+fn read_ahead(mut folder: Dir, sender: &SyncSender<Lot>) {
+    loop {
+        let at = Instant::now();
+        let entries: Vec<_> = std::iter::from_fn(|| read(&mut folder)).take(LOT).collect();
+        let is_last = entries.len() < LOT;
+        let look = |listed: Listed| {
+            let stat = listed.name.as_deref().and_then(|name| stat_in(&folder, name));
+            Listed { seen: stat.map(|stat| Seen { stat, at }), ..listed }
+        };
+        let entries = entries.into_iter().map(|listed| listed.map(look)).collect();
+        if sender.send(Lot { entries, is_last }).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn read(folder: &mut Dir) -> Option<Result<Listed, Errno>> {
+    let entry = match folder.read()? {
+        Ok(entry) => entry,
+        Err(error) => return Some(Err(error)),
+    };
+    let name = entry.file_name().to_str().ok().map(str::to_owned);
+    let kind = match (entry.file_type(), &name) {
+        // Some file systems do not say in the listing what an entry is.
+        (FileType::Unknown, Some(name)) => {
+            stat_in(folder, name).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
+        }
+        (kind, _) => kind,
+    };
+    Some(Ok(Listed { name, kind, seen: None }))
+}
+
+fn stat_in(folder: &Dir, name: &str) -> Option<Stat> {
+    rustix::fs::statat(folder.fd().ok()?.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use crate::sandbox::view::identity;
+
+    fn all(listing: &mut Listing, into: &mut BTreeMap<String, Option<Stat>>) {
+        while let Some(listed) = listing.next(|| Ok(())).unwrap() {
+            let stat = listed.seen.map(|seen| seen.stat);
+            assert!(into.insert(listed.name.unwrap(), stat).is_none(), "each once");
+        }
+    }
+
+    #[test]
+    fn a_listing_goes_on_where_it_was_when_it_looks_ahead() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = 3 * LOT + 7;
+        for number in 0..files {
+            fs::write(folder.path().join(number.to_string()), vec![0; number % 5]).unwrap();
+        }
+        let mut listing = Listing::Direct(Dir::new(fs::File::open(folder.path()).unwrap()).unwrap());
+        let mut found = BTreeMap::new();
+        for _ in 0..100 {
+            let listed = listing.next(|| Ok(())).unwrap().unwrap();
+            assert!(listed.seen.is_none());
+            found.insert(listed.name.unwrap(), None);
+        }
+        let mut listing = listing.look_ahead();
+        all(&mut listing, &mut found);
+        assert_eq!(found.len(), files + 2, "with itself and its parent");
+        assert_eq!(found.values().flatten().count(), files + 2 - 100);
+        for (name, stat) in found.iter().filter_map(|(name, stat)| Some((name, stat.as_ref()?))) {
+            let there = rustix::fs::lstat(folder.path().join(name)).unwrap();
+            assert_eq!((identity(stat), stat.st_size), (identity(&there), there.st_size), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_seen_long_ago_is_not_answered() {
+        let stat = rustix::fs::stat("/").unwrap();
+        let now = Instant::now();
+        assert!(Seen { stat, at: now }.stat().is_some());
+        assert!(Seen { stat, at: now.checked_sub(2 * FRESH).unwrap() }.stat().is_none());
+    }
+
+    #[test]
+    fn who_waits_is_interrupted() {
+        let (sender, more) = sync_channel(1);
+        let mut listing = Listing::Ahead { lot: Vec::new().into_iter(), more: Some(more) };
+        let next = listing.next(|| Err(Interrupt::Stopped));
+        assert!(matches!(next, Err(NotDone::Interrupted(Interrupt::Stopped))));
+        drop(sender);
+        let next = listing.next(|| Ok(()));
+        assert!(matches!(next, Err(NotDone::Refused(Errno::IO))), "a listing without its end is not whole");
+    }
+}
