@@ -14,6 +14,15 @@ use crate::repo;
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     cargo.current_dir(repo::root());
+    // What `cargo run` says of this package is not for the packages built below:
+    // build scripts that listen to it would run again whenever somebody calls
+    // cargo by hand in between, and minutes of compiling with them.
+    for (name, _) in env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("CARGO_PKG_") || shown.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
     cargo
 }
 
