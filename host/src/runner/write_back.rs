@@ -101,7 +101,11 @@ impl Flow {
 
     /// So many tasks are written back, and with them these batches are over.
     fn end(&self, tasks: usize, closed: &[Fence]) {
-        self.state().open.retain(|fence, _| !closed.contains(fence));
+        let mut state = self.state();
+        for fence in closed {
+            state.open.remove(fence);
+        }
+        drop(state);
         self.in_flight.fetch_sub(tasks, Ordering::SeqCst);
         self.freed.notify_waiters();
     }

@@ -232,10 +232,6 @@ impl Call {
         recorded.effect.result = result;
         write_down(&self.custody, &recorded);
         let mut deeds = self.deeds();
-        if deeds.done.is_empty() {
-            // Most calls change one thing.
-            deeds.done.reserve_exact(1);
-        }
         deeds.done.push(recorded);
         if deeds.done.len() >= CHUNK && deeds.going_on.is_empty() {
             let chunk = std::mem::take(&mut deeds.done);

@@ -6,16 +6,16 @@
 //! changed is shown.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::fs::{Dir, FileType, Stat};
 use rustix::io::Errno;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{DescriptorType, DirectoryEntry};
 
 use super::call::Interrupt;
 use super::deeds::NotDone;
-use super::listing::{Listing, Seen};
+use super::listing::{Listing, Seen, kind_at};
 use super::mounts::{Mount, is_reserved};
 use super::overlay::{Entry, Overlay};
 use super::place::Folder;
@@ -32,7 +32,7 @@ pub(super) struct Entries {
     mount: Arc<Mount>,
     /// The folder's path within it.
     path: String,
-    /// `None` for a folder that is not on disk, and at the end.
+    /// `None` for a folder that is not on disk.
     listing: Option<Listing>,
     /// What a simulation changed, by name; what was shown of it is taken out.
     changes: BTreeMap<String, Entry>,
@@ -149,11 +149,6 @@ impl Entries {
             return Some(DirectoryEntry { type_, name });
         }
     }
-}
-
-fn kind_at(folder: BorrowedFd<'_>, name: &str) -> FileType {
-    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
-        .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 /// A kind of file as WASI has it.

@@ -8,7 +8,7 @@
 //! of entries ahead, so that the kernel and the guest work side by side. It owns
 //! no rule: what a guest may see of this, `entries` knows.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -114,7 +114,7 @@ fn read_ahead(mut folder: Dir, sender: &SyncSender<Lot>) {
         let entries: Vec<_> = std::iter::from_fn(|| read(&mut folder)).take(LOT).collect();
         let is_last = entries.len() < LOT;
         let look = |listed: Listed| {
-            let stat = listed.name.as_deref().and_then(|name| stat_in(&folder, name));
+            let stat = listed.name.as_deref().and_then(|name| stat_at(folder.fd().ok()?, name));
             Listed { seen: stat.map(|stat| Seen { stat, at }), ..listed }
         };
         let entries = entries.into_iter().map(|listed| listed.map(look)).collect();
@@ -132,16 +132,19 @@ fn read(folder: &mut Dir) -> Option<Result<Listed, Errno>> {
     let name = entry.file_name().to_str().ok().map(str::to_owned);
     let kind = match (entry.file_type(), &name) {
         // Some file systems do not say in the listing what an entry is.
-        (FileType::Unknown, Some(name)) => {
-            stat_in(folder, name).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
-        }
+        (FileType::Unknown, Some(name)) => folder.fd().map_or(FileType::Unknown, |folder| kind_at(folder, name)),
         (kind, _) => kind,
     };
     Some(Ok(Listed { name, kind, seen: None }))
 }
 
-fn stat_in(folder: &Dir, name: &str) -> Option<Stat> {
-    rustix::fs::statat(folder.fd().ok()?.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).ok()
+/// What kind of file an entry is, itself rather than where a link leads.
+pub(super) fn kind_at(folder: BorrowedFd<'_>, name: &str) -> FileType {
+    stat_at(folder, name).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
+}
+
+fn stat_at(folder: BorrowedFd<'_>, name: &str) -> Option<Stat> {
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()
 }
 
 #[cfg(test)]
