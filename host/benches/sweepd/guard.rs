@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use sweepd::domain::budget::{Allowance, Budget, Spent};
+use sweepd::domain::budget::{Allowance, Budget};
 use sweepd::domain::foreseen::Foreseen;
 use sweepd::domain::job::{JobId, JobSpec};
+use sweepd::domain::ledger::Others;
 use sweepd::domain::time::Clock;
 use sweepd::domain::trash::{PurgeRate, Trash};
 use sweepd::plugin::{CallFailed, Engine, EngineOptions, ExecutorInstance};
@@ -131,7 +132,7 @@ impl Guarded {
         let job = JobSpec { budget, trash, ..world::job(world::component("video-clear"), folder, 1) };
         let journal = world::folder();
         let custody = world::custody(&Arc::new(job), journal.path());
-        custody.meter.begin_sweep(Spent::default(), false);
+        custody.meter.begin_sweep(Others::default(), false);
         let gate = Gate::new(Lease::endless());
         let instance = ExecutorInstance::start(&custody, &generation, &gate).expect("an instance");
         Self { instance, journal }

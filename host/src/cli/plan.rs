@@ -11,15 +11,15 @@ use clap::Args;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
-use crate::domain::budget::Spent;
 use crate::domain::digest::Digest;
 use crate::domain::effect::Operation;
 use crate::domain::foreseen::{End, Foreseen, ForeseenEffect, Summary};
 use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
+use crate::domain::ledger::Others;
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::{Engine, EngineOptions, Generation, Kept, Plugin};
-use crate::runner::{Simulation, SimulationError, look_at_mounts};
+use crate::runner::{Simulation, SimulationError, count_files, look_at_mounts, others_in_hour};
 use crate::sandbox::{Custody, Gate, Lease};
 use crate::store::{At, SharedStore};
 
@@ -93,9 +93,6 @@ pub(super) async fn plan(config: &Config, args: PlanArgs) -> Result<ExitCode, Cl
     planned.map(|()| ExitCode::SUCCESS)
 }
 
-/// An hour in milliseconds.
-const HOUR: u64 = 3_600_000;
-
 /// What both simulations of a comparison share.
 struct Stage {
     job: Arc<JobSpec>,
@@ -103,8 +100,10 @@ struct Stage {
     queue: Option<(SharedStore, JobId)>,
     holds: Arc<Holds>,
     now: Timestamp,
-    /// What the job took away in the last hour.
-    in_hour: Spent,
+    /// Files in the mounts, where the budget needs their number.
+    files: Option<u64>,
+    /// What the job did in the last hour.
+    in_hour: Others,
 }
 
 impl Stage {
@@ -112,12 +111,12 @@ impl Stage {
         let job = Arc::new(job.clone());
         let Some(store) = super::store::open_read_only(config).await? else {
             let now = Clock::system().now();
-            return Ok(Self { job, queue: None, holds: Arc::default(), now, in_hour: Spent::default() });
+            return Self::without_queue(job, now);
         };
         let row = store.jobs().await?.into_iter().find(|row| row.name == job.name.as_str());
         let (now, id) = (store.now(At::Server).await?, row.map(|row| row.id));
         let Some(id) = id else {
-            return Ok(Self { job, queue: None, holds: Arc::default(), now, in_hour: Spent::default() });
+            return Self::without_queue(job, now);
         };
         for mount in look_at_mounts(&*store, id, &job).await? {
             if let Some(error) = mount.error {
@@ -135,9 +134,15 @@ impl Stage {
             }
         }
         let holds = Arc::new(Holds::new(store.holds(id, At::Server).await?));
-        let since = Timestamp(now.0.saturating_sub(HOUR));
-        let in_hour = store.spent(id, since, None).await?;
-        Ok(Self { job, queue: Some((store, id)), holds, now, in_hour })
+        let files = counted(&job)?;
+        let in_hour = others_in_hour(&store, id, &job.budget, now, None).await?;
+        Ok(Self { job, queue: Some((store, id)), holds, now, files, in_hour })
+    }
+
+    /// Where nothing was ever queued, and nothing done.
+    fn without_queue(job: Arc<JobSpec>, now: Timestamp) -> Result<Self, CliError> {
+        let files = counted(&job)?;
+        Ok(Self { job, queue: None, holds: Arc::default(), now, files, in_hour: Others::default() })
     }
 
     fn simulate(
@@ -150,13 +155,10 @@ impl Stage {
         let custody = Custody::simulated(Arc::clone(&self.job), id, Clock::system());
         custody.holds.store(Arc::clone(&self.holds));
         // To its end, whatever the budget: how far it would go over is told.
-        custody.meter.begin_sweep(self.in_hour, true);
-        if self.job.budget.needs_count() {
-            let mounts = self.job.mounts.iter().filter(|mount| !mount.rights.only_look());
-            if let Ok(files) = mounts.map(|mount| crate::sandbox::count_files(&mount.host, || true)).sum() {
-                custody.meter.counted(files);
-            }
+        if let Some(files) = self.files {
+            custody.meter.counted(files, self.now);
         }
+        custody.meter.begin_sweep(self.in_hour, true);
         let simulation = Simulation {
             store: self.queue.as_ref().map(|(store, _)| Arc::clone(store)),
             custody,
@@ -168,6 +170,18 @@ impl Stage {
         };
         simulation.run(&Handle::current(), tell)
     }
+}
+
+/// The files in the mounts of the job, where its budget needs their number.
+fn counted(job: &JobSpec) -> Result<Option<u64>, CliError> {
+    if !job.budget.needs_count() {
+        return Ok(None);
+    }
+    let counted = tokio::task::block_in_place(|| count_files(job, || true));
+    let failed = |error: io::Error| {
+        CliError::Plan(format!("the budget is a share of the files in the mounts, which could not be counted: {error}"))
+    };
+    counted.map(Some).map_err(failed)
 }
 
 fn load(engine: &Engine, file: &Path) -> Result<Arc<Generation>, CliError> {

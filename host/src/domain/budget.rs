@@ -18,6 +18,35 @@ impl Spent {
     pub fn plus(self, other: Self) -> Self {
         Self { files: self.files.saturating_add(other.files), bytes: self.bytes.saturating_add(other.bytes) }
     }
+
+    /// What is left without `other`; at least nothing.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self { files: self.files.saturating_sub(other.files), bytes: self.bytes.saturating_sub(other.bytes) }
+    }
+}
+
+/// By how many files the mounts changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Files that were removed.
+    pub removed: u64,
+    /// Files that were made, second names of a file included.
+    pub made: u64,
+}
+
+impl Changed {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { removed: self.removed.saturating_add(other.removed), made: self.made.saturating_add(other.made) }
+    }
+
+    /// How many files there were before, where there are `now` after it.
+    #[must_use]
+    pub fn undone(self, now: u64) -> u64 {
+        now.saturating_add(self.removed).saturating_sub(self.made)
+    }
 }
 
 /// A part of a whole, in millionths.
@@ -54,7 +83,8 @@ pub struct Allowance {
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Files, as a share of those that the job's mounts hold.
+    /// Files, as a share of those that the job's mounts held when the period
+    /// began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
 }
@@ -133,7 +163,8 @@ fn per(period: Period) -> &'static str {
 }
 
 impl Allowance {
-    /// Whether `spent` is within it, where the mounts hold `all` files.
+    /// Whether `spent` is within it, where the mounts held `all` files when the
+    /// period began.
     pub fn check(&self, period: Period, spent: Spent, all: Option<u64>) -> Result<(), OverBudget> {
         if let Some(allowed) = self.files.filter(|allowed| spent.files > *allowed) {
             return Err(OverBudget::Files { period, allowed });

@@ -13,6 +13,7 @@ pub mod foreseen;
 pub mod hold;
 pub mod intervention;
 pub mod job;
+pub mod ledger;
 pub mod live;
 pub mod nearest;
 pub mod node;

@@ -10,9 +10,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use crate::domain::budget::{OverBudget, Spent};
+use crate::domain::budget::{Budget, Changed, OverBudget};
 use crate::domain::effect::Effect;
 use crate::domain::hold::Holds;
+use crate::domain::job::{JobId, JobSpec};
+use crate::domain::ledger::Others;
+use crate::domain::time::Timestamp;
 use crate::sandbox::{self, MountError, Noted, Recorded};
 use crate::store::{At, SharedStore, StoreError};
 
@@ -26,6 +29,9 @@ const AT_ONCE: usize = 1000;
 const AGAIN: Duration = Duration::from_millis(500);
 /// The files of a mount are counted anew so often: others change them, too.
 const COUNT_EVERY: Duration = Duration::from_hours(6);
+/// A count that failed is tried again after this time: a job whose budget is a
+/// share waits for it.
+const COUNT_AGAIN: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Why a sweep may not begin.
@@ -53,16 +59,10 @@ impl Job {
         for mount in &self.spec.mounts {
             self.must_be_known(mount).await?;
         }
-        let others = if self.spec.budget.is_none() {
-            Spent::default()
-        } else {
-            let now = self.store.now(At::Server).await?;
-            let hour = u64::try_from(HOUR.as_millis()).unwrap_or(u64::MAX);
-            let since = crate::domain::time::Timestamp(now.0.saturating_sub(hour));
-            self.store.spent(self.id, since, Some(self.journal)).await?
-        };
-        self.custody.meter.begin_sweep(others, exempt);
-        if self.custody.meter.is_ready() { Ok(()) } else { Err(NotReady::Counting) }
+        let (budget, meter) = (&self.spec.budget, &self.custody.meter);
+        let others = others_in_hour(&self.store, self.id, budget, meter.counted_at(), Some(self.journal)).await?;
+        meter.begin_sweep(others, exempt);
+        if meter.is_ready() { Ok(()) } else { Err(NotReady::Counting) }
     }
 
     /// Takes up the holds that the store has.
@@ -80,30 +80,69 @@ impl Job {
     /// Counts the files of the mounts now and then, until `stop` becomes true.
     pub(super) async fn keep_count(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         loop {
-            let (job, stopped) = (Arc::clone(&self), stop.clone());
-            let counted = spawn_blocking(move || job.count(|| !*stopped.borrow())).await;
-            match counted {
+            let (job, stopped, began) = (Arc::clone(&self), stop.clone(), self.clock.now());
+            let counted = spawn_blocking(move || count_files(&job.spec, || !*stopped.borrow())).await;
+            let wait = match counted {
                 Ok(Ok(files)) => {
-                    self.custody.meter.counted(files);
+                    self.custody.meter.counted(files, began);
                     tracing::info!(job = %self.spec.name, files, "counted the files of the mounts");
                     self.wake();
+                    COUNT_EVERY
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(job = %self.spec.name, "the files of the mounts could not be counted: {error}");
+                    let job = &self.spec.name;
+                    tracing::warn!(%job, "the files of the mounts could not be counted, trying again: {error}");
+                    COUNT_AGAIN
                 }
                 Err(_) => return,
-            }
+            };
             tokio::select! {
                 () = crate::stop::told(&mut stop) => return,
-                () = sleep(COUNT_EVERY) => {}
+                () = sleep(wait) => {}
             }
         }
     }
+}
 
-    fn count(&self, go_on: impl Fn() -> bool) -> std::io::Result<u64> {
-        let mounts = self.spec.mounts.iter().filter(|mount| !mount.rights.only_look());
-        mounts.map(|mount| sandbox::count_files(&mount.host, &go_on)).sum()
+/// How many files there are in the mounts in which the job may change
+/// something. Blocks the thread, and ends early with an error where `go_on`
+/// says no.
+pub fn count_files(job: &JobSpec, go_on: impl Fn() -> bool) -> std::io::Result<u64> {
+    let mounts = job.mounts.iter().filter(|mount| !mount.rights.only_look());
+    let counted = mounts.map(|mount| {
+        let in_mount =
+            |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", mount.host.display()));
+        sandbox::count_files(&mount.host, &go_on).map_err(in_mount)
+    });
+    counted.sum()
+}
+
+/// What a job did in the last hour, the effects of the journal `except` left
+/// out, as a [`Ledger`](crate::domain::ledger::Ledger) wants to know it whose
+/// files were counted at `counted`.
+///
+/// # Errors
+///
+/// The store cannot be read. Cancel safe.
+pub async fn others_in_hour(
+    store: &SharedStore,
+    job: JobId,
+    budget: &Budget,
+    counted: Timestamp,
+    except: Option<u64>,
+) -> Result<Others, StoreError> {
+    if budget.is_none() {
+        return Ok(Others::default());
     }
+    let now = store.now(At::Server).await?;
+    let since = Timestamp(now.0.saturating_sub(u64::try_from(HOUR.as_millis()).unwrap_or(u64::MAX)));
+    let spent = store.spent(job, since, except).await?;
+    let changed = if budget.hour.share.is_some() && counted > since {
+        store.changed_files(job, since, counted, except).await?
+    } else {
+        Changed::default()
+    };
+    Ok(Others { spent, changed })
 }
 
 /// What the thread answered; its panic goes on here.

@@ -230,6 +230,7 @@ fn trash_of(job: &Job) -> TrashOf {
 
 /// What is back in its place counts as a file of the mount again.
 fn count_back(job: &Job, done: Vec<TakenOut>) -> Vec<TakenOut> {
-    done.iter().filter(|one| one.result == TrashResult::Restored).for_each(|_| job.custody.meter.made());
+    let restored = done.iter().filter(|one| one.result == TrashResult::Restored);
+    restored.for_each(|_| job.custody.meter.made(job.clock.now()));
     done
 }

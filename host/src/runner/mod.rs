@@ -37,6 +37,7 @@ mod write_back;
 
 pub use by_hand::ByFilter;
 pub use error::HostError;
+pub use files::{count_files, others_in_hour};
 pub use guarding::{EffectQuery, TrashAsk, put_hold};
 pub use host::{Host, HostSpec, TaskQuery};
 pub use mounts::{MountView, NotAccepted, Standing, accept_mount, look_at_mounts};

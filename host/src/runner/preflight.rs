@@ -19,10 +19,7 @@ pub(super) async fn preflight(job: &Job, gate: &Arc<Gate>, scan: bool) -> Result
     let now = job.store.now(At::Server).await.map_err(|error| SweepEnd::Failed(error.to_string()))?;
     let custody = Custody::simulated(Arc::clone(&job.spec), job.id, job.clock.clone());
     custody.holds.store(job.custody.holds.load_full());
-    custody.meter.begin_sweep(job.custody.meter.in_hour(job.clock.now()), false);
-    if let Some(files) = job.custody.meter.files() {
-        custody.meter.counted(files);
-    }
+    custody.meter.go_on_from(&job.custody.meter);
     let (store, gate) = (Some(Arc::clone(&job.store)), Arc::clone(gate));
     let open = Arc::clone(&gate);
     let simulation = Simulation { store, custody, generation, now, scan, limit: None, gate };

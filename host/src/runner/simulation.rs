@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::domain::budget::{OverBudget, Period};
 use crate::domain::effect::{Effect, EffectResult};
 use crate::domain::foreseen::{End, Foreseen, ForeseenEffect, ForeseenTask, Summary};
 use crate::domain::outcome::{Failure, Outcome};
@@ -141,8 +140,7 @@ impl Run<'_> {
                     return Ok(self.conclude());
                 }
                 self.execute(&task, reason.as_deref())?;
-                if let Some(over) = self.simulation.custody.meter.over() {
-                    self.summary.over_budget = Some(over.to_string());
+                if self.simulation.custody.meter.over().is_some() {
                     self.summary.ended_early = Some("it would go over the budget".to_owned());
                     return Ok(self.conclude());
                 }
@@ -318,17 +316,9 @@ impl Run<'_> {
         }
     }
 
-    /// What it would cost is held against the budget of one sweep, also where
-    /// the simulation was let go over it.
+    /// What goes over the budget is told also where the simulation was let do so.
     fn conclude(mut self) -> Summary {
-        let budget = &self.simulation.custody.job.budget;
-        if self.summary.over_budget.is_none() {
-            let files = self.simulation.custody.meter.files();
-            let checks = [(Period::Sweep, budget.sweep), (Period::Hour, budget.hour)];
-            let over =
-                checks.into_iter().find_map(|(period, most)| most.check(period, self.summary.takes, files).err());
-            self.summary.over_budget = over.filter(|over| *over != OverBudget::NotCounted).map(|over| over.to_string());
-        }
+        self.summary.over_budget = self.simulation.custody.meter.would_be_over().map(|over| over.to_string());
         self.summary
     }
 }

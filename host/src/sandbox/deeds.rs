@@ -99,10 +99,10 @@ impl Call {
         drop(permit);
         match done {
             Ok(done) => {
-                if deed.operation == Operation::Remove {
-                    self.custody.meter.gone(1);
-                } else if deed.operation == Operation::Create {
-                    self.custody.meter.made();
+                match deed.operation {
+                    Operation::Remove => self.custody.meter.gone(recorded.effect.at),
+                    Operation::Create | Operation::Link => self.custody.meter.made(recorded.effect.at),
+                    _ => {}
                 }
                 self.conclude(recorded, cost, EffectResult::Done);
                 Ok(done)
@@ -126,7 +126,7 @@ impl Call {
         let done = self.perform(deed, act);
         let result = match &done {
             Ok(_) => {
-                self.custody.meter.gone(1);
+                self.custody.meter.gone(recorded.effect.at);
                 EffectResult::Done
             }
             Err(NotDone::Refused(error)) => EffectResult::Failed(std::io::Error::from(*error).to_string()),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::budget::Spent;
+use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
 use crate::domain::effect::{Effect, EffectId, EffectView, Fate};
 use crate::domain::hold::{Hold, HoldId};
@@ -190,6 +190,16 @@ pub trait Store: Send + Sync + 'static {
     /// What the effects of a job cost together, of those at `since` or later
     /// that are not of the journal `except`.
     async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError>;
+
+    /// By how many files the mounts of a job changed through its effects from
+    /// `since` on and before `until`, those of the journal `except` left out.
+    async fn changed_files(
+        &self,
+        job: JobId,
+        since: Timestamp,
+        until: Timestamp,
+        except: Option<u64>,
+    ) -> Result<Changed, StoreError>;
 
     /// Says what became of files in the trash. Answers of how many: only those
     /// that are kept, each once. [`StoreError::Rejected`] for

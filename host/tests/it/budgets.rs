@@ -102,6 +102,77 @@ fn a_sweep_takes_no_larger_share_than_it_may() {
     stops_after(&site, &host, 4, "40% of 10 files in one sweep");
 }
 
+/// A share is one of the files that stood there before: plan, preflight and run
+/// say the same of a sweep that is just within it, and of one that is not.
+#[test]
+fn plan_preflight_and_run_agree_about_a_share() {
+    for (queued, within) in [(5, true), (6, false)] {
+        for preflight in [false, true] {
+            let more = format!("preflight = {preflight}\n[job.budget]\nsweep_share = \"50%\"\nhour_share = \"50%\"\n");
+            let site = Site::with_job(&plugin("video-clear"), &more);
+            for number in 0..FILES {
+                fs::write(site.videos().join(format!("video-{number:07}")), [7; 100]).unwrap();
+            }
+            site.fill_queue("clear", queued);
+            let planned = over_in_plan(&site);
+            let host = site.start();
+            if within {
+                assert_eq!(planned, Value::Null);
+                host.drained("clear");
+                assert_eq!((left(&site), &host.get("/v1/jobs/clear")["paused"]), (5, &Value::Null));
+            } else {
+                let over = "over budget: the job may take away 50% of 10 files in one sweep, and asks for more";
+                assert_eq!(planned, over);
+                let why = is_paused(&host);
+                assert!(why.contains(over), "{why}");
+                assert_eq!(left(&site), if preflight { 10 } else { 5 }, "{why}");
+            }
+        }
+    }
+}
+
+/// What a plan says that the budget would be exceeded by.
+fn over_in_plan(site: &Site) -> Value {
+    let said = run(site, &["plan", "clear", "--json"]).exits(0);
+    let last: Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
+    last["summary"]["over_budget"].clone()
+}
+
+/// After a restart the hour's share is still one of what stood there when the
+/// hour began, and what the hour has seen counts in plan and preflight as well.
+#[test]
+fn the_share_of_an_hour_goes_on_over_a_restart() {
+    for preflight in [false, true] {
+        let more = format!("preflight = {preflight}\n[job.budget]\nhour_share = \"50%\"\n");
+        let site = Site::with_job(&plugin("video-clear"), &more);
+        for number in 0..FILES {
+            fs::write(site.videos().join(format!("video-{number:07}")), [7; 100]).unwrap();
+        }
+        site.fill_queue("clear", 3);
+        let host = site.start();
+        host.drained("clear");
+        assert_eq!(left(&site), 7);
+        // Within the same life, and after a restart.
+        host.enqueue("clear", &["video-0000003"]);
+        host.drained("clear");
+        host.kill();
+        let queue = |key: &str| run(&site, &["enqueue", "clear", key]).exits(0);
+        queue("video-0000004");
+        assert_eq!(over_in_plan(&site), Value::Null, "five of ten");
+        let host = site.start();
+        host.drained("clear");
+        assert_eq!((left(&site), &host.get("/v1/jobs/clear")["paused"]), (5, &Value::Null));
+        assert_eq!(host.stop(), Some(0));
+        queue("video-0000005");
+        let over = "over budget: the job may take away 50% of 10 files in an hour, and asks for more";
+        assert_eq!(over_in_plan(&site), over);
+        let host = site.start();
+        let why = is_paused(&host);
+        assert!(why.contains(over), "{why}");
+        assert_eq!(left(&site), 5);
+    }
+}
+
 #[test]
 fn an_hour_goes_on_over_a_restart() {
     let site = ten("hour_files = 5\nhour_bytes = \"1MiB\"");

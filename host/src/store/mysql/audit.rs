@@ -8,8 +8,8 @@ use sqlx::{MySqlConnection, Row as _};
 
 use super::fault::Fault;
 use super::sql;
-use crate::domain::budget::Spent;
-use crate::domain::effect::EffectView;
+use crate::domain::budget::{Changed, Spent};
+use crate::domain::effect::{EffectView, Operation};
 use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::EffectFilter;
@@ -161,4 +161,35 @@ pub(super) async fn spent(
     .fetch_one(conn)
     .await?;
     Ok(Spent { files: files.unsigned_abs(), bytes: bytes.unsigned_abs() })
+}
+
+/// By how many files the effects of a job changed its mounts in a span of time.
+pub(super) async fn changed_files(
+    conn: &mut MySqlConnection,
+    job: JobId,
+    since: Timestamp,
+    until: Timestamp,
+    except: Option<u64>,
+) -> Result<Changed, Fault> {
+    let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
+    let [remove, create, link] = [Operation::Remove, Operation::Create, Operation::Link].map(operation);
+    let (removed, made): (i64, i64) = sqlx::query_as(
+        "SELECT CAST(COALESCE(SUM(operation = ?), 0) AS SIGNED), CAST(COALESCE(SUM(operation <> ?), 0) AS SIGNED)
+         FROM effects FORCE INDEX (listed)
+         WHERE job = ? AND at >= ? AND at < ? AND (? IS NULL OR journal <> ?)
+           AND result <> 1 AND operation IN (?, ?, ?)",
+    )
+    .bind(remove)
+    .bind(remove)
+    .bind(job.0)
+    .bind(sql::millis(since))
+    .bind(sql::millis(until))
+    .bind(except)
+    .bind(except)
+    .bind(remove)
+    .bind(create)
+    .bind(link)
+    .fetch_one(conn)
+    .await?;
+    Ok(Changed { removed: removed.unsigned_abs(), made: made.unsigned_abs() })
 }

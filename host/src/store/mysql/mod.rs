@@ -31,7 +31,7 @@ use super::{
     Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
     StoreError, TakeScan, TaskFilter, WriteBack,
 };
-use crate::domain::budget::Spent;
+use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
 use crate::domain::effect::{Effect, EffectId, EffectView, Fate};
 use crate::domain::hold::{Hold, HoldId};
@@ -276,6 +276,16 @@ impl Store for MySqlStore {
 
     async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError> {
         self.shared.server.read(async |conn| audit::spent(conn, job, since, except).await).await
+    }
+
+    async fn changed_files(
+        &self,
+        job: JobId,
+        since: Timestamp,
+        until: Timestamp,
+        except: Option<u64>,
+    ) -> Result<Changed, StoreError> {
+        self.shared.server.read(async |conn| audit::changed_files(conn, job, since, until, except).await).await
     }
 
     async fn settle(&self, ids: &[EffectId], fate: Fate, at: At) -> Result<u64, StoreError> {

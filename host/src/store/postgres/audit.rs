@@ -8,8 +8,8 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::fault::Fault;
 use super::sql;
-use crate::domain::budget::Spent;
-use crate::domain::effect::EffectView;
+use crate::domain::budget::{Changed, Spent};
+use crate::domain::effect::{EffectView, Operation};
 use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::EffectFilter;
@@ -138,4 +138,32 @@ pub(super) async fn spent(
     .await?;
     let (files, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Spent { files: files.unsigned_abs(), bytes: bytes.unsigned_abs() })
+}
+
+/// By how many files the effects of a job changed its mounts in a span of time.
+pub(super) async fn changed_files(
+    conn: &mut PgConnection,
+    job: JobId,
+    since: Timestamp,
+    until: Timestamp,
+    except: Option<u64>,
+) -> Result<Changed, Fault> {
+    let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
+    let row = sqlx::query(
+        "SELECT count(*) FILTER (WHERE operation = $5), count(*) FILTER (WHERE operation <> $5)
+         FROM effects
+         WHERE job = $1 AND at >= $2 AND at < $3 AND ($4::int8 IS NULL OR journal <> $4)
+           AND result <> 1 AND operation IN ($5, $6, $7)",
+    )
+    .bind(job.0)
+    .bind(sql::millis(since))
+    .bind(sql::millis(until))
+    .bind(except)
+    .bind(operation(Operation::Remove))
+    .bind(operation(Operation::Create))
+    .bind(operation(Operation::Link))
+    .fetch_one(conn)
+    .await?;
+    let (removed, made): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Changed { removed: removed.unsigned_abs(), made: made.unsigned_abs() })
 }

@@ -7,8 +7,8 @@ use rusqlite::{Connection, Row, params};
 
 use super::fault::Fault;
 use super::sql;
-use crate::domain::budget::Spent;
-use crate::domain::effect::EffectView;
+use crate::domain::budget::{Changed, Spent};
+use crate::domain::effect::{EffectView, Operation};
 use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::EffectFilter;
@@ -155,4 +155,26 @@ pub(super) fn spent(conn: &Connection, job: JobId, since: Timestamp, except: Opt
         Ok(Spent { files: files.unsigned_abs(), bytes: bytes.unsigned_abs() })
     };
     Ok(sum.query_row(params![job.0, sql::millis(since), except], sums)?)
+}
+
+/// By how many files the effects of a job changed its mounts in a span of time.
+pub(super) fn changed_files(
+    conn: &Connection,
+    job: JobId,
+    since: Timestamp,
+    until: Timestamp,
+    except: Option<u64>,
+) -> Result<Changed, Fault> {
+    let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
+    let mut count = conn.prepare_cached(
+        "SELECT count(*) FILTER (WHERE operation = ?5), count(*) FILTER (WHERE operation <> ?5)
+         FROM effects INDEXED BY effects_listed
+         WHERE job = ?1 AND at >= ?2 AND at < ?3 AND journal IS NOT ?4
+           AND result <> 1 AND operation IN (?5, ?6, ?7)",
+    )?;
+    let [remove, create, link] = [Operation::Remove, Operation::Create, Operation::Link].map(operation);
+    let parameters = params![job.0, sql::millis(since), sql::millis(until), except, remove, create, link];
+    let counts = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    let (removed, made) = count.query_row(parameters, counts)?;
+    Ok(Changed { removed: removed.unsigned_abs(), made: made.unsigned_abs() })
 }

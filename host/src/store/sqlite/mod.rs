@@ -30,7 +30,7 @@ use super::{
     Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
     StoreError, TakeScan, TaskFilter, WriteBack,
 };
-use crate::domain::budget::Spent;
+use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
 use crate::domain::effect::{Effect, EffectId, EffectView, Fate};
 use crate::domain::hold::{Hold, HoldId};
@@ -319,6 +319,16 @@ impl Store for SqliteStore {
 
     async fn spent(&self, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, StoreError> {
         self.readers.read(move |conn| audit::spent(conn, job, since, except)).await
+    }
+
+    async fn changed_files(
+        &self,
+        job: JobId,
+        since: Timestamp,
+        until: Timestamp,
+        except: Option<u64>,
+    ) -> Result<Changed, StoreError> {
+        self.readers.read(move |conn| audit::changed_files(conn, job, since, until, except)).await
     }
 
     async fn settle(&self, ids: &[EffectId], fate: Fate, at: At) -> Result<u64, StoreError> {

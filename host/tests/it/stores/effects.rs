@@ -269,6 +269,16 @@ pub(super) async fn costs_are_summed_up(desk: Desk<impl StoreHarness>) {
     assert_eq!(spent(0, Some(JOURNAL)).await, Spent { files: 1, bytes: 1000 });
     assert_eq!(spent(0, Some(1)).await, Spent { files: 2, bytes: 110 });
     assert_eq!(spent(0, Some(2)).await, Spent { files: 3, bytes: 1110 });
+    let changed = async |since, until, except| {
+        let (since, until) = (Timestamp(since), Timestamp(until));
+        let changed = desk.store.changed_files(desk.job, since, until, except).await.expect("a count");
+        (changed.removed, changed.made)
+    };
+    assert_eq!(changed(0, u64::MAX >> 1, None).await, (2, 1), "neither what failed nor what was moved");
+    assert_eq!(changed(1002, 1006, None).await, (0, 1), "until is without");
+    assert_eq!(changed(1006, 1007, None).await, (1, 0));
+    assert_eq!(changed(0, 2000, Some(JOURNAL)).await, (1, 0));
+    assert_eq!(changed(0, 2000, Some(1)).await, (1, 1));
     // More than any number holds.
     desk.record((10..14).map(|number| Effect { size: i64::MAX.unsigned_abs(), ..desk.removal(number) }).collect())
         .await;

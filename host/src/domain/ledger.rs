@@ -1,0 +1,378 @@
+//! What a job has taken away, held against its budget. A sweep, its preflight
+//! and its plan keep the same ledger, so that they agree on what is too much.
+//!
+//! The invariant: a share is one of the files that the mounts held when its
+//! period began. Neither removing files nor making them moves that bound.
+
+use std::collections::VecDeque;
+
+use super::budget::{Budget, Changed, OverBudget, Period, Spent};
+use super::time::Timestamp;
+
+/// An hour in the slots in which it is counted.
+const SLOTS: u64 = 60;
+const SLOT: u64 = 60_000;
+
+/// What was done in the last hour by anybody but whoever keeps the ledger:
+/// other nodes, and earlier lives of this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// What they took away.
+    pub spent: Spent,
+    /// What they changed before the files were counted. Later changes of theirs
+    /// are not in the count yet.
+    pub changed: Changed,
+}
+
+/// The account of one job: what it may take away, and what it took.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    budget: Budget,
+    sweep: Spent,
+    /// What was done under this ledger in the last hour, by minute.
+    hour: VecDeque<Minute>,
+    others: Others,
+    /// Files in the job's mounts now, where they were counted.
+    files: Option<u64>,
+    /// Files in them when the sweep began.
+    at_begin: Option<u64>,
+    /// This sweep may go over.
+    exempt: bool,
+    /// The first thing that went over in this sweep, or would have.
+    over: Option<OverBudget>,
+}
+
+/// What was done in one minute.
+#[derive(Clone, Copy, Debug, Default)]
+struct Minute {
+    at: u64,
+    spent: Spent,
+    changed: Changed,
+}
+
+impl Ledger {
+    /// An empty one.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        Self { budget, ..Self::default() }
+    }
+
+    /// A sweep begins. `exempt` lets it go over the budget.
+    pub fn begin_sweep(&mut self, others: Others, exempt: bool) {
+        (self.sweep, self.others, self.exempt, self.over) = (Spent::default(), others, exempt, None);
+        self.at_begin = self.files;
+    }
+
+    /// The mounts were found to hold so many files. For a sweep that has begun,
+    /// the number of its beginning stands.
+    pub fn counted(&mut self, files: u64) {
+        self.files = Some(files);
+        self.at_begin.get_or_insert(files);
+    }
+
+    /// Whether a sweep may begin: a share of files needs their number.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.budget.needs_count() || self.files.is_some()
+    }
+
+    /// Why the sweep must end, if it must.
+    #[must_use]
+    pub fn over(&self) -> Option<&OverBudget> {
+        self.over.as_ref().filter(|_| !self.exempt)
+    }
+
+    /// What the sweep would go over, or has gone over: also where it may.
+    #[must_use]
+    pub fn would_be_over(&self) -> Option<&OverBudget> {
+        self.over.as_ref()
+    }
+
+    /// What this sweep has taken away so far.
+    #[must_use]
+    pub fn in_sweep(&self) -> Spent {
+        self.sweep
+    }
+
+    /// What was taken away in the last hour, by anybody as far as it is known.
+    pub fn in_hour(&mut self, now: Timestamp) -> Spent {
+        self.forget_before(now);
+        self.hour.iter().fold(self.others.spent, |all, minute| all.plus(minute.spent))
+    }
+
+    /// Takes `cost` off the budget. An error is what it would go over; then
+    /// nothing is taken.
+    pub fn take(&mut self, cost: Spent, now: Timestamp) -> Result<(), OverBudget> {
+        let sweep = self.sweep.plus(cost);
+        if let Err(over) = self.check(sweep, cost, now) {
+            self.over.get_or_insert_with(|| over.clone());
+            if !self.exempt {
+                return Err(over);
+            }
+        }
+        self.sweep = sweep;
+        let minute = self.minute(now);
+        minute.spent = minute.spent.plus(cost);
+        Ok(())
+    }
+
+    fn check(&mut self, sweep: Spent, cost: Spent, now: Timestamp) -> Result<(), OverBudget> {
+        if self.budget.is_none() {
+            return Ok(());
+        }
+        self.budget.sweep.check(Period::Sweep, sweep, self.at_begin)?;
+        let hour = self.in_hour(now).plus(cost);
+        self.budget.hour.check(Period::Hour, hour, self.an_hour_ago())
+    }
+
+    /// How many files there were before all that was done in the last hour.
+    fn an_hour_ago(&self) -> Option<u64> {
+        let changed = self.hour.iter().fold(self.others.changed, |all, minute| all.plus(minute.changed));
+        self.files.map(|files| changed.undone(files))
+    }
+
+    /// `cost` was not taken after all.
+    pub fn give_back(&mut self, cost: Spent) {
+        self.sweep = self.sweep.less(cost);
+        if let Some(last) = self.hour.back_mut() {
+            last.spent = last.spent.less(cost);
+        }
+    }
+
+    /// So many files were removed or made.
+    pub fn changed(&mut self, changed: Changed, now: Timestamp) {
+        if let Some(files) = &mut self.files {
+            *files = files.saturating_add(changed.made).saturating_sub(changed.removed);
+        }
+        let minute = self.minute(now);
+        minute.changed = minute.changed.plus(changed);
+    }
+
+    /// The minute that goes on.
+    fn minute(&mut self, now: Timestamp) -> &mut Minute {
+        let at = now.0 / SLOT;
+        if self.hour.back().is_none_or(|last| last.at != at) {
+            self.hour.push_back(Minute { at, ..Minute::default() });
+        }
+        self.hour.back_mut().expect("a minute was pushed where there was none")
+    }
+
+    fn forget_before(&mut self, now: Timestamp) {
+        let oldest = (now.0 / SLOT).saturating_sub(SLOTS);
+        while self.hour.front().is_some_and(|minute| minute.at < oldest) {
+            self.hour.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::budget::{Allowance, Share};
+    use proptest::prelude::*;
+
+    const ONE: Spent = Spent { files: 1, bytes: 100 };
+    const HALF: Allowance = Allowance { files: None, bytes: None, share: Some(Share(500_000)) };
+    const NOW: Timestamp = Timestamp(90 * SLOT);
+
+    fn ledger(sweep: Allowance, hour: Allowance) -> Ledger {
+        Ledger::new(Budget { sweep, hour })
+    }
+
+    fn files(files: u64) -> Allowance {
+        Allowance { files: Some(files), ..Allowance::default() }
+    }
+
+    /// Removes one file where that is within the budget.
+    fn remove(ledger: &mut Ledger) -> Result<(), OverBudget> {
+        ledger.take(ONE, NOW)?;
+        ledger.changed(Changed { removed: 1, made: 0 }, NOW);
+        Ok(())
+    }
+
+    /// Removes as many as it may.
+    fn remove_all(ledger: &mut Ledger) -> u64 {
+        let mut removed = 0;
+        while remove(ledger).is_ok() {
+            removed += 1;
+        }
+        removed
+    }
+
+    #[test]
+    fn a_sweep_and_an_hour_have_bounds_of_their_own() {
+        let mut ledger = ledger(files(2), files(3));
+        ledger.begin_sweep(Others::default(), false);
+        assert_eq!((ledger.take(ONE, NOW), ledger.take(ONE, NOW)), (Ok(()), Ok(())));
+        assert_eq!(ledger.take(ONE, NOW), Err(OverBudget::Files { period: Period::Sweep, allowed: 2 }));
+        assert!(ledger.over().is_some());
+        ledger.begin_sweep(Others::default(), false);
+        assert_eq!(ledger.over(), None);
+        assert_eq!(ledger.take(ONE, NOW), Ok(()));
+        assert_eq!(ledger.take(ONE, NOW), Err(OverBudget::Files { period: Period::Hour, allowed: 3 }));
+        let later = Timestamp(NOW.0 + (SLOTS + 1) * SLOT);
+        assert_eq!(ledger.take(ONE, later), Ok(()));
+    }
+
+    #[test]
+    fn what_others_took_counts_and_what_failed_does_not() {
+        let mut ledger = ledger(files(10), files(3));
+        let others = Others { spent: Spent { files: 2, bytes: 0 }, ..Others::default() };
+        ledger.begin_sweep(others, false);
+        assert_eq!(ledger.take(ONE, NOW), Ok(()));
+        assert!(ledger.take(ONE, NOW).is_err());
+        ledger.give_back(ONE);
+        assert_eq!(ledger.take(ONE, NOW), Ok(()));
+        assert_eq!(ledger.in_sweep(), ONE);
+    }
+
+    #[test]
+    fn an_exempt_sweep_is_counted_and_not_stopped() {
+        let mut ledger = ledger(files(1), files(1));
+        ledger.begin_sweep(Others::default(), true);
+        for _ in 0..5 {
+            assert_eq!(ledger.take(ONE, NOW), Ok(()));
+        }
+        assert_eq!(ledger.over(), None);
+        assert_eq!(ledger.would_be_over(), Some(&OverBudget::Files { period: Period::Sweep, allowed: 1 }));
+        ledger.begin_sweep(Others::default(), false);
+        assert!(ledger.take(ONE, NOW).is_err(), "the hour remembers");
+    }
+
+    #[test]
+    fn a_share_waits_for_the_count() {
+        let mut ledger = ledger(HALF, Allowance::default());
+        ledger.begin_sweep(Others::default(), false);
+        assert!(!ledger.is_ready());
+        assert_eq!(ledger.take(ONE, NOW), Err(OverBudget::NotCounted));
+        ledger.counted(4);
+        assert!(ledger.is_ready());
+        ledger.begin_sweep(Others::default(), false);
+        assert_eq!(remove_all(&mut ledger), 2);
+    }
+
+    #[test]
+    fn a_share_is_one_of_what_was_there_when_its_period_began() {
+        let mut sweep = ledger(HALF, Allowance::default());
+        sweep.counted(10);
+        sweep.begin_sweep(Others::default(), false);
+        assert_eq!(remove_all(&mut sweep), 5);
+        let over = OverBudget::Share { period: Period::Sweep, share: Share(500_000), all: 10 };
+        assert_eq!(sweep.over(), Some(&over));
+        // A count in the middle of the sweep does not move its bound.
+        sweep.counted(5);
+        assert_eq!(remove_all(&mut sweep), 0);
+        sweep.begin_sweep(Others::default(), false);
+        assert_eq!(remove_all(&mut sweep), 2, "half of the five that are left");
+
+        let mut hour = ledger(Allowance::default(), HALF);
+        hour.counted(10);
+        hour.begin_sweep(Others::default(), false);
+        assert_eq!(remove_all(&mut hour), 5);
+        hour.begin_sweep(Others::default(), false);
+        assert_eq!(remove_all(&mut hour), 0, "the hour goes on");
+    }
+
+    #[test]
+    fn making_files_moves_no_bound() {
+        for (sweep, hour) in [(HALF, Allowance::default()), (Allowance::default(), HALF)] {
+            let mut ledger = ledger(sweep, hour);
+            ledger.counted(10);
+            ledger.begin_sweep(Others::default(), false);
+            ledger.changed(Changed { removed: 0, made: 1000 }, NOW);
+            assert_eq!(remove_all(&mut ledger), 5);
+        }
+    }
+
+    #[test]
+    fn after_a_restart_the_hour_is_one_of_what_stood_at_its_beginning() {
+        let mut ledger = ledger(Allowance::default(), HALF);
+        // Of ten files an earlier life removed three and moved one.
+        ledger.counted(7);
+        let others = Others { spent: Spent { files: 4, bytes: 400 }, changed: Changed { removed: 3, made: 0 } };
+        ledger.begin_sweep(others, false);
+        assert_eq!(remove_all(&mut ledger), 1);
+        let over = OverBudget::Share { period: Period::Hour, share: Share(500_000), all: 10 };
+        assert_eq!(ledger.over(), Some(&over));
+    }
+
+    /// What a policy does to one file.
+    #[derive(Clone, Copy, Debug)]
+    enum Deed {
+        Remove,
+        Overwrite,
+        Make,
+        Fail,
+    }
+
+    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+        let (remove, others) = (Just(Deed::Remove), [Deed::Overwrite, Deed::Make, Deed::Fail]);
+        let deed = prop_oneof![remove, proptest::sample::select(others.to_vec())];
+        proptest::collection::vec(deed, 0..40)
+    }
+
+    fn budgets() -> impl Strategy<Value = Budget> {
+        let allowance = || {
+            let (files, bytes) = (proptest::option::of(0_u64..20), proptest::option::of(0_u64..2000));
+            let share = proptest::option::of((0_u32..=1_000_000).prop_map(Share));
+            (files, bytes, share).prop_map(|(files, bytes, share)| Allowance { files, bytes, share })
+        };
+        (allowance(), allowance()).prop_map(|(sweep, hour)| Budget { sweep, hour })
+    }
+
+    /// Does them until one is refused, in mounts with so many files. Answers what
+    /// it did, as the record has it, and how many files are left.
+    fn act(ledger: &mut Ledger, mut files: u64, deeds: &[Deed]) -> (Others, u64) {
+        let mut done = Others::default();
+        for deed in deeds {
+            let changed = match deed {
+                Deed::Remove if files == 0 => continue,
+                Deed::Make => Changed { removed: 0, made: 1 },
+                Deed::Remove | Deed::Overwrite | Deed::Fail => {
+                    if ledger.take(ONE, NOW).is_err() {
+                        break;
+                    }
+                    Changed { removed: u64::from(matches!(deed, Deed::Remove)), made: 0 }
+                }
+            };
+            match deed {
+                Deed::Fail => ledger.give_back(ONE),
+                Deed::Make => {}
+                Deed::Remove | Deed::Overwrite => done.spent = done.spent.plus(ONE),
+            }
+            ledger.changed(changed, NOW);
+            done.changed = done.changed.plus(changed);
+            files = files + changed.made - changed.removed;
+        }
+        (done, files)
+    }
+
+    proptest! {
+        /// A run that goes on, one after a restart, a preflight and a plan come to
+        /// the same verdict on the same deeds.
+        #[test]
+        fn run_restart_preflight_and_plan_agree(
+            budget in budgets(), before in 0_u64..40, earlier in deeds(), deeds in deeds(),
+        ) {
+            let mut run = Ledger::new(budget);
+            run.counted(before);
+            run.begin_sweep(Others::default(), true);
+            let (done, left) = act(&mut run, before, &earlier);
+            run.begin_sweep(Others::default(), false);
+
+            let mut preflight = run.clone();
+            let mut restarted = Ledger::new(budget);
+            restarted.counted(left);
+            let mut plan = restarted.clone();
+            restarted.begin_sweep(done, false);
+            plan.begin_sweep(done, true);
+
+            act(&mut run, left, &deeds);
+            for other in [&mut preflight, &mut restarted, &mut plan] {
+                act(other, left, &deeds);
+                prop_assert_eq!(other.would_be_over(), run.over());
+            }
+            prop_assert_eq!(plan.over(), None);
+        }
+    }
+}
