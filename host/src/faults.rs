@@ -4,6 +4,9 @@
 //! A [`Mutant`] is a mistake that this code could have: `SWEEPD_MUTANT` names
 //! the one that is made, to show that the test would find it.
 //!
+//! A part of the host is *killed*, panics, when a file of its name is put into
+//! the folder that `SWEEPD_KILL` names.
+//!
 //! The *trace* is a file to which every node appends what it executes, one line
 //! a write, so that the lines of all nodes stand in one order: `SWEEPD_TRACE`
 //! names it. Beside it is a folder with a lock file a key, for which the keys
@@ -37,10 +40,11 @@ use crate::domain::task::ClaimedTask;
 
 const MUTANT: &str = "SWEEPD_MUTANT";
 const TRACE: &str = "SWEEPD_TRACE";
+const KILL: &str = "SWEEPD_KILL";
 
 /// Whether the environment variable of this name is read here.
 pub(crate) fn reads(variable: &str) -> bool {
-    cfg!(debug_assertions) && [MUTANT, TRACE].contains(&variable)
+    cfg!(debug_assertions) && [MUTANT, TRACE, KILL].contains(&variable)
 }
 
 /// A mistake that can be switched on.
@@ -87,10 +91,41 @@ fn active() -> Option<Mutant> {
     })
 }
 
-/// The folder of the trace, which has to stay within reach.
-pub(crate) fn folder() -> Option<PathBuf> {
-    let trace = cfg!(debug_assertions).then(|| env::var_os(TRACE)).flatten()?;
-    PathBuf::from(trace).parent().map(PathBuf::from)
+/// The folders of the trace and of kills, which have to stay within reach.
+pub(crate) fn folders() -> impl Iterator<Item = PathBuf> {
+    let named = |variable| cfg!(debug_assertions).then(|| env::var_os(variable)).flatten().map(PathBuf::from);
+    let trace = named(TRACE).and_then(|trace| trace.parent().map(PathBuf::from));
+    trace.into_iter().chain(named(KILL))
+}
+
+/// Whether parts of the host may be asked to panic. In a release build they
+/// never are.
+pub(crate) fn may_kill() -> bool {
+    cfg!(debug_assertions) && kills().is_some()
+}
+
+/// Panics where a file of this part's name stands in the folder of kills, and
+/// removes it first.
+pub(crate) fn die_if_asked(part: &str) {
+    if !may_kill() {
+        return;
+    }
+    let asked = kills().is_some_and(|folder| fs::remove_file(folder.join(part)).is_ok());
+    assert!(!asked, "a test asked `{part}` to panic");
+}
+
+/// The same for the present thread, by its name.
+pub(crate) fn die_here_if_asked() {
+    if may_kill()
+        && let Some(name) = std::thread::current().name()
+    {
+        die_if_asked(name);
+    }
+}
+
+fn kills() -> Option<&'static PathBuf> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOLDER.get_or_init(|| env::var_os(KILL).map(PathBuf::from)).as_ref()
 }
 
 struct Trace {

@@ -4,6 +4,10 @@
 //! `domain ← store`, `domain ← sandbox ← plugin`,
 //! `{store, plugin} ← runner ← http ← cli ← main`, `domain ← legacy ← cli`.
 
+// Nothing writes to a stream of the process and panics where that is closed: see `cli::logging`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::print_stdout, reason = "tests wait for what they start"))]
+
 pub mod cli;
 pub mod config;
 pub mod domain;
@@ -15,3 +19,4 @@ pub mod runner;
 pub mod sandbox;
 mod stop;
 pub mod store;
+mod supervise;

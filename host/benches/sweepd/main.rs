@@ -6,6 +6,7 @@
 //! median of interleaved rounds.
 
 #![allow(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^52")]
+#![allow(clippy::disallowed_methods, reason = "benchmarks wait for the threads that they start")]
 
 mod end_to_end;
 mod enqueue;

@@ -98,7 +98,7 @@ async fn list(config: &Config, store: &dyn Store, args: EffectsArgs) -> Result<E
     let headers = ["TIME", "JOB", "TASK", "OPERATION", "SIZE", "RESULT", "PATH"];
     table::print(headers, &[2, 4], views.iter().map(row))?;
     if views.len() as u64 == limit {
-        let _ = writeln!(io::stderr(), "there may be more: --limit N, or --json for all");
+        super::logging::say("there may be more: --limit N, or --json for all");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! Why a command was not done, and how a person is told.
 
 use std::error::Error;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use crate::config::{Config, ConfigError};
@@ -115,7 +115,7 @@ impl CliError {
             return ExitCode::SUCCESS;
         }
         // Where standard error is closed, the exit code still tells.
-        let _ = io::stderr().lock().write_all(self.text().as_bytes());
+        super::logging::say(self.text().trim_end());
         ExitCode::from(if matches!(self, Self::Log { .. } | Self::Usage(_)) { 2 } else { 1 })
     }
 

@@ -16,6 +16,7 @@ use crate::domain::video;
 use crate::legacy::{LegacyError, LegacyTable, LegacyUrl, TableName};
 use crate::stop::told;
 use crate::store::StoreError;
+use crate::supervise;
 
 use super::error::CliError;
 use super::queue::Queue;
@@ -181,7 +182,8 @@ fn stopped() -> Result<watch::Receiver<bool>, CliError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
+    // Where it panics, its end of the channel is dropped: that counts as a signal.
+    supervise::attended("signals", async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -39,6 +39,9 @@ mod words;
 
 use error::CliError;
 
+/// The exit code of a program that panicked, as without a hook.
+const PANICKED: u8 = 101;
+
 /// How long the threads of a finished command may take to end.
 const AFTER: Duration = Duration::from_secs(1);
 
@@ -164,7 +167,11 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    dispatch(cli).unwrap_or_else(|error| error.report())
+    // A panic was told by its hook; its line must not be lost at the end.
+    let done =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli).unwrap_or_else(|error| error.report())));
+    logging::end();
+    done.unwrap_or(ExitCode::from(PANICKED))
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
@@ -174,11 +181,15 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         return Ok(compile::compile(&args));
     }
     logging::init(global.log.as_deref().unwrap_or(usual), global.log_format)?;
+    if !matches!(command, Command::Run | Command::Plan(_)) {
+        logging::start();
+    }
     match command {
         Command::Run => {
             let config = global.load()?;
             // Before any thread: the wall holds for this one and what it starts.
             let wall = confine::confine(&config)?;
+            logging::start();
             block_on(tokio::runtime::Builder::new_multi_thread(), async { Ok(run::run(config, wall).await?) })
         }
         Command::Enqueue(args) => {
@@ -196,6 +207,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Plan(args) => {
             let config = global.load()?;
             confine::confine_to_look(&config, args.files())?;
+            logging::start();
             block_on(tokio::runtime::Builder::new_multi_thread(), async { plan::plan(&config, args).await })
         }
         Command::Pause(args) => {

@@ -101,11 +101,10 @@ async fn list(config: &Config, store: &dyn Store, args: ListArgs) -> Result<Exit
     }
     for job in config.jobs.iter().map(|job| job.name.as_str()) {
         if rows.iter().any(|row| row.job == job && row.mount.state.needs_somebody()) {
-            let _ = writeln!(
-                io::stderr(),
+            super::logging::say(&format!(
                 "{job}: is the right disk mounted, and is this the right database? Where it is right as it is: \
                  sweepd mount accept {job}, then sweepd resume {job}"
-            );
+            ));
         }
     }
     let is_fine = |row: &Row| matches!(row.mount.state, Standing::Right | Standing::New);

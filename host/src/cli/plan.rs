@@ -217,7 +217,7 @@ fn load_serving(engine: &Engine, config: &Config, job: &JobSpec) -> Result<Arc<G
     };
     let instead = history.instead().into_iter().find_map(|digest| load_kept(digest).ok());
     let Some(generation) = instead else { return Err(failed) };
-    eprintln!("{failed}; planning with {}, which was good", generation.plugin.digest.short());
+    super::logging::say(&format!("{failed}; planning with {}, which was good", generation.plugin.digest.short()));
     Ok(generation)
 }
 

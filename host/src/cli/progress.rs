@@ -1,9 +1,11 @@
 //! Progress, on standard error while a person watches it.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use super::logging;
 
 /// A bar over what is read from standard input where that is a file, whose end
 /// is known; else a count.
@@ -32,8 +34,5 @@ pub(super) fn of(length: Option<u64>) -> ProgressBar {
 
 /// A line on standard error beside the bar.
 pub(super) fn tell(bar: &ProgressBar, what: &str) {
-    bar.suspend(|| {
-        // Where standard error is closed, the exit code still tells.
-        let _ = writeln!(io::stderr(), "{what}");
-    });
+    bar.suspend(|| logging::say(what));
 }

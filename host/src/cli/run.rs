@@ -1,7 +1,6 @@
 //! `sweepd run`: the host itself.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use crate::http;
 use crate::plugin::{Compiler, EngineOptions};
 use crate::runner::{Host, HostSpec};
 use crate::store::SharedStore;
+use crate::supervise;
 
 /// Why the host did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -64,12 +64,16 @@ pub(super) async fn run(config: Config, wall: WallStatus) -> Result<ExitCode, Ru
     let (stop, mut stopped) = watch::channel(false);
     let shutdown = async move { crate::stop::told(&mut stopped).await };
     let options = http::ServerOptions::from(&config.server);
-    let mut server = tokio::spawn(http::serve(listener, Arc::clone(&host), options, shutdown));
+    let mut server = supervise::attended("http", http::serve(listener, Arc::clone(&host), options, shutdown));
 
     let code = tokio::select! {
         () = signals.next() => ExitCode::SUCCESS,
         ended = &mut server => {
             tracing::error!("the HTTP server ended: {ended:?}");
+            ExitCode::FAILURE
+        }
+        why = supervise::failed() => {
+            tracing::error!("the host ends, for it cannot do without a part of it: {why}");
             ExitCode::FAILURE
         }
     };
@@ -133,7 +137,7 @@ fn announce(config: &Config, listening: std::net::SocketAddr) {
         let _ = writeln!(text, "  try: curl http://{listening}/video-delete-record/VIDEO-ID   (queues it for {job})");
     }
     let _ = writeln!(text, "  see: curl http://{listening}/v1/jobs");
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    super::logging::print(text);
 }
 
 /// SIGTERM and ctrl-c.

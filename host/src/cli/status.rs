@@ -25,8 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[command(after_long_help = "\
 Asks the host at server.listen; where none answers, shows what the queue holds.
 
-Exit codes: 0 shown, 1 not shown. With --check also 2: no host answers, a job is
-paused, has no plugin that serves, or its plugin file was refused.
+Exit codes: 0 shown, 1 not shown. With --check also 2: no host answers, a part
+of it is down, a job is paused, has no plugin that serves, or its plugin file was
+refused.
 
 Examples:
   sweepd status
@@ -52,7 +53,19 @@ pub(super) struct View {
     pub(super) started_at: Option<Timestamp>,
     pub(super) wall: Option<WallView>,
     pub(super) nodes: Vec<NodeView>,
+    pub(super) parts: Vec<PartView>,
     pub(super) jobs: Vec<JobView>,
+}
+
+/// A part of the host that ended though it should go on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PartView {
+    pub(super) name: String,
+    pub(super) down: bool,
+    pub(super) restarts: u32,
+    pub(super) why: String,
+    pub(super) at: Timestamp,
 }
 
 /// What confines the host.
@@ -188,7 +201,7 @@ pub(super) async fn status(config: Config, args: StatusArgs) -> Result<ExitCode,
         Err(why) => {
             let text = format!("no host answers at {}: {why}; this is what the queue holds", config.server.listen);
             let document = from_store(&config).await?;
-            let _ = writeln!(io::stderr(), "{text}");
+            super::logging::say(&text);
             document
         }
     };
@@ -204,7 +217,7 @@ pub(super) async fn status(config: Config, args: StatusArgs) -> Result<ExitCode,
     if args.check {
         let wrong = wrong_with(&view);
         for line in &wrong {
-            let _ = writeln!(io::stderr(), "wrong: {line}");
+            super::logging::say(&format!("wrong: {line}"));
         }
         return Ok(ExitCode::from(if wrong.is_empty() { 0 } else { 2 }));
     }
@@ -219,6 +232,8 @@ fn wrong_with(view: &View) -> Vec<String> {
         wrong.push("no host answers".to_owned());
         return wrong;
     }
+    let down = view.parts.iter().filter(|part| part.down);
+    wrong.extend(down.map(|part| format!("a part of the host is down: {}: {}", part.name, part.why)));
     for JobView { name, paused, slot, .. } in &view.jobs {
         wrong.extend(paused.as_ref().map(|reason| format!("{name} is paused: {reason}")));
         if slot.generation.is_none() {
@@ -304,6 +319,8 @@ mod tests {
             (document(true, json!({ "name": "a", "slot": { "file": "x" } })), 1),
             (document(true, json!({ "name": "a", "slot": refused })), 1),
             (document(false, json!({ "name": "a" })), 1),
+            (json!({ "running": true, "parts": [{ "name": "heartbeat", "down": true, "why": "it panicked" }] }), 1),
+            (json!({ "running": true, "parts": [{ "name": "heartbeat", "down": false, "restarts": 3 }] }), 0),
         ] {
             assert_eq!(wrong_with(&view(&document)).len(), wrong, "{document}");
         }

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::domain::time::Timestamp;
 
-use super::status::{AllowanceView, BacklogView, JobView, NodeView, SpentView, TakenView, View};
+use super::status::{AllowanceView, BacklogView, JobView, NodeView, PartView, SpentView, TakenView, View};
 
 /// The status for people: a line about the host, a row a job, a row a node, and
 /// what is to be known besides.
@@ -44,6 +44,9 @@ pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
     }
     if let Some(why) = view.wall.as_ref().and_then(|wall| wall.why.as_ref()) {
         let _ = writeln!(text, "the wall (sandbox.landlock): {why}");
+    }
+    for part in &view.parts {
+        part_note(&mut text, part, now);
     }
     for job in &view.jobs {
         notes(&mut text, job, now);
@@ -122,6 +125,16 @@ fn state(job: &JobView, running: bool) -> &'static str {
         (true, None, None) => "no plugin",
         (true, None, Some(_)) => "serving",
     }
+}
+
+fn part_note(text: &mut String, part: &PartView, now: Timestamp) {
+    let PartView { name, down, restarts, why, at } = part;
+    let ago = ago(now, *at);
+    let _ = if *down {
+        writeln!(text, "part of the host is down: {name}, {ago} ago: {why}")
+    } else {
+        writeln!(text, "part of the host was started again: {name}, {restarts} times, last {ago} ago: {why}")
+    };
 }
 
 fn notes(text: &mut String, job: &JobView, now: Timestamp) {

@@ -162,7 +162,7 @@ async fn list(config: &Config, store: &dyn Store, args: ListArgs) -> Result<Exit
     };
     table::print(["ID", "REMOVED", "JOB", "TASK", "SIZE", "PATH"], &[3, 4], views.iter().map(row))?;
     if views.len() as u64 == limit {
-        let _ = writeln!(io::stderr(), "there may be more: --limit N, or --json for all");
+        super::logging::say("there may be more: --limit N, or --json for all");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -23,8 +23,26 @@ pub struct HostStatus {
     pub wall: WallStatus,
     /// The nodes that share its queue, itself among them.
     pub nodes: Vec<NodeView>,
+    /// Its parts that ended though they should go on; none in good health.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartStatus>,
     /// Its jobs, in the order of the configuration.
     pub jobs: Vec<JobStatus>,
+}
+
+/// A part of a host, a loop or a thread, that panicked or ended too early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartStatus {
+    /// What it is called.
+    pub name: String,
+    /// Whether it is down now.
+    pub down: bool,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Why it ended last.
+    pub why: String,
+    /// When it ended last.
+    pub at: Timestamp,
 }
 
 /// One job.

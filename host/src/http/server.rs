@@ -14,10 +14,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{App, HostApi, ServerOptions, admission, router};
+use crate::supervise::Tasks;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -51,7 +51,7 @@ pub async fn serve(
     let router = router(&app);
 
     let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
+    let mut connections = Tasks::default();
     let mut shutdown = pin!(shutdown);
     loop {
         let next = async {
@@ -62,7 +62,7 @@ pub async fn serve(
             () = &mut shutdown => break,
             next = next => next,
         };
-        while connections.try_join_next().is_some() {}
+        connections.tidy();
         // Answers are small; waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         let (app, router) = (Arc::clone(&app), router.clone());
@@ -71,7 +71,7 @@ pub async fn serve(
             async move { Ok::<_, Infallible>(admission::answer(&app, router, request).await) }
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        connections.spawn(async move {
+        connections.attended(async move {
             let _permit = permit;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
@@ -82,7 +82,7 @@ pub async fn serve(
     if timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests were cut off: they outlasted shutdown_grace");
     }
-    connections.shutdown().await;
+    connections.abort().await;
     Ok(())
 }
 

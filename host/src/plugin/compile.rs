@@ -227,29 +227,35 @@ pub fn child(cache: &Path, metered: bool) -> i32 {
     for (resource, limit) in [(Resource::As, MEMORY), (Resource::Cpu, TIMEOUT.as_secs()), (Resource::Core, 0)] {
         let rlimit = Rlimit { current: Some(limit), maximum: Some(limit) };
         if let Err(error) = setrlimit(resource, rlimit) {
-            eprintln!("limiting the compiler: {error}");
+            say(format_args!("limiting the compiler: {error}"));
             return FAILED;
         }
     }
     let mut bytes = Vec::new();
     if let Err(error) = std::io::stdin().lock().take(MAX_COMPONENT + 1).read_to_end(&mut bytes) {
-        eprintln!("reading the component: {error}");
+        say(format_args!("reading the component: {error}"));
         return FAILED;
     }
     let engine = match Engine::new(&EngineOptions { metered, ..EngineOptions::cached(cache) }) {
         Ok(engine) => engine,
         Err(error) => {
-            eprintln!("{error}");
+            say(format_args!("{error}"));
             return FAILED;
         }
     };
     match engine.compile_only(&bytes) {
         Ok(()) => 0,
         Err(why) => {
-            eprintln!("{why}");
+            say(format_args!("{why}"));
             REFUSED
         }
     }
+}
+
+/// A host that is gone does not read it any more.
+fn say(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use std::time::Duration;
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, EngineWeak};
 
+use crate::faults;
 use crate::sandbox::{self, GuestState};
+use crate::supervise;
 
 use super::bindings;
 
@@ -151,9 +153,8 @@ impl Ticker {
             thread: OnceLock::new(),
         });
         let weak = Arc::downgrade(&ticker);
-        let handle = std::thread::Builder::new()
-            .name("sweepd-epoch".to_owned())
-            .spawn(move || tick_while_used(&weak, &engine))?;
+        // Kept: all that it does is to move the epoch on.
+        let handle = supervise::kept_thread("sweepd-epoch", move || tick_while_used(&weak, &engine))?;
         // Whoever wakes before this is set finds the thread awake.
         let _ = ticker.thread.set(handle.thread().clone());
         Ok(ticker)
@@ -183,6 +184,7 @@ fn tick_while_used(ticker: &Weak<Ticker>, engine: &EngineWeak) {
     let (mut seen, mut idle) = (0, 0);
     loop {
         std::thread::sleep(TICK);
+        faults::die_here_if_asked();
         let (Some(ticker), Some(engine)) = (ticker.upgrade(), engine.upgrade()) else { return };
         engine.increment_epoch();
         drop(engine);

@@ -67,7 +67,7 @@ impl Sweep<'_> {
 
     /// The claim may be stored without anybody knowing its tasks: they would
     /// run for ever. Tried until it is done, or the lease does it.
-    async fn release_unheld(&self, node: NodeId) {
+    pub(super) async fn release_unheld(&self, node: NodeId) {
         let job = self.job;
         while self.gate.is_open() && !job.phase.is_halted() {
             let held = self.flow.open();

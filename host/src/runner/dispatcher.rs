@@ -8,10 +8,12 @@ use tokio::sync::oneshot;
 
 use crate::domain::breaker::Sign;
 use crate::domain::outcome::{Crash, Failure};
-use crate::domain::plan::{Decided, PlanRefused, SweepCall};
+use crate::domain::plan::{Decided, Plan, PlanRefused, SweepCall};
 use crate::domain::task::ClaimedTask;
+use crate::faults;
 use crate::plugin::{CallFailed, DispatcherInstance, Generation, StartFailed, World};
 use crate::sandbox::{Custody, Gate};
+use crate::supervise;
 
 /// Why there is no plan. The batch comes back: no task is charged.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,10 @@ pub(super) enum DispatchError {
     /// The host stopped it.
     #[error("stopped by the host")]
     Stopped,
+    /// Its thread panicked with the batch, whose tasks are known to the store
+    /// alone.
+    #[error("the host panicked while it read the plan; this is a bug in sweepd")]
+    Gone,
 }
 
 impl DispatchError {
@@ -42,7 +48,7 @@ impl DispatchError {
         match self {
             Self::Permanent(_) | Self::Transient(_) | Self::Refused(_) => Sign::Answer,
             Self::Crash(_) => Sign::Crash,
-            Self::Mount(_) | Self::Stopped => Sign::Neither,
+            Self::Mount(_) | Self::Stopped | Self::Gone => Sign::Neither,
         }
     }
 }
@@ -69,14 +75,17 @@ impl Dispatcher {
     pub(super) fn start(custody: &Arc<Custody>) -> std::io::Result<Self> {
         let (questions, receiver) = std_mpsc::sync_channel::<Question>(1);
         let (custody, runtime) = (Arc::clone(custody), Handle::current());
-        std::thread::Builder::new().name(format!("plan-{}", custody.job.name)).spawn(move || {
+        // Kept: what runs the guest is caught by itself, so that no question is lost,
+        // and the instance is made anew.
+        supervise::kept_thread(format!("plan-{}", custody.job.name), move || {
             let _entered = runtime.enter();
-            let mut thread = DispatcherThread { custody, instance: None };
+            let mut thread = DispatcherThread { custody: Arc::clone(&custody), instance: None };
             while let Ok(question) = receiver.recv() {
                 let Question { generation, gate, call, due, answer } = question;
                 let decided = thread.decide(&generation, &gate, &call, due);
                 // Whoever asked may be gone; its lease brings the tasks back.
                 let _ = answer.send(decided);
+                faults::die_here_if_asked();
             }
         })?;
         Ok(Self { questions })
@@ -101,10 +110,7 @@ impl Dispatcher {
             let (std_mpsc::TrySendError::Full(question) | std_mpsc::TrySendError::Disconnected(question)) = unsent;
             return Err((DispatchError::Transient("its thread is busy or gone".to_owned()), question.due));
         }
-        answered.await.unwrap_or_else(|_| {
-            let gone = Crash::Start("its thread panicked".to_owned());
-            Err((DispatchError::Crash(gone), Vec::new()))
-        })
+        answered.await.unwrap_or_else(|_| Err((DispatchError::Gone, Vec::new())))
     }
 }
 
@@ -121,6 +127,27 @@ impl DispatcherThread {
         call: &SweepCall,
         due: Vec<ClaimedTask>,
     ) -> Result<Decided, Undecided> {
+        // A panic of the host's own code must neither end the thread nor lose the batch.
+        let asked = catch_unwind(AssertUnwindSafe(|| self.ask(generation, gate, call, &due)));
+        let plan = asked.unwrap_or_else(|_| {
+            let why = "the host panicked while it ran the dispatcher; this is a bug in sweepd".to_owned();
+            Err(DispatchError::Crash(Crash::Trap(why)))
+        });
+        match plan {
+            Ok(None) => Ok(Decided::run_all(due)),
+            Ok(Some(plan)) => plan.decide(call, due).map_err(|(refused, due)| (DispatchError::Refused(refused), due)),
+            Err(error) => Err((error, due)),
+        }
+    }
+
+    /// The guest's plan; `None` where it has no dispatcher.
+    fn ask(
+        &mut self,
+        generation: &Arc<Generation>,
+        gate: &Arc<Gate>,
+        call: &SweepCall,
+        due: &[ClaimedTask],
+    ) -> Result<Option<Plan>, DispatchError> {
         let kept = self.instance.take().filter(|instance| instance.serves(generation, gate));
         let started = match kept {
             Some(instance) => Ok(Some(instance)),
@@ -128,30 +155,24 @@ impl DispatcherThread {
         };
         let mut instance = match started {
             Ok(Some(instance)) => instance,
-            Ok(None) => return Ok(Decided::run_all(due)),
-            Err(StartFailed::Stopped) => return Err((DispatchError::Stopped, due)),
-            Err(StartFailed::Plugin(crash)) => return Err((DispatchError::Crash(crash), due)),
-            Err(StartFailed::Mount(error)) => return Err((DispatchError::Mount(error.to_string()), due)),
+            Ok(None) => return Ok(None),
+            Err(StartFailed::Stopped) => return Err(DispatchError::Stopped),
+            Err(StartFailed::Plugin(crash)) => return Err(DispatchError::Crash(crash)),
+            Err(StartFailed::Mount(error)) => return Err(DispatchError::Mount(error.to_string())),
         };
-        // A panic of the host's own code must neither end the thread nor lose the batch.
-        let answer = catch_unwind(AssertUnwindSafe(|| instance.dispatch(call, &due)));
-        let Ok(answer) = answer else {
-            let why = "the host panicked while it ran the dispatcher; this is a bug in sweepd".to_owned();
-            return Err((DispatchError::Crash(Crash::Trap(why)), due));
-        };
-        let plan = match answer {
+        let plan = match instance.dispatch(call, due) {
             Ok(plan) => plan,
             // A dispatcher has no task that somebody could end, and takes nothing away.
             Err(CallFailed::Stopped | CallFailed::Asked | CallFailed::OverBudget) => {
-                return Err((DispatchError::Stopped, due));
+                return Err(DispatchError::Stopped);
             }
-            Err(CallFailed::Crash(crash)) => return Err((DispatchError::Crash(crash), due)),
+            Err(CallFailed::Crash(crash)) => return Err(DispatchError::Crash(crash)),
         };
         self.instance = Some(instance);
         match plan {
-            Ok(plan) => plan.decide(call, due).map_err(|(refused, due)| (DispatchError::Refused(refused), due)),
-            Err(Failure::Transient(why)) => Err((DispatchError::Transient(why), due)),
-            Err(Failure::Permanent(why)) => Err((DispatchError::Permanent(why), due)),
+            Ok(plan) => Ok(Some(plan)),
+            Err(Failure::Transient(why)) => Err(DispatchError::Transient(why)),
+            Err(Failure::Permanent(why)) => Err(DispatchError::Permanent(why)),
         }
     }
 }

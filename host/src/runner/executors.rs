@@ -14,9 +14,10 @@ use crate::domain::job::Isolation;
 use crate::domain::outcome::{Crash, Ending};
 use crate::domain::task::ClaimedTask;
 use crate::domain::time::Clock;
-use crate::faults::Execution;
+use crate::faults::{self, Execution};
 use crate::plugin::{Attempted, CallFailed, ExecutorInstance, StartFailed};
 use crate::sandbox::{Custody, Recorded};
+use crate::supervise;
 
 use super::batch::{Batch, Completion, Completions, Work};
 
@@ -52,7 +53,9 @@ impl Executors {
                 finished,
             };
             let runtime = Handle::current();
-            std::thread::Builder::new().name(format!("exec-{number}-{}", job.name)).spawn(move || {
+            // Vital: a panic outside of an attempt leaves a task in flight whose end
+            // nobody would tell.
+            supervise::vital_thread(format!("exec-{number}-{}", job.name), move || {
                 // Guests wait and print through the runtime.
                 let _entered = runtime.enter();
                 executor.run();
@@ -108,6 +111,7 @@ struct Finished {
 impl Executor {
     fn run(&mut self) {
         while let Some(Work { task, batch }) = self.next() {
+            faults::die_here_if_asked();
             let (began, started) = (Instant::now(), self.clock.now());
             let (ending, effects) = self.attempt_without_panic(&task, &batch);
             let ended = self.clock.now();

@@ -81,20 +81,19 @@ impl Job {
     pub(super) async fn keep_count(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         loop {
             let (job, stopped, began) = (Arc::clone(&self), stop.clone(), self.clock.now());
-            let counted = spawn_blocking(move || count_files(&job.spec, || !*stopped.borrow())).await;
+            let counted = joined(spawn_blocking(move || count_files(&job.spec, || !*stopped.borrow())).await);
             let wait = match counted {
-                Ok(Ok(files)) => {
+                Ok(files) => {
                     self.custody.meter.counted(files, began);
                     tracing::info!(job = %self.spec.name, files, "counted the files of the mounts");
                     self.wake();
                     COUNT_EVERY
                 }
-                Ok(Err(error)) => {
+                Err(error) => {
                     let job = &self.spec.name;
                     tracing::warn!(%job, "the files of the mounts could not be counted, trying again: {error}");
                     COUNT_AGAIN
                 }
-                Err(_) => return,
             };
             tokio::select! {
                 () = crate::stop::told(&mut stop) => return,

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::domain::job::{JobSpec, Label};
@@ -15,19 +14,18 @@ use crate::domain::status::{HostStatus, JobStatus, SweepReport, TakenStatus};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, TaskView};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::wall::WallStatus;
-use crate::plugin::{Compiler, Kept, Reloader, Slot};
+use crate::plugin::{Compiler, Kept, Slot};
 use crate::sandbox::{Custody, Journal};
-use crate::stop::told;
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
+use crate::supervise;
 
 use super::error::{HostError, elsewhere};
-use super::files::{CHUNKS, reconcile, record_chunks};
-use super::housekeeping::{Ages, keep_house};
-use super::job::{Control, Job, JobRunner, Shared, drain};
+use super::files::{CHUNKS, reconcile};
+use super::housekeeping::Ages;
+use super::job::{Control, Job, Shared, drain};
 use super::lease::Node;
 use super::phase::Phase;
-use super::pulse::Pulse;
-use super::purge::keep_trash;
+use super::running::Running;
 
 /// After the grace, what still runs is interrupted and gets this long to end.
 const AFTER_HALT: Duration = Duration::from_secs(5);
@@ -89,13 +87,6 @@ pub(super) struct Seat {
     pub(super) control: Option<mpsc::Sender<Control>>,
 }
 
-/// What shutting down waits for.
-struct Running {
-    runners: JoinSet<()>,
-    /// Reloaders and the heartbeat: they end by themselves.
-    helpers: JoinSet<()>,
-}
-
 impl Host {
     /// Begins an incarnation, and starts every job. Plugins are loaded beside:
     /// a job sweeps as soon as it has one.
@@ -110,13 +101,13 @@ impl Host {
         let (stop_node, node_stopped) = watch::channel(false);
         let phase = Phase::default();
         let mut jobs = Vec::new();
-        let mut running = Running { runners: JoinSet::new(), helpers: JoinSet::new() };
+        let mut running = Running::default();
         let folder = spec.state.join("journal");
         reconcile(&store, &folder).await?;
         let journal = Journal::begin(&folder)
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display())))?;
         let (chunks, handed_over) = mpsc::channel(CHUNKS);
-        running.helpers.spawn(record_chunks(Arc::clone(&store), handed_over, node_stopped.clone()));
+        running.keep_record(&store, handed_over, &node_stopped);
         let shared = Shared { node, store, clock, phase, journal: journal.id() };
         for job in spec.jobs {
             let row = shared.store.register_job(&job.name).await?;
@@ -130,26 +121,16 @@ impl Host {
             }
             // Before anything of it runs.
             job.take_up_holds().await?;
-            if job.spec.budget.needs_count() {
-                running.helpers.spawn(Arc::clone(&job).keep_count(stopped.clone()));
-            }
-            running.helpers.spawn(keep_trash(Arc::clone(&job), stopped.clone()));
-            let runner = JobRunner::new(Arc::clone(&job), requests)
-                .map_err(|error| StoreError::Unavailable(format!("starting a thread: {error}")))?;
-            running.runners.spawn(runner.run(stopped.clone()));
-            let kept = Kept::of(&spec.state, job.spec.name.as_str());
-            let reloader =
-                Reloader::new(Arc::clone(&job.spec), slot, Arc::clone(&compiler), kept, shared.clock.clone());
-            running.helpers.spawn(reloader.follow(stopped.clone()));
+            running.keep_files(&job, &stopped);
+            running.keep_job(&job, requests, &stopped);
+            running.keep_plugin(&job, &compiler, Kept::of(&spec.state, job.spec.name.as_str()), &stopped);
             jobs.push(Seat { job, control: Some(control) });
         }
         let Shared { node, store, clock, phase, .. } = shared;
         let (jobs, asked): (Arc<[Seat]>, _) = (jobs.into(), Arc::new(Notify::new()));
-        let pulse = Pulse::new(Arc::clone(&node), Arc::clone(&jobs));
-        running.helpers.spawn(pulse.keep(node_stopped, Arc::clone(&asked)));
-        running.helpers.spawn(hear(Arc::clone(&store), Arc::clone(&jobs), stopped.clone()));
+        running.keep_node(&node, &jobs, &asked, &node_stopped);
         let ages = Ages { history: spec.history, effects: spec.effects };
-        running.helpers.spawn(keep_house(Arc::clone(&store), ages, stopped));
+        running.keep_store(&store, &jobs, ages, &stopped);
         Ok(Arc::new(Self {
             started_at: clock.now(),
             wall: spec.wall,
@@ -206,6 +187,7 @@ impl Host {
             started_at: self.started_at,
             wall: self.wall.clone(),
             nodes: self.nodes().await?,
+            parts: supervise::fallen(),
             jobs,
         })
     }
@@ -268,7 +250,7 @@ impl Host {
             return Ok(self.store.set_paused(seat.job.id, Some(reason)).await?);
         }
         self.ask(seat, Control::Pause(reason.to_owned(), answer)).await?;
-        Ok(done.await.map_err(|_| HostError::Stopping)??)
+        Ok(done.await.map_err(|_| self.unanswered())??)
     }
 
     /// Resumes a job; where asked, one sweep may go over its budget.
@@ -279,14 +261,18 @@ impl Host {
             return Ok(self.store.resume(seat.job.id, once_over_budget).await?);
         }
         self.ask(seat, Control::Resume(once_over_budget, answer)).await?;
-        Ok(done.await.map_err(|_| HostError::Stopping)??)
+        Ok(done.await.map_err(|_| self.unanswered())??)
     }
 
-    /// `Ok` where requests would be served: the store answers and every job has
-    /// a plugin. The text says what is missing.
+    /// `Ok` where requests would be served: the store answers, every part of the
+    /// host runs, and every job has a plugin. The text says what is missing.
     pub async fn ready(&self) -> Result<(), String> {
         if self.phase.is_stopping() {
             return Err(HostError::Stopping.to_string());
+        }
+        let down: Vec<_> = supervise::fallen().into_iter().filter(|part| part.down).map(|part| part.name).collect();
+        if !down.is_empty() {
+            return Err(format!("these parts of the host are down: {}", down.join(", ")));
         }
         if let Err(error) = self.store.check().await {
             // The text may name files: it is for the log, not for whoever asks.
@@ -309,13 +295,13 @@ impl Host {
         let Some(Running { mut runners, mut helpers }) = running else { return };
         self.phase.stop();
         self.stop.send_replace(true);
-        if timeout(grace, all(&mut runners)).await.is_err() {
+        if timeout(grace, runners.all()).await.is_err() {
             tracing::warn!("interrupting what still runs after {grace:?}");
             self.phase.halt();
             // All at once: none goes on while another hangs in the kernel.
             let gates: Vec<_> = self.jobs.iter().map(|seat| seat.job.close_gate()).collect();
             let ended = async {
-                all(&mut runners).await;
+                runners.all().await;
                 for gate in gates {
                     drain(gate).await;
                 }
@@ -325,13 +311,21 @@ impl Host {
             }
         }
         self.stop_node.send_replace(true);
-        if timeout(AFTER_HALT, all(&mut helpers)).await.is_err() {
+        if timeout(AFTER_HALT, helpers.all()).await.is_err() {
             tracing::warn!("a plugin is still being compiled: it is dropped");
         }
         if let Err(error) = self.node.end().await {
             tracing::error!("the node could not be signed off: {error}");
         }
         self.store.close().await;
+    }
+
+    /// A job's loop dropped a request.
+    fn unanswered(&self) -> HostError {
+        if self.phase.is_stopping() {
+            return HostError::Stopping;
+        }
+        HostError::Store(StoreError::Unknown("the job's loop failed before it answered".to_owned()))
     }
 
     async fn ask(&self, seat: &Seat, control: Control) -> Result<(), HostError> {
@@ -350,24 +344,6 @@ impl Host {
 /// Whether none of them is due by then.
 fn all_wait(tasks: &[NewTask], now: Timestamp) -> bool {
     tasks.iter().all(|task| task.run_at.is_some_and(|at| at > now))
-}
-
-/// Wakes the jobs when somebody else queued something.
-async fn hear(store: SharedStore, jobs: Arc<[Seat]>, mut stop: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            () = told(&mut stop) => return,
-            () = store.woken() => jobs.iter().for_each(|seat| seat.job.wake()),
-        }
-    }
-}
-
-async fn all(tasks: &mut JoinSet<()>) {
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!("a part of the host ended badly: {error}");
-        }
-    }
 }
 
 async fn status_of(job: &Job) -> Result<JobStatus, HostError> {

@@ -3,12 +3,12 @@
 // length: the job and its loop share all of their state.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
@@ -57,6 +57,8 @@ pub(super) struct Job {
     pub(super) journal: u64,
     /// Whether a sweep may go over the budget, as far as this node has heard.
     pub(super) may_exceed: AtomicBool,
+    /// Tasks that were handed to the executors and not written back.
+    pub(super) in_flight: AtomicUsize,
     /// The last time of its schedule that was scanned when the host began.
     pub(super) scheduled: Timestamp,
     breaker: Mutex<Breaker>,
@@ -126,6 +128,7 @@ impl Job {
             marks: Marks::default(),
             journal,
             may_exceed: AtomicBool::new(row.once_over_budget),
+            in_flight: AtomicUsize::new(0),
             scheduled: row.scheduled,
             gate,
             view,
@@ -181,8 +184,7 @@ struct Exempt(bool);
 pub(super) struct JobRunner {
     job: Arc<Job>,
     threads: Threads,
-    /// Holds sixteen requests; whoever asks waits while it is full.
-    control: mpsc::Receiver<Control>,
+    control: OwnedMutexGuard<mpsc::Receiver<Control>>,
     /// When the next sweep by the clock is due.
     next_tick: Instant,
     /// Sweeps that failed one after the other.
@@ -194,7 +196,7 @@ pub(super) struct JobRunner {
 
 impl JobRunner {
     /// Starts the job's threads.
-    pub(super) fn new(job: Arc<Job>, control: mpsc::Receiver<Control>) -> std::io::Result<Self> {
+    pub(super) fn new(job: Arc<Job>, control: OwnedMutexGuard<mpsc::Receiver<Control>>) -> std::io::Result<Self> {
         let room = 2 * job.spec.capacity.max(u32::try_from(job.spec.concurrency).unwrap_or(u32::MAX)) as usize;
         let threads = Threads {
             dispatcher: Dispatcher::start(&job.custody)?,

@@ -28,6 +28,8 @@ mod phase;
 mod preflight;
 mod pulse;
 mod purge;
+mod revive;
+mod running;
 mod scans;
 mod simulation;
 mod steer;

@@ -33,13 +33,7 @@ const REST: Duration = Duration::from_millis(100);
 const COUNTED: usize = 10_000;
 
 /// Purges until `stop` becomes true.
-pub(super) async fn keep_trash(job: Arc<Job>, mut stop: watch::Receiver<bool>) {
-    let Some(trash) = job.spec.trash else {
-        if let Err(error) = tell_of_left_over(&job).await {
-            tracing::warn!(job = %job.spec.name, "what is in its trash could not be read: {error}");
-        }
-        return;
-    };
+pub(super) async fn keep_trash(job: Arc<Job>, trash: Trash, mut stop: watch::Receiver<bool>) {
     let mut purger = Purger {
         of: TrashOf::new(Arc::clone(&job.store), job.id, Arc::clone(&job.spec)),
         job,
@@ -63,7 +57,13 @@ pub(super) async fn keep_trash(job: Arc<Job>, mut stop: watch::Receiver<bool>) {
 }
 
 /// A job that has no trash any more may still have files in it. They stay.
-async fn tell_of_left_over(job: &Job) -> Result<(), StoreError> {
+pub(super) async fn tell_of_left_over(job: Arc<Job>) {
+    if let Err(error) = look_for_left_over(&job).await {
+        tracing::warn!(job = %job.spec.name, "what is in its trash could not be read: {error}");
+    }
+}
+
+async fn look_for_left_over(job: &Job) -> Result<(), StoreError> {
     let of = TrashOf::new(Arc::clone(&job.store), job.id, Arc::clone(&job.spec));
     let (mut files, mut after) = (0, None);
     while files < COUNTED {

@@ -7,6 +7,7 @@
 //! ```
 //! Both run side by side: while a batch executes, the next is claimed.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -244,7 +245,11 @@ impl Sweep<'_> {
         let decided = match decided {
             Ok(decided) => decided,
             Err((error, due)) => {
-                self.release(fence, due).await;
+                if matches!(error, DispatchError::Gone) {
+                    self.release_unheld(self.job.node.id()).await;
+                } else {
+                    self.release(fence, due).await;
+                }
                 return Ok(Err(match error {
                     DispatchError::Stopped => SweepEnd::Stopped,
                     DispatchError::Permanent(_) => SweepEnd::FailedForGood(error.to_string()),
@@ -334,6 +339,7 @@ impl Sweep<'_> {
         completions: &mpsc::Sender<Completions>,
     ) {
         self.flow.begin(fence, run.len());
+        self.job.in_flight.fetch_add(run.len(), Ordering::SeqCst);
         let batch = Arc::new(Batch {
             job: Arc::clone(self.job),
             fence,

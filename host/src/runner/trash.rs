@@ -23,6 +23,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::trash::PurgeRate;
 use crate::sandbox::{TrashError, TrashFolder};
 use crate::store::{At, EffectFilter, SharedStore, StoreError};
+use crate::supervise;
 
 use super::files::joined;
 use super::mounts::is_known;
@@ -184,7 +185,8 @@ impl TrashOf {
         throttle: Throttle,
     ) -> Result<(Vec<TakenOut>, Throttle), StoreError> {
         let this = self.clone();
-        joined(tokio::spawn(async move { this.take_out_whole(action, files, throttle).await }).await)
+        let work = async move { this.take_out_whole(action, files, throttle).await };
+        joined(supervise::attended("taking files out of the trash", work).await)
     }
 
     async fn take_out_whole(

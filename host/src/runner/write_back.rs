@@ -133,6 +133,7 @@ pub(super) async fn write_back(job: &Job, flow: &Flow, mut completed: mpsc::Rece
             noted.into_iter().flatten().for_each(Noted::settle);
         }
         flow.end(count, &closed);
+        job.in_flight.fetch_sub(count, Ordering::SeqCst);
     }
 }
 

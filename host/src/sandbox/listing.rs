@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::call::Interrupt;
 use super::deeds::NotDone;
+use crate::supervise;
 
 /// So many entries are handed over at once.
 const LOT: usize = 512;
@@ -99,8 +100,8 @@ impl Listing {
     pub(super) fn look_ahead(self) -> Self {
         let Self::Direct(folder) = self else { return self };
         let (sender, more) = sync_channel(LOTS);
-        let thread = std::thread::Builder::new().name("sweepd-ahead".to_owned());
-        match thread.spawn(move || read_ahead(folder, &sender)) {
+        // Without its last lot the guest's listing ends in an error.
+        match supervise::attended_thread("sweepd-ahead", move || read_ahead(folder, &sender)) {
             Ok(_) => Self::Ahead { lot: Vec::new().into_iter(), more: Some(more) },
             Err(error) => Self::Broken(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }

@@ -52,7 +52,7 @@ pub fn raise(policy: WallPolicy, openings: &[Opening]) -> Result<WallStatus, Wal
     if STATUS.get().is_some() {
         return Err(WallError::Standing);
     }
-    let traced = crate::faults::folder().map(|folder| Opening::new(folder, Access::Change));
+    let traced = crate::faults::folders().map(|folder| Opening::new(folder, Access::Change));
     let openings: Vec<_> = openings.iter().cloned().chain(traced).collect();
     let status = put_up(policy, &openings)?;
     Ok(STATUS.get_or_init(|| status).clone())

@@ -11,7 +11,7 @@
 //! own, so that a caller who gives up cancels no commit. What it knows of a
 //! database is [`Commit`]; how long it goes on trying is [`Tries`].
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::StoreError;
 use crate::faults::{self, Mutant};
+use crate::supervise;
 
 /// Asks that may wait; a caller beyond them waits before its own is handed
 /// over, and if it gives up then, nothing is written.
@@ -152,7 +153,13 @@ impl<C: Commit> Group<C> {
     /// Starts the committer on the present runtime.
     pub(super) fn start(commit: C) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
-        let committer = tokio::spawn(run(commit, waiting));
+        // Kept: whoever waits for a group that panicked is told that it may be
+        // written, and all that wait behind go into the next.
+        let shared = Arc::new((commit, tokio::sync::Mutex::new(waiting)));
+        let committer = supervise::keep_until_done("committer", move || {
+            let shared = Arc::clone(&shared);
+            async move { run(&shared.0, &mut *shared.1.lock().await).await }
+        });
         Self { queue: Mutex::new(Some(queue)), committer: Mutex::new(Some(committer)) }
     }
 
@@ -164,7 +171,7 @@ impl<C: Commit> Group<C> {
         queue.send((ask, reply)).await.map_err(|_| closed())?;
         drop(queue);
         // Only a panic of the committer leaves an ask unanswered.
-        let unanswered = |_| StoreError::Unknown("the committer ended before it answered".to_owned());
+        let unanswered = |_| StoreError::Unknown("the committer panicked before it answered".to_owned());
         answer.await.map_err(unanswered)?
     }
 
@@ -184,7 +191,7 @@ pub(super) fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".to_owned())
 }
 
-async fn run<C: Commit>(commit: C, mut waiting: mpsc::Receiver<Waiting<C>>) {
+async fn run<C: Commit>(commit: &C, waiting: &mut mpsc::Receiver<Waiting<C>>) {
     let (mut held_back, mut last) = (None, 0);
     loop {
         let first = match held_back.take() {
@@ -195,9 +202,9 @@ async fn run<C: Commit>(commit: C, mut waiting: mpsc::Receiver<Waiting<C>>) {
             },
         };
         let group;
-        (group, held_back) = gather::<C>(first, &mut waiting, last).await;
+        (group, held_back) = gather::<C>(first, waiting, last).await;
         last = group.len();
-        serve(&commit, group).await;
+        serve(commit, group).await;
     }
 }
 
@@ -273,7 +280,6 @@ fn spread<T>(done: Result<Answers<T>, StoreError>, count: usize) -> Answers<T> {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::sync::Arc;
 
     use super::*;
 
@@ -299,6 +305,7 @@ mod tests {
 
         async fn commit(&self, asks: &[u32]) -> Result<Answers<u32>, Undone> {
             self.groups.lock().unwrap().push(asks.to_vec());
+            assert!(!asks.contains(&666), "the committer panics");
             if let Some(undone) = self.script.lock().unwrap().pop_front() {
                 return Err(undone);
             }
@@ -334,6 +341,14 @@ mod tests {
         assert_eq!(*database.groups.lock().unwrap(), [vec![1, 13, 2], vec![1], vec![13], vec![2]]);
         group.close().await;
         assert_eq!(group.ask(1).await, Err(closed()));
+    }
+
+    #[tokio::test]
+    async fn a_committer_that_panicked_commits_again() {
+        let group = Arc::new(Group::start(Scripted::default()));
+        assert!(matches!(group.ask(666).await, Err(StoreError::Unknown(_))), "it may be written");
+        assert_eq!(group.ask(7).await, Ok(7));
+        group.close().await;
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use crate::support::{Site, Sweepd, guest, plugin};
 
 /// What a command said, and its exit code.
 pub(crate) struct Said {
-    code: Option<i32>,
+    pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }

@@ -4,6 +4,7 @@
 //! in this process; everything else starts the binary.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::disallowed_methods, reason = "tests wait for the threads that they start")]
 mod breaker;
 mod budgets;
 mod by_hand;
@@ -19,7 +20,9 @@ mod import;
 mod jobs;
 mod leases;
 mod limits;
+mod logs;
 mod mounts;
+mod parts;
 mod plan;
 mod regressions;
 mod rollback;

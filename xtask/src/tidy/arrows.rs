@@ -32,27 +32,40 @@ const MODULES: &[Module] = &[
         without: &["tokio", "axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
     Module {
+        name: "supervise",
+        uses: &["domain", "faults", "stop"],
+        without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
+    },
+    Module {
         name: "config",
         uses: &["domain", "faults"],
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
-    Module { name: "store", uses: &["domain", "faults", "stop"], without: &["axum", WASM[0], WASM[1], WASM[2]] },
+    Module {
+        name: "store",
+        uses: &["domain", "faults", "stop", "supervise"],
+        without: &["axum", WASM[0], WASM[1], WASM[2]],
+    },
     Module { name: "legacy", uses: &["domain"], without: &["axum", SQL[1], WASM[0], WASM[1], WASM[2]] },
-    Module { name: "sandbox", uses: &["domain", "faults"], without: &["axum", SQL[0], SQL[1]] },
-    Module { name: "plugin", uses: &["config", "domain", "sandbox", "stop"], without: &["axum", SQL[0], SQL[1]] },
+    Module { name: "sandbox", uses: &["domain", "faults", "supervise"], without: &["axum", SQL[0], SQL[1]] },
+    Module {
+        name: "plugin",
+        uses: &["config", "domain", "faults", "sandbox", "stop", "supervise"],
+        without: &["axum", SQL[0], SQL[1]],
+    },
     Module {
         name: "runner",
-        uses: &["domain", "faults", "plugin", "sandbox", "stop", "store"],
+        uses: &["domain", "faults", "plugin", "sandbox", "stop", "store", "supervise"],
         without: &["axum", SQL[0], SQL[1]],
     },
     Module {
         name: "http",
-        uses: &["config", "domain", "plugin", "runner", "stop", "store"],
+        uses: &["config", "domain", "plugin", "runner", "stop", "store", "supervise"],
         without: &[SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
     Module {
         name: "cli",
-        uses: &["config", "domain", "http", "legacy", "plugin", "runner", "sandbox", "stop", "store"],
+        uses: &["config", "domain", "http", "legacy", "plugin", "runner", "sandbox", "stop", "store", "supervise"],
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
 ];

@@ -102,7 +102,7 @@ async fn by_ids(store: &dyn Store, action: Action, ids: &[u64], why: &str) -> Re
                 Intervened::Applied { task } if task != *id => format!("task {id}: its key is queued as task {task}"),
                 Intervened::Applied { .. } | Intervened::Interrupting => continue,
             };
-            let _ = writeln!(io::stderr(), "{told}");
+            super::super::logging::say(&told);
         }
     }
     Ok(tally)

@@ -73,7 +73,7 @@ pub(super) async fn list(config: Config, args: ListArgs) -> Result<ExitCode, Cli
         writeln!(out, "{}", line.trim_end())?;
     }
     if let Some(next) = next {
-        let _ = writeln!(io::stderr(), "there may be more: --after {next}");
+        super::super::logging::say(&format!("there may be more: --after {next}"));
     }
     Ok(ExitCode::SUCCESS)
 }

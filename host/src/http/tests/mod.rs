@@ -125,7 +125,15 @@ impl HostApi for Fake {
     async fn status(&self) -> Result<HostStatus, HostError> {
         let jobs = vec![self.job("videos").await?];
         let wall = WallStatus { landlock: WallPolicy::Off, enforced: Enforced::Not, why: None };
-        Ok(HostStatus { version: "0", node: "n".to_owned(), started_at: Timestamp(5), wall, nodes: Vec::new(), jobs })
+        Ok(HostStatus {
+            version: "0",
+            node: "n".to_owned(),
+            started_at: Timestamp(5),
+            wall,
+            nodes: Vec::new(),
+            parts: Vec::new(),
+            jobs,
+        })
     }
 
     async fn job(&self, name: &str) -> Result<JobStatus, HostError> {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::Shared;
+use crate::supervise;
 
 /// Between two tries to connect.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -29,7 +30,11 @@ impl Ears {
     pub(super) async fn wait(&self, shared: &Arc<Shared>) {
         if !shared.server.ears.is_closed() {
             let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
-            listening.get_or_insert_with(|| tokio::spawn(listen(Arc::clone(shared), Arc::clone(&self.heard))));
+            listening.get_or_insert_with(|| {
+                // Kept: whoever waits is woken when the connection is there again.
+                let (shared, heard) = (Arc::clone(shared), Arc::clone(&self.heard));
+                supervise::keep_until_done("listener", move || listen(Arc::clone(&shared), Arc::clone(&heard)))
+            });
         }
         self.heard.notified().await;
     }

@@ -19,6 +19,7 @@ use super::{connection, migrate};
 use crate::domain::time::Clock;
 use crate::faults::{self, Mutant};
 use crate::store::StoreError;
+use crate::supervise;
 
 /// Commands that may wait; a caller beyond them waits before its own is handed
 /// over, and if it gives up then, nothing is written.
@@ -131,9 +132,8 @@ impl Writer {
     /// Starts the thread.
     pub(super) fn start(self) -> Result<Commands, StoreError> {
         let (queue, commands) = mpsc::channel(WAITING);
-        let thread = std::thread::Builder::new()
-            .name("sweepd-store".to_owned())
-            .spawn(move || self.run(commands))
+        // Vital: a panic may have left the connection in the middle of a transaction.
+        let thread = supervise::vital_thread("sweepd-store", move || self.run(commands))
             .map_err(|error| StoreError::Unavailable(format!("no thread for the database: {error}")))?;
         Ok(Commands { queue: Some(queue), thread: Some(thread) })
     }
@@ -144,6 +144,7 @@ impl Writer {
         while asked_to_close.is_none()
             && let Some(first) = commands.blocking_recv()
         {
+            faults::die_here_if_asked();
             let group;
             (group, asked_to_close) = gather(first, &mut commands, last);
             last = group.len();

@@ -187,7 +187,15 @@ impl Site {
     /// The same, with these variables.
     pub(crate) fn try_start_with(&self, variables: &[(&str, &str)]) -> Result<Sweepd, String> {
         let log = self.path().join("log");
-        let stderr = File::options().create(true).append(true).open(&log).expect("the log opens");
+        self.try_start_logging_to(
+            File::options().create(true).append(true).open(&log).expect("the log opens"),
+            variables,
+        )
+    }
+
+    /// The same, with its log in this file.
+    pub(crate) fn try_start_logging_to(&self, stderr: File, variables: &[(&str, &str)]) -> Result<Sweepd, String> {
+        let log = self.path().join("log");
         let mut command = self.command(&["run", "--log-format", "json"]);
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         if let Some(uid) = self.uid {
