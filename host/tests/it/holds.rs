@@ -138,7 +138,7 @@ fn a_hold_means_what_it_says() {
     let keys: Vec<_> = names.into_iter().chain(["[old]", "free"]).collect();
     let ids = host.enqueue("clear", &keys);
     host.wait("what is free goes", || !site.videos().join("free").exists());
-    for id in &ids[..names.len() + 1] {
+    for id in &ids[..=names.len()] {
         host.wait("it is held", || task(&host, *id)["note"].as_str().is_some_and(|note| note.contains("law")));
     }
     for name in names.into_iter().chain(["[old]/kept"]) {

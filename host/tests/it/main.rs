@@ -25,6 +25,7 @@ mod logs;
 mod mounts;
 mod parts;
 mod plan;
+mod promises;
 mod regressions;
 mod rollback;
 mod schedules;

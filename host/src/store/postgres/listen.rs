@@ -92,13 +92,12 @@ async fn hear(shared: &Shared, heard: &Notify) -> (bool, sqlx::Error) {
     // Something may have been said before.
     heard.notify_one();
     loop {
-        let said = match timeout(SILENCE, listener.try_recv()).await {
-            Ok(said) => said,
+        let Ok(said) = timeout(SILENCE, listener.try_recv()).await else {
             // Nobody speaks, or the server is another one by now and nobody said so.
-            Err(_) => match still_listens(shared, &mut listener, began).await {
+            match still_listens(shared, &mut listener, began).await {
                 Ok(()) => continue,
                 Err(error) => return (true, error),
-            },
+            }
         };
         match said {
             Ok(Some(said)) if said.payload() == shared.voice => {}
