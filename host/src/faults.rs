@@ -34,6 +34,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::domain::outcome::Ending;
 use crate::domain::task::ClaimedTask;
@@ -64,22 +65,33 @@ pub(crate) enum Mutant {
     LossIsAttempt,
     /// A guest's absolute path is opened from the root.
     HoleInTheGuard,
+    /// No mistake, but time for one: a mutation lingers between its checks and
+    /// its permit.
+    SlowPermit,
 }
 
 impl Mutant {
-    const ALL: [(&str, Self); 6] = [
+    const ALL: [(&str, Self); 7] = [
         ("no-fence-check", Self::NoFenceCheck),
         ("drop-successor", Self::DropSuccessor),
         ("acknowledge-before-commit", Self::AcknowledgeBeforeCommit),
         ("unknown-is-lost", Self::UnknownIsLost),
         ("loss-is-attempt", Self::LossIsAttempt),
         ("hole-in-the-guard", Self::HoleInTheGuard),
+        ("slow-permit", Self::SlowPermit),
     ];
 }
 
 /// Whether this mistake is to be made. In a release build it never is.
 pub(crate) fn is(mutant: Mutant) -> bool {
     cfg!(debug_assertions) && active() == Some(mutant)
+}
+
+/// Lingers where [`Mutant::SlowPermit`] is switched on.
+pub(crate) fn before_permit() {
+    if is(Mutant::SlowPermit) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn active() -> Option<Mutant> {

@@ -8,9 +8,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::domain::hold::{Hold, HoldId, Pattern};
+use crate::domain::hold::{HeldNow, Hold, HoldId, Pattern, PlacedHold};
 use crate::domain::outcome::cut;
 use crate::runner::{HostError, put_hold};
+use crate::sandbox::held_now;
 use crate::store::{At, HoldRemoved, NewHold, Store};
 
 use super::error::CliError;
@@ -33,10 +34,12 @@ pub(super) enum HoldCommand {
 /// What is to be held.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-In a pattern * and ? match no /, and ** matches any number of folders. It is
-matched against the path within the mount, or, where it begins with /, the path
-on the machine. What matches a folder holds all that is in it. A task that meets
-a hold is postponed and says so.
+In a pattern * matches any characters but /, ? one of them, and ** any number of
+folders; every other character means itself. It is matched against the path
+within the mount, or, where it begins with /, the path on the machine. What
+matches a folder holds all that is in it. A task that meets a hold is postponed
+and says so. The answer says what the hold holds now, and warns if that is
+nothing.
 
 Examples:
   sweepd hold add video-clear '2024/**' --why 'legal: case 17'
@@ -109,8 +112,28 @@ async fn add(config: &Config, store: &dyn Store, args: AddArgs) -> Result<ExitCo
     })?;
     let until = hold.until.map_or_else(String::new, |until| format!(" until {until}"));
     let heard = words::heard(config);
-    writeln!(io::stdout().lock(), "{}: hold {} on {}{until}; {heard}", spec.name, hold.id, hold.pattern)?;
+    let pattern = printable(hold.pattern.as_str());
+    writeln!(io::stdout().lock(), "{}: hold {} on {pattern}{until}; {heard}", spec.name, hold.id)?;
+    let placed = PlacedHold::new(hold.clone(), held_now(spec, &hold.pattern).await);
+    writeln!(io::stdout().lock(), "{}", held(&placed.now))?;
+    if let Some(warning) = placed.warning {
+        writeln!(io::stderr().lock(), "warning: {warning}")?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a hold holds, in words.
+fn held(now: &HeldNow) -> String {
+    let HeldNow { files, complete, example, error } = now;
+    let at_least = if *complete { "" } else { "at least " };
+    let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    let example = example.as_ref().map_or_else(String::new, |path| format!(", such as {}", printable(path)));
+    let why = match (complete, error) {
+        (true, _) => String::new(),
+        (false, Some(error)) => format!(" (not all could be looked at: {})", printable(error)),
+        (false, None) => " (there was no time to look at all)".to_owned(),
+    };
+    format!("it holds {at_least}{files} now{example}{why}")
 }
 
 async fn list(config: &Config, store: &dyn Store, args: ListArgs) -> Result<ExitCode, CliError> {

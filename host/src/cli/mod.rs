@@ -334,7 +334,7 @@ mod tests {
             "sweepd effects --operation fly",
             "sweepd effects --limit 0",
             "sweepd hold add j 2024",
-            "sweepd hold add j a[ --why x",
+            "sweepd hold add j a/../b --why x",
             "sweepd hold add j a --why x --until soon",
             "sweepd hold remove j x",
             "sweepd trash restore j",

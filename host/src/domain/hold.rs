@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::Serialize;
 
 use super::job::JobId;
 use super::time::Timestamp;
+
+mod pattern;
+
+pub use pattern::{BadPattern, Pattern};
 
 /// The store's number for a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -18,64 +22,6 @@ impl fmt::Display for HoldId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// Which paths are held: a glob, of which `*` and `?` match no `/` and `**`
-/// matches any number of folders. It is matched against the path within the
-/// mount, or, where it begins with `/`, the path on the machine. What matches a
-/// folder holds all that is in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Pattern(String);
-
-/// The text is no pattern.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no pattern: {why}")]
-pub struct BadPattern {
-    text: String,
-    why: String,
-}
-
-impl Pattern {
-    /// Longest pattern, in bytes.
-    pub const MAX: usize = 4096;
-
-    /// Checks and takes `text`.
-    pub fn new(text: impl Into<String>) -> Result<Self, BadPattern> {
-        let text = text.into();
-        let why = match text.trim_matches('/') {
-            "" => Some("it is empty; `**` holds everything".to_owned()),
-            _ if text.len() > Self::MAX => Some(format!("it is longer than {} bytes", Self::MAX)),
-            _ if text.contains('\0') => Some("it holds a NUL".to_owned()),
-            _ => glob(&text).err().map(|error| error.kind().to_string()),
-        };
-        match why {
-            Some(why) => Err(BadPattern { text, why }),
-            None => Ok(Self(text)),
-        }
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The folders before the first that has a wildcard.
-    #[must_use]
-    pub fn fixed_part(&self) -> &Path {
-        fixed_part(&self.0)
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-fn glob(text: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(text.trim_end_matches('/')).literal_separator(true).build()
 }
 
 /// A hold.
@@ -97,19 +43,76 @@ pub struct Hold {
     pub since: Timestamp,
 }
 
+/// How much a hold held when somebody looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HeldNow {
+    /// So many files.
+    pub files: u64,
+    /// Whether all files were looked at; else there may be more.
+    pub complete: bool,
+    /// The path of one of them on the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub example: Option<String>,
+    /// Why not all were looked at, where that is not for lack of time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl HeldNow {
+    /// Whether it is certain that nothing is held.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.files == 0 && self.complete
+    }
+}
+
+/// A hold that was put in place, and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlacedHold {
+    /// The hold.
+    #[serde(flatten)]
+    pub hold: Hold,
+    /// What it holds now.
+    pub now: HeldNow,
+    /// What may be wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<&'static str>,
+}
+
+impl PlacedHold {
+    /// A hold that holds nothing now may be a mistake, and is told.
+    #[must_use]
+    pub fn new(hold: Hold, now: HeldNow) -> Self {
+        let warning = now.is_nothing().then_some("it holds no file now; check the pattern");
+        Self { hold, now, warning }
+    }
+}
+
 /// The holds of a job, ready to be asked.
 #[derive(Debug, Default)]
-pub struct Holds(Vec<(Hold, GlobMatcher)>);
+pub struct Holds {
+    holds: Vec<Hold>,
+    number: u64,
+}
 
 impl Holds {
     /// Of these.
     #[must_use]
     pub fn new(holds: Vec<Hold>) -> Self {
-        let compiled = |hold: Hold| {
-            let glob = glob(hold.pattern.as_str()).ok()?;
-            Some((hold, glob.compile_matcher()))
-        };
-        Self(holds.into_iter().filter_map(compiled).collect())
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        Self { holds, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Tells these from those that stood before: it rises.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether they are these.
+    #[must_use]
+    pub fn are(&self, holds: &[Hold]) -> bool {
+        self.holds == holds
     }
 
     /// How many stand at `now`.
@@ -121,21 +124,13 @@ impl Holds {
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.holds.is_empty()
     }
 
     /// The hold on this path of this mount at `now`, if any.
     #[must_use]
     pub fn on(&self, mount: &Path, path: &str, now: Timestamp) -> Option<&Hold> {
-        self.standing(now)
-            .find(|(hold, glob)| {
-                if hold.pattern.as_str().starts_with('/') {
-                    mount.join(path).ancestors().any(|part| glob.is_match(part))
-                } else {
-                    Path::new(path).ancestors().any(|part| glob.is_match(part))
-                }
-            })
-            .map(|(hold, _)| hold)
+        self.standing(now).find(|hold| hold.is_on(mount, path))
     }
 
     /// The hold on this folder or, as far as that can be told, on anything that
@@ -143,26 +138,32 @@ impl Holds {
     #[must_use]
     pub fn within(&self, mount: &Path, folder: &str, now: Timestamp) -> Option<&Hold> {
         self.on(mount, folder, now).or_else(|| {
-            self.standing(now).map(|(hold, _)| hold).find(|hold| {
-                let fixed = fixed_part(hold.pattern.as_str());
+            self.standing(now).find(|hold| {
+                let fixed = hold.pattern.fixed_part();
                 let full = mount.join(folder);
-                let folder = if hold.pattern.as_str().starts_with('/') { full.as_path() } else { Path::new(folder) };
+                let folder = if hold.pattern.is_of_machine() { full.as_path() } else { Path::new(folder) };
                 // One of the two lies on the way to the other.
                 fixed.starts_with(folder) || folder.starts_with(fixed)
             })
         })
     }
 
-    fn standing(&self, now: Timestamp) -> impl Iterator<Item = &(Hold, GlobMatcher)> {
-        self.0.iter().filter(move |(hold, _)| hold.until.is_none_or(|until| until > now))
+    fn standing(&self, now: Timestamp) -> impl Iterator<Item = &Hold> {
+        self.holds.iter().filter(move |hold| hold.until.is_none_or(|until| until > now))
     }
 }
 
-/// The folders of a pattern before the first that has a wildcard.
-fn fixed_part(pattern: &str) -> &Path {
-    let wild = pattern.find(['*', '?', '[', '{', '\\']).unwrap_or(pattern.len());
-    let end = if wild == pattern.len() { wild } else { pattern[..wild].rfind('/').unwrap_or(0) };
-    Path::new(&pattern[..end])
+impl Hold {
+    /// Whether its pattern matches this path of this mount.
+    fn is_on(&self, mount: &Path, path: &str) -> bool {
+        is_on(&self.pattern, mount, path)
+    }
+}
+
+/// Whether a pattern matches this path of this mount, or a folder on the way.
+#[must_use]
+pub fn is_on(pattern: &Pattern, mount: &Path, path: &str) -> bool {
+    if pattern.is_of_machine() { pattern.holds(&mount.join(path).to_string_lossy()) } else { pattern.holds(path) }
 }
 
 #[cfg(test)]
@@ -191,6 +192,8 @@ mod tests {
             ("2024/", vec!["2024/a"], vec!["2025/a"]),
             ("/srv/v/2024/**", vec!["2024/a", "2024/x/y"], vec!["2025/a"]),
             ("/srv", vec!["a"], vec![]),
+            ("[old]/**", vec!["[old]/a"], vec!["o/a"]),
+            ("/srv/v/{x}/a", vec!["{x}/a"], vec!["x/a"]),
         ] {
             let holds = holds(&[pattern]);
             for path in held {
@@ -208,6 +211,7 @@ mod tests {
             ("2024/x/*.mp4", vec!["2024", "2024/x", "2024/x/y"], vec!["2025", "2024/y"]),
             ("**/*.mp4", vec!["2024", "a/b"], vec![]),
             ("/srv/v/2024/a", vec!["2024"], vec!["2025"]),
+            ("[a]/b", vec!["[a]"], vec!["a"]),
         ] {
             let holds = holds(&[pattern]);
             for path in held {
@@ -221,17 +225,10 @@ mod tests {
 
     #[test]
     fn it_ends() {
-        let mut hold = holds(&["a"]).0.remove(0).0;
+        let mut hold = holds(&["a"]).holds.remove(0);
         hold.until = Some(Timestamp(10));
         let holds = Holds::new(vec![hold]);
         assert!(holds.on(Path::new("/"), "a", Timestamp(9)).is_some());
         assert!(holds.on(Path::new("/"), "a", Timestamp(10)).is_none());
-    }
-
-    #[test]
-    fn what_is_no_pattern() {
-        for bad in ["", "/", "a[", "{a"] {
-            assert!(Pattern::new(bad).is_err(), "{bad}");
-        }
     }
 }

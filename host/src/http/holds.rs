@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::hold::{Hold, HoldId, Pattern};
+use crate::domain::hold::{Hold, HoldId, Pattern, PlacedHold};
 use crate::domain::outcome::cut;
 
 use super::error::Problem;
@@ -42,7 +42,7 @@ pub(super) async fn add<H: HostApi>(
     State(app): State<Arc<App<H>>>,
     job: JobPath,
     request: Request<Body>,
-) -> Result<(StatusCode, Json<Hold>), Problem> {
+) -> Result<(StatusCode, Json<PlacedHold>), Problem> {
     let job = named(job)?;
     let Some(NewBody { pattern, until, why }) = body::parsed(&app, request).await? else {
         return Err(Problem::malformed("send a `pattern`, and `why` it is held"));

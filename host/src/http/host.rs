@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::domain::effect::{EffectPlace, EffectView};
-use crate::domain::hold::{Hold, HoldId, Pattern};
+use crate::domain::hold::{Hold, HoldId, Pattern, PlacedHold};
 use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::node::NodeView;
 use crate::domain::plugin_history::Steer;
@@ -92,7 +92,7 @@ pub trait HostApi: Clone + Send + Sync + 'static {
         pattern: Pattern,
         until: Option<Timestamp>,
         why: String,
-    ) -> impl Future<Output = Result<Hold, HostError>> + Send;
+    ) -> impl Future<Output = Result<PlacedHold, HostError>> + Send;
 
     /// Ends a hold.
     fn remove_hold(&self, job: &str, id: HoldId) -> impl Future<Output = Result<Hold, HostError>> + Send;
@@ -203,7 +203,7 @@ impl HostApi for Arc<Host> {
         pattern: Pattern,
         until: Option<Timestamp>,
         why: String,
-    ) -> Result<Hold, HostError> {
+    ) -> Result<PlacedHold, HostError> {
         Host::add_hold(self, job, pattern, until, why).await
     }
 

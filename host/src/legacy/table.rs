@@ -3,13 +3,21 @@
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, Row as _};
 use tokio::time::timeout;
 
 use super::{LegacyError, LegacyUrl, TableName};
 
 /// How long the server may take to give a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The session the same, whatever the server's defaults are: what is removed is
+/// removed, a value that does not fit is an error, and nothing is left out.
+const SET_UP: &str = "
+    SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION';
+    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET SESSION autocommit = 1, completion_type = 'NO_CHAIN', sql_auto_is_null = 0, sql_safe_updates = 0,
+        sql_select_limit = 18446744073709551615, sql_big_selects = 1, lock_wait_timeout = 10";
 
 /// The one column.
 const COLUMN: &str = "video_id";
@@ -37,8 +45,10 @@ impl LegacyTable {
     pub async fn open(url: &LegacyUrl, table: &TableName) -> Result<Self, LegacyError> {
         // Its statements are long lists of ids, of no use in a log.
         let options = url.options.clone().disable_statement_logging();
+        // The mode is set below, as a whole.
+        let options = options.pipes_as_concat(false).no_engine_substitution(false);
         let pool = MySqlPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
-        let pool = pool.connect_lazy_with(options.clone());
+        let pool = pool.after_connect(|conn, _| Box::pin(set_up(conn))).connect_lazy_with(options.clone());
         let mut opened = Self { pool, server: url.server(), table: table.quoted(), parameter: String::new() };
         opened.try_out(&options).await?;
         opened.parameter = opened.inspect(table).await?;
@@ -48,8 +58,7 @@ impl LegacyTable {
     /// How many rows it has.
     pub async fn rows(&self) -> Result<u64, LegacyError> {
         let sql = format!("SELECT count(*) FROM {}", self.table);
-        let rows: i64 =
-            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.map_err(|error| self.failed(&error))?;
+        let rows: i64 = self.ask(async |conn| sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(conn).await).await?;
         Ok(rows.unsigned_abs())
     }
 
@@ -63,7 +72,7 @@ impl LegacyTable {
         if let Some(after) = after {
             query = query.bind(after);
         }
-        let ids: Vec<Vec<u8>> = query.fetch_all(&self.pool).await.map_err(|error| self.failed(&error))?;
+        let ids: Vec<Vec<u8>> = self.ask(async |conn| query.fetch_all(conn).await).await?;
         let text = |id| String::from_utf8(id).map_err(|_| self.other("it has an id that is no UTF-8".to_owned()));
         ids.into_iter().map(text).collect()
     }
@@ -85,7 +94,20 @@ impl LegacyTable {
         for id in ids {
             query = query.bind(id.as_bytes());
         }
-        Ok(query.execute(&self.pool).await.map_err(|error| self.failed(&error))?.rows_affected())
+        Ok(self.ask(async |conn| query.execute(conn).await).await?.rows_affected())
+    }
+
+    /// Asks the server. The session of a call that failed is not used again: it
+    /// may be gone, or be one that only reads since a failover.
+    async fn ask<T>(
+        &self,
+        ask: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, LegacyError> {
+        let mut session = self.pool.acquire().await.map_err(|error| self.failed(&error))?;
+        ask(&mut session).await.map_err(|error| {
+            session.close_on_drop();
+            self.failed(&error)
+        })
     }
 
     /// Connects once apart from the pool, which would try again for as long as
@@ -107,8 +129,8 @@ impl LegacyTable {
             "SELECT lower(data_type), character_set_name, collation_name FROM information_schema.columns
              WHERE table_schema = database() AND table_name = ? AND column_name = ?",
         );
-        let found = column.bind(table.as_str()).bind(COLUMN).fetch_optional(&self.pool).await;
-        let Some(row) = found.map_err(|error| self.failed(&error))? else {
+        let column = column.bind(table.as_str()).bind(COLUMN);
+        let Some(row) = self.ask(async |conn| column.fetch_optional(conn).await).await? else {
             return Err(self.other(format!("there is no table {} with a column {COLUMN}", table.as_str())));
         };
         let keys = sqlx::query_scalar(
@@ -119,8 +141,8 @@ impl LegacyTable {
                  HAVING max(non_unique) = 0 AND max(seq_in_index) = 1 AND max(column_name) = ? AND max(sub_part) IS NULL
              ) alone",
         );
-        let unique: i64 =
-            keys.bind(table.as_str()).bind(COLUMN).fetch_one(&self.pool).await.map_err(|error| self.failed(&error))?;
+        let keys = keys.bind(table.as_str()).bind(COLUMN);
+        let unique: i64 = self.ask(async |conn| keys.fetch_one(conn).await).await?;
         let read = |error: sqlx::Error| self.failed(&error);
         let text = |index: usize| -> Result<Option<String>, LegacyError> {
             let bytes: Option<Vec<u8>> = row.try_get_unchecked(index).map_err(read)?;
@@ -145,12 +167,35 @@ impl LegacyTable {
         let (server, why) = (self.server.clone(), error.to_string());
         let number = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
         match number.map(MySqlDatabaseError::number) {
-            None | Some(1040 | 1053 | 1158..=1161 | 1203 | 1205 | 1213 | 1290 | 1792 | 1836) => {
-                LegacyError::Unavailable { server, why }
-            }
+            None
+            | Some(
+                1040
+                | 1047
+                | 1053
+                | 1152
+                | 1154..=1161
+                | 1203
+                | 1205
+                | 1213
+                | 1243
+                | 1290
+                | 1317
+                | 1461
+                | 1615
+                | 1792
+                | 1836
+                | 1927
+                | 2006
+                | 2013,
+            ) => LegacyError::Unavailable { server, why },
             Some(_) => LegacyError::Refused { server, why },
         }
     }
+}
+
+async fn set_up(conn: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(SET_UP).execute(conn).await?;
+    Ok(())
 }
 
 /// The column's exact text in UTF-8, as bytes.

@@ -6,10 +6,12 @@ use tokio::time::Instant;
 
 use crate::domain::intervention::{Action, Intervened, Tally};
 use crate::domain::task::{TaskId, TaskState};
-use crate::store::{At, Intervene, InterveneAll, Progress, intervene_page};
+use crate::store::{At, Intervene, InterveneAll, Progress, StoreError, intervene_page};
 
 use super::error::HostError;
 use super::host::Host;
+use super::job::drain;
+use super::pulse::shut_out;
 
 /// What is to be done to all tasks that match.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +30,11 @@ pub struct ByFilter {
 
 impl Host {
     /// Does to tasks what a person asks for, one answer an id. Running ones
-    /// are interrupted soon: at this node at once, at another one at its next
-    /// heartbeat.
+    /// are interrupted: at this node they change no file any more when this
+    /// answers, at another one from its next heartbeat on.
     pub async fn intervene(&self, ask: Intervene) -> Result<Vec<Intervened>, HostError> {
         let intervened = self.store.intervene(ask, At::Server).await?;
-        self.heed();
+        self.heed(intervened.contains(&Intervened::Interrupting)).await?;
         Ok(intervened)
     }
 
@@ -47,16 +49,25 @@ impl Host {
         let mut tally = Tally::default();
         while let Some(progress) = place.filter(|_| Instant::now() < end) {
             let (page, next) = intervene_page(&*self.store, &ask, progress).await?;
-            self.heed();
+            self.heed(page.interrupting > 0).await?;
             tally.add(page);
             place = next;
         }
         Ok((tally, place.map(|progress| progress.after)))
     }
 
-    /// Something was asked for: of running tasks, or of pending ones.
-    fn heed(&self) {
+    /// Something was asked for: of running tasks where `interrupting`, or of
+    /// pending ones.
+    async fn heed(&self, interrupting: bool) -> Result<(), HostError> {
         self.asked.notify_one();
         self.jobs.iter().for_each(|seat| seat.job.wake());
+        if interrupting {
+            // It was asked for, and the next heartbeat hears of it in any case.
+            let unheard = |error: StoreError| StoreError::Unknown(error.to_string());
+            for gate in shut_out(&*self.store, &self.node, &self.jobs).await.map_err(unheard)? {
+                drain(gate).await;
+            }
+        }
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::sandbox::{self, MountError, Noted, Recorded};
 use crate::store::{At, SharedStore, StoreError};
 
-use super::job::Job;
+use super::job::{Job, drain};
 
 /// Chunks of effects that wait to be put on record; one more waits with the call
 /// that did them.
@@ -65,10 +65,23 @@ impl Job {
         if meter.is_ready() { Ok(()) } else { Err(NotReady::Counting) }
     }
 
-    /// Takes up the holds that the store has.
+    /// Takes up the holds that the store has: a change that begins from now on
+    /// goes by them.
     pub(super) async fn take_up_holds(&self) -> Result<(), StoreError> {
+        // In turns, so that what was read earlier does not come later.
+        let _turn = self.taking_up.lock().await;
         let holds = self.store.holds(self.id, At::Server).await?;
-        self.custody.holds.store(Arc::new(Holds::new(holds)));
+        if !self.custody.holds.load().are(&holds) {
+            self.custody.holds.store(Arc::new(Holds::new(holds)));
+        }
+        Ok(())
+    }
+
+    /// The same, and waits until no change is under way that began before: then
+    /// all that is held stays as it is. Cancel safe, but for the promise.
+    pub(super) async fn enforce_holds(&self) -> Result<(), StoreError> {
+        self.take_up_holds().await?;
+        drain(self.gate()).await;
         Ok(())
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::effect::{EffectId, EffectPlace, EffectView, Operation};
-use crate::domain::hold::{Hold, HoldId, Pattern};
+use crate::domain::hold::{Hold, HoldId, Pattern, PlacedHold};
 use crate::domain::job::JobSpec;
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
+use crate::sandbox::held_now;
 use crate::store::{At, EffectFilter, HoldRemoved, NewHold, Store};
 
 use super::error::HostError;
@@ -82,19 +83,20 @@ impl Host {
         Ok(self.store.holds(self.seat(job)?.job.id, At::Server).await?)
     }
 
-    /// Puts a hold in place: at this node it holds when this answers, at others
-    /// from their next heartbeat on.
+    /// Puts a hold in place, and looks at what it holds: at this node it holds
+    /// when this answers, at others from their next heartbeat on.
     pub async fn add_hold(
         &self,
         job: &str,
         pattern: Pattern,
         until: Option<Timestamp>,
         why: String,
-    ) -> Result<Hold, HostError> {
+    ) -> Result<PlacedHold, HostError> {
         let job = &self.seat(job)?.job;
         let hold = put_hold(&*self.store, &job.spec, NewHold { job: job.id, pattern, until, why }).await?;
-        job.take_up_holds().await?;
-        Ok(hold)
+        job.enforce_holds().await?;
+        let now = held_now(&job.spec, &hold.pattern).await;
+        Ok(PlacedHold::new(hold, now))
     }
 
     /// Ends a hold: at this node when this answers, at others at their next
@@ -212,13 +214,15 @@ fn on_this_machine(spec: &JobSpec, pattern: Pattern) -> Result<Pattern, HostErro
         return Ok(pattern);
     }
     let fixed = pattern.fixed_part();
+    let rest = &pattern.as_str()[fixed.as_os_str().len()..];
     let real = crate::sandbox::resolved(fixed);
+    // A link that is the last name is held itself, unless the pattern goes on below.
+    let real = if rest.is_empty() { real } else { real.canonicalize().unwrap_or(real) };
     if !spec.mounts.iter().any(|mount| real.starts_with(&mount.host) || mount.host.starts_with(&real)) {
         let mounts: Vec<_> = spec.mounts.iter().map(|mount| mount.host.display().to_string()).collect();
         let why = format!("{pattern} holds nothing: the mounts of the job are {}", mounts.join(", "));
         return Err(HostError::NoHold(why));
     }
-    let rest = &pattern.as_str()[fixed.as_os_str().len()..];
     let text = real.to_str().map(|real| format!("{}{rest}", real.trim_end_matches('/')));
     let text = text.ok_or_else(|| HostError::NoHold(format!("{} is no UTF-8", real.display())))?;
     Pattern::new(text).map_err(|bad| HostError::NoHold(bad.to_string()))

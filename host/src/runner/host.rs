@@ -69,7 +69,7 @@ pub struct Host {
     pub(super) store: SharedStore,
     /// Where accepted components are kept.
     pub(super) state: PathBuf,
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     phase: Phase,
     pub(super) jobs: Arc<[Seat]>,
     /// Something was asked of a running task.
@@ -247,7 +247,9 @@ impl Host {
         let seat = self.seat(job)?;
         if seat.control.is_none() {
             // Its nodes hear of it at their next heartbeat.
-            return Ok(self.store.set_paused(seat.job.id, Some(reason)).await?);
+            self.store.set_paused(seat.job.id, Some(reason)).await?;
+            seat.job.note_paused(Some(reason.to_owned()));
+            return Ok(());
         }
         self.ask(seat, Control::Pause(reason.to_owned(), answer)).await?;
         Ok(done.await.map_err(|_| self.unanswered())??)
@@ -258,7 +260,9 @@ impl Host {
         let (answer, done) = oneshot::channel();
         let seat = self.seat(job)?;
         if seat.control.is_none() {
-            return Ok(self.store.resume(seat.job.id, once_over_budget).await?);
+            self.store.resume(seat.job.id, once_over_budget).await?;
+            seat.job.note_paused(None);
+            return Ok(());
         }
         self.ask(seat, Control::Resume(once_over_budget, answer)).await?;
         Ok(done.await.map_err(|_| self.unanswered())??)
@@ -321,14 +325,14 @@ impl Host {
     }
 
     /// A job's loop dropped a request.
-    fn unanswered(&self) -> HostError {
+    pub(super) fn unanswered(&self) -> HostError {
         if self.phase.is_stopping() {
             return HostError::Stopping;
         }
         HostError::Store(StoreError::Unknown("the job's loop failed before it answered".to_owned()))
     }
 
-    async fn ask(&self, seat: &Seat, control: Control) -> Result<(), HostError> {
+    pub(super) async fn ask(&self, seat: &Seat, control: Control) -> Result<(), HostError> {
         let Some(sender) = &seat.control else { return Err(elsewhere(&seat.job.spec)) };
         sender.send(control).await.map_err(|_| HostError::Stopping)
     }

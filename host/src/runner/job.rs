@@ -53,6 +53,8 @@ pub(super) struct Job {
     /// What stands between its plugins and its files.
     pub(super) custody: Arc<Custody>,
     pub(super) marks: Marks,
+    /// Held by whoever takes up the store's holds.
+    pub(super) taking_up: tokio::sync::Mutex<()>,
     /// The number of this host's journal of effects.
     pub(super) journal: u64,
     /// Whether a sweep may go over the budget, as far as this node has heard.
@@ -93,6 +95,8 @@ pub(super) enum Control {
     Pause(String, oneshot::Sender<Result<(), StoreError>>),
     /// Go on; one sweep may go over the budget where that is true.
     Resume(bool, oneshot::Sender<Result<(), StoreError>>),
+    /// Stop the sweep that is under way, and begin another one.
+    Restart(oneshot::Sender<()>),
     /// At another node it was paused or resumed: look.
     Follow {
         /// What it seemed to be.
@@ -103,7 +107,7 @@ pub(super) enum Control {
 impl Control {
     /// Whether it stops a sweep that is under way.
     fn stops(&self) -> bool {
-        matches!(self, Self::Pause(..) | Self::Follow { paused: true })
+        matches!(self, Self::Pause(..) | Self::Restart(_) | Self::Follow { paused: true })
     }
 }
 
@@ -126,6 +130,7 @@ impl Job {
             unsure: Unsure::default(),
             custody,
             marks: Marks::default(),
+            taking_up: tokio::sync::Mutex::default(),
             journal,
             may_exceed: AtomicBool::new(row.once_over_budget),
             in_flight: AtomicUsize::new(0),
@@ -148,7 +153,7 @@ impl Job {
     /// Stops what runs: from this instant no file is changed. Later work gets a
     /// new gate.
     pub(super) fn close_gate(&self) -> Arc<Gate> {
-        let closed = self.gate.swap(Gate::new(Arc::clone(self.node.lease())));
+        let closed = self.gate.swap(self.gate.load().successor());
         closed.close();
         closed
     }
@@ -249,6 +254,11 @@ impl JobRunner {
                     self.resumed();
                 }
                 let _ = answer.send(resumed);
+            }
+            Control::Restart(answer) => {
+                // Nothing runs by now, and what did waits for a sweep.
+                self.job.wake();
+                let _ = answer.send(());
             }
             Control::Follow { .. } => self.follow().await,
         }

@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::domain::job::JobId;
+use crate::sandbox::Gate;
 use crate::stop::told;
-use crate::store::{At, JobRow, StoreError};
+use crate::store::{At, JobRow, Store, StoreError};
 
 use super::host::Seat;
 use super::job::Control;
@@ -59,20 +60,10 @@ impl Pulse {
             Beat::Anew => 0,
         };
         if asked > self.asked {
-            self.shut_out().await?;
+            // A call that is stuck in the kernel must not hold up the heartbeat.
+            drop(shut_out(&*self.seats[0].job.store, &self.node, &self.seats).await?);
         }
         self.asked = asked;
-        Ok(())
-    }
-
-    /// Interrupts what people want to end.
-    async fn shut_out(&self) -> Result<(), StoreError> {
-        for cancellation in self.seats[0].job.store.cancellations(self.node.id()).await? {
-            if let Some(seat) = self.seats.iter().find(|seat| seat.job.id == cancellation.job) {
-                tracing::info!(job = %seat.job.spec.name, task = cancellation.task.0, "interrupting it as somebody asked");
-                seat.job.gate().shut_out(cancellation.task);
-            }
-        }
         Ok(())
     }
 
@@ -102,4 +93,19 @@ impl Pulse {
         }
         Ok(())
     }
+}
+
+/// Interrupts what people want to end and this node runs. Drained, the gates
+/// that it answers with let no more changes of these tasks through.
+pub(super) async fn shut_out(store: &dyn Store, node: &Node, seats: &[Seat]) -> Result<Vec<Arc<Gate>>, StoreError> {
+    let mut gates = Vec::new();
+    for cancellation in store.cancellations(node.id()).await? {
+        if let Some(seat) = seats.iter().find(|seat| seat.job.id == cancellation.job) {
+            tracing::info!(job = %seat.job.spec.name, task = cancellation.task.0, "interrupting it as somebody asked");
+            let gate = seat.job.gate();
+            gate.shut_out(cancellation.task);
+            gates.push(gate);
+        }
+    }
+    Ok(gates)
 }

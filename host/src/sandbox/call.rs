@@ -9,7 +9,7 @@ use crate::domain::digest::Digest;
 use crate::domain::hold::Hold;
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
-use crate::faults::Mutation;
+use crate::faults::{self, Mutation};
 
 use super::custody::Custody;
 use super::deadline::{BootTime, SharedDeadline};
@@ -60,6 +60,8 @@ pub(super) struct Call {
     /// Whether a refused change was logged in this call: one line is enough.
     refused: AtomicBool,
     held: Mutex<Option<Held>>,
+    /// The oldest holds that something was found free of since the last change.
+    pub(super) checked: AtomicU64,
     pub(super) deeds: Mutex<Deeds>,
 }
 
@@ -84,6 +86,7 @@ impl Call {
             number: AtomicU64::new(1),
             refused: AtomicBool::new(false),
             held: Mutex::default(),
+            checked: AtomicU64::new(u64::MAX),
             deeds: Mutex::default(),
         })
     }
@@ -141,6 +144,7 @@ impl Call {
 
     /// The right to make one mutation now.
     pub(super) fn permit(&self) -> Result<Permit<'_>, Interrupt> {
+        faults::before_permit();
         let mutation = Mutation::asks();
         let permit = self.gate.enter().ok_or(Interrupt::Stopped)?;
         self.check_itself(permit.at)?;

@@ -17,25 +17,42 @@ const REST: Duration = Duration::from_millis(2);
 /// are not counted, and no link is followed. Blocks the thread, and ends early
 /// with an error where `go_on` says no.
 pub fn count_files(mount: &Path, go_on: impl Fn() -> bool) -> io::Result<u64> {
+    let (mut files, mut seen) = (0, 0);
+    let all = walk(
+        mount,
+        |_| true,
+        |_, is_file| {
+            files += u64::from(is_file);
+            seen += 1;
+            if seen % AT_ONCE == 0 {
+                std::thread::sleep(REST);
+            }
+            seen % AT_ONCE != 0 || go_on()
+        },
+    )?;
+    if all { Ok(files) } else { Err(io::ErrorKind::Interrupted.into()) }
+}
+
+/// Visits what is in the mount but the host's own, each by its path in it and
+/// whether it is no folder; goes into the folders that `enter` admits, and
+/// follows no link. Blocks the thread; ends early, with `false`, where `visit`
+/// says no.
+pub(super) fn walk(
+    mount: &Path,
+    enter: impl Fn(&str) -> bool,
+    mut visit: impl FnMut(&str, bool) -> bool,
+) -> io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(mount, flags - OFlags::NOFOLLOW, Mode::empty())?;
-    let mut folders: Vec<(OwnedFd, Vec<String>)> = Vec::new();
-    let (mut files, mut seen) = (0, 0);
-    let mut at = Some((root, true));
-    while let Some((folder, at_top)) = at.take() {
+    let mut folders: Vec<(OwnedFd, String, Vec<String>)> = Vec::new();
+    let mut at = Some((root, String::new()));
+    while let Some((folder, path)) = at.take() {
         let mut below = Vec::new();
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
-            seen += 1;
-            if seen % AT_ONCE == 0 {
-                if !go_on() {
-                    return Err(io::ErrorKind::Interrupted.into());
-                }
-                std::thread::sleep(REST);
-            }
             let bytes = entry.file_name();
             let name = bytes.to_string_lossy();
-            if name == "." || name == ".." || (at_top && is_reserved(&name)) {
+            if name == "." || name == ".." || (path.is_empty() && is_reserved(&name)) {
                 continue;
             }
             let kind = match entry.file_type() {
@@ -43,27 +60,37 @@ pub fn count_files(mount: &Path, go_on: impl Fn() -> bool) -> io::Result<u64> {
                     .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
                 known => known,
             };
-            if kind == FileType::Directory {
+            let is_folder = kind == FileType::Directory;
+            if !visit(&join(&path, &name), !is_folder) {
+                return Ok(false);
+            }
+            if is_folder {
                 below.push(name.into_owned());
-            } else {
-                files += 1;
             }
         }
-        folders.push((folder, below));
+        folders.push((folder, path, below));
         // Depth first, so that as many folders are open as one lies deep.
-        while let Some((folder, below)) = folders.last_mut() {
+        while let Some((folder, path, below)) = folders.last_mut() {
             let Some(name) = below.pop() else {
                 folders.pop();
                 continue;
             };
+            let path = join(path, &name);
+            if !enter(&path) {
+                continue;
+            }
             // Gone, or not to be read: nothing that a plugin could remove.
             if let Ok(next) = rustix::fs::openat(folder.as_fd(), name.as_str(), flags, Mode::empty()) {
-                at = Some((next, false));
+                at = Some((next, path));
                 break;
             }
         }
     }
-    Ok(files)
+    Ok(true)
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 #[cfg(test)]

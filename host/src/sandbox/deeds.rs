@@ -2,7 +2,7 @@
 //! permit, system call, result.
 //!
 //! ```text
-//!  asked ─▶ may it? ─▶ held? ─▶ within budget? ─▶ intent ─▶ permit ─▶ done ─▶ result
+//!  asked ─▶ may it? ─▶ held? ─▶ within budget? ─▶ intent ─▶ permit ─▶ held by now? ─▶ done ─▶ result
 //! ```
 //! What a call did is kept until its end and handed over with its answer; a call
 //! that does very much hands over in chunks.
@@ -95,7 +95,7 @@ impl Call {
                 return Err(NotDone::Interrupted(interrupt));
             }
         };
-        let done = act(recorded.effect.id);
+        let done = self.must_still_be_free(deed).and_then(|()| act(recorded.effect.id));
         drop(permit);
         match done {
             Ok(done) => {

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Stat;
@@ -41,6 +41,8 @@ pub(super) struct OpenFile {
     /// The call whose writes to this file are on record, and whether any was
     /// made.
     noted: Mutex<Option<(u64, Arc<AtomicBool>)>>,
+    /// The holds that it was found free of last.
+    free_of: AtomicU64,
 }
 
 /// The right to write to an open file now.
@@ -59,7 +61,7 @@ impl Writing<'_> {
 
 impl OpenFile {
     pub(super) fn new(file: File, place: Place, reads: bool, writes: bool) -> Self {
-        Self { file, place, reads, writes, noted: Mutex::default() }
+        Self { file, place, reads, writes, noted: Mutex::default(), free_of: AtomicU64::new(u64::MAX) }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -109,6 +111,14 @@ impl OpenFile {
             }
         };
         drop(noted);
-        Ok(Writing { begun, permit: call.permit().map_err(NotDone::Interrupted)? })
+        let permit = call.permit().map_err(NotDone::Interrupted)?;
+        // Under the permit: a hold that stands by now is not overlooked, also not
+        // by a call that has written before.
+        let holds = call.custody.holds.load().number();
+        if self.free_of.load(Ordering::Relaxed) != holds {
+            call.must_be_free(&self.found_again(), false)?;
+            self.free_of.store(holds, Ordering::Relaxed);
+        }
+        Ok(Writing { begun, permit })
     }
 }

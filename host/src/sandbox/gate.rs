@@ -4,12 +4,15 @@
 //!   open ──close()──▶ closed      (for good: a resumed job gets a new gate)
 //! ```
 //! Check and system call run under a [`Permit`]. `close` lets no further permit
-//! out at once; `drain` returns when none is held any more. Single tasks are
-//! shut out by [`Gate::shut_out`], while the others go on.
+//! out at once. `drain` returns when every permit that was out has come back:
+//! whoever changes what is checked under a permit, a closed gate, a task that is
+//! shut out, a hold, and then drains, knows that no mutation goes by the old
+//! state any more. Permits that are given meanwhile are not held up. Single
+//! tasks are shut out by [`Gate::shut_out`], while the others go on.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -57,7 +60,8 @@ impl Lease {
 pub struct Gate {
     open: AtomicBool,
     lease: Arc<Lease>,
-    held: RwLock<()>,
+    /// The permits that are out, of this gate and those before and after it.
+    out_now: Arc<PermitsOut>,
     /// Told when the gate closes, or somebody is shut out.
     changed: Notify,
     /// Whether anybody is shut out: asked at every permit, so without a lock.
@@ -70,7 +74,7 @@ pub struct Permit<'gate> {
     #[allow(dead_code, reason = "held, not read: dropping it is its use")]
     traced: Option<KeyLock>,
     #[allow(dead_code, reason = "held, not read: dropping it is its use")]
-    held: RwLockReadGuard<'gate, ()>,
+    counted: Counted<'gate>,
     /// When it was given.
     pub(super) at: BootTime,
 }
@@ -86,10 +90,21 @@ impl Gate {
     /// An open gate under this lease.
     #[must_use]
     pub fn new(lease: Arc<Lease>) -> Arc<Self> {
+        Self::with(lease, Arc::default())
+    }
+
+    /// The open gate that takes the place of this one. Draining either of them
+    /// waits for the permits of both.
+    #[must_use]
+    pub fn successor(&self) -> Arc<Self> {
+        Self::with(Arc::clone(&self.lease), Arc::clone(&self.out_now))
+    }
+
+    fn with(lease: Arc<Lease>, out_now: Arc<PermitsOut>) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicBool::new(true),
             lease,
-            held: RwLock::new(()),
+            out_now,
             changed: Notify::new(),
             any_out: AtomicBool::new(false),
             out: Mutex::default(),
@@ -105,12 +120,12 @@ impl Gate {
     /// A permit, or `None` once the gate is closed or the lease has ended.
     #[must_use]
     pub fn enter(&self) -> Option<Permit<'_>> {
-        // The lock comes first: whoever passes the check after `close` would
-        // otherwise not be waited for.
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        // Counted first: whoever passes the check after `close` would otherwise
+        // not be waited for.
+        let counted = self.out_now.count();
         let at = BootTime::now();
         let is_open = self.open.load(Ordering::SeqCst) && self.lease.is_held_at(at);
-        is_open.then_some(Permit { traced: None, held, at })
+        is_open.then_some(Permit { traced: None, counted, at })
     }
 
     /// Lets nobody in any more, and wakes what waits inside a guest.
@@ -148,10 +163,11 @@ impl Gate {
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no permit is held. Blocks the thread: a system call that
+    /// Waits until every permit that is out now has come back; later ones are
+    /// neither waited for nor held up. Blocks the thread: a system call that
     /// hangs in the kernel is waited for.
     pub fn drain(&self) {
-        drop(self.held.write().unwrap_or_else(PoisonError::into_inner));
+        self.out_now.wait();
     }
 
     /// Completes when the gate is closed, or the task is shut out. Cancel safe.
@@ -164,6 +180,63 @@ impl Gate {
                 return;
             }
             changed.await;
+        }
+    }
+}
+
+/// Counts the permits that are out, on two sides: new ones are counted on the
+/// side that is not waited for.
+///
+/// Whoever waits has changed something before. A permit is counted before the
+/// state is looked at. So one that is counted after the wait began sees the new
+/// state, and all others are on either side when that is waited for. All of it
+/// goes in one order (`SeqCst`).
+#[derive(Debug, Default)]
+struct PermitsOut {
+    side: AtomicUsize,
+    counts: [AtomicUsize; 2],
+    /// Somebody waits; whoever brings a count to zero looks here.
+    is_awaited: AtomicBool,
+    /// Held by who waits, one at a time.
+    waiting: Mutex<()>,
+    zero: Mutex<()>,
+    told: Condvar,
+}
+
+/// A permit in the count.
+struct Counted<'a> {
+    all: &'a PermitsOut,
+    side: usize,
+}
+
+impl PermitsOut {
+    fn count(&self) -> Counted<'_> {
+        let side = self.side.load(Ordering::SeqCst);
+        self.counts[side].fetch_add(1, Ordering::SeqCst);
+        Counted { all: self, side }
+    }
+
+    fn wait(&self) {
+        let _alone = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_awaited.store(true, Ordering::SeqCst);
+        for _ in 0..2 {
+            let side = self.side.fetch_xor(1, Ordering::SeqCst);
+            let mut zero = self.zero.lock().unwrap_or_else(PoisonError::into_inner);
+            while self.counts[side].load(Ordering::SeqCst) > 0 {
+                zero = self.told.wait(zero).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        self.is_awaited.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let was_last = self.all.counts[self.side].fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && self.all.is_awaited.load(Ordering::SeqCst) {
+            // Who waits has looked at the count already, or looks after this.
+            drop(self.all.zero.lock().unwrap_or_else(PoisonError::into_inner));
+            self.all.told.notify_all();
         }
     }
 }
@@ -205,6 +278,59 @@ mod tests {
             gate.close();
             gate.drain();
             assert!(done.load(Ordering::SeqCst));
+        });
+    }
+
+    #[test]
+    fn drain_waits_for_the_permits_of_earlier_gates_and_holds_up_no_later_one() {
+        let gate = Gate::new(Lease::endless());
+        let next = gate.successor();
+        let permit = gate.enter().expect("the gate is open");
+        gate.close();
+        let drained = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                next.drain();
+                drained.store(true, Ordering::SeqCst);
+            });
+            // As many as it takes until it waits, and then some.
+            while !next.out_now.is_awaited.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            for _ in 0..1000 {
+                drop(next.enter().expect("the gate is open"));
+            }
+            assert!(!drained.load(Ordering::SeqCst), "one is out yet");
+            drop(permit);
+        });
+        assert!(drained.load(Ordering::SeqCst));
+    }
+
+    /// What is changed before a drain is seen by all that begins after it.
+    #[test]
+    fn no_permit_goes_by_the_old_state_after_a_drain() {
+        let gate = Gate::new(Lease::endless());
+        let (state, done) = (AtomicU64::new(0), AtomicU64::new(0));
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::SeqCst) {
+                        let permit = gate.enter().expect("the gate is open");
+                        let seen = state.load(Ordering::SeqCst);
+                        std::hint::spin_loop();
+                        let drained = done.load(Ordering::SeqCst);
+                        drop(permit);
+                        assert!(drained <= seen, "a permit for state {seen} is out after {drained} was drained");
+                    }
+                });
+            }
+            for round in 1..=2000 {
+                state.store(round, Ordering::SeqCst);
+                gate.drain();
+                done.store(round, Ordering::SeqCst);
+            }
+            stop.store(true, Ordering::SeqCst);
         });
     }
 }

@@ -1,11 +1,16 @@
 //! What a guest may do, asked before it is done: its rights in a mount, and the
 //! holds of its job.
 
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use crate::domain::effect::Operation;
 use crate::domain::rights::Right;
 
 use super::call::Call;
+use super::deeds::Deed;
 use super::mounts::Mount;
 use super::place::Place;
 use super::wall;
@@ -28,6 +33,7 @@ impl Call {
     /// it, so that nothing in it may be held either.
     pub(super) fn must_be_free(&self, place: &Place, is_folder: bool) -> Result<(), Errno> {
         let holds = self.custody.holds.load();
+        self.checked.fetch_min(holds.number(), Ordering::Relaxed);
         if holds.is_empty() {
             return Ok(());
         }
@@ -40,6 +46,25 @@ impl Call {
                 Err(Errno::PERM)
             }
         }
+    }
+}
+
+impl Call {
+    /// Asked under the permit: whether what was found free still is. A hold that
+    /// was put in place since then is met here, so that none is overlooked by a
+    /// change that begins after it stands.
+    pub(super) fn must_still_be_free(&self, deed: &Deed<'_>) -> Result<(), Errno> {
+        let checked = self.checked.swap(u64::MAX, Ordering::Relaxed);
+        if checked == self.custody.holds.load().number() {
+            return Ok(());
+        }
+        let is_folder = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let moves_folder = deed.operation == Operation::Rename && deed.before.as_ref().is_some_and(is_folder);
+        let mut places = [Some(deed.place), deed.to].into_iter().flatten();
+        let free = places.try_for_each(|place| self.must_be_free(place, moves_folder));
+        // Of what else this operation found free nothing is known any more.
+        self.checked.store(u64::MAX, Ordering::Relaxed);
+        free
     }
 }
 

@@ -38,6 +38,9 @@ const YIELDS: u32 = 32;
 pub(super) enum Undone {
     /// Rolled back because of others (a deadlock): it may succeed at once.
     Again(StoreError),
+    /// The session was in a state in which it refuses: nothing is written, and
+    /// a new session may do it.
+    Stale(StoreError),
     /// The connection was lost before the commit: nothing is written.
     Lost(StoreError),
     /// The commit was sent and not answered: it may be written.
@@ -51,6 +54,7 @@ pub(super) enum Undone {
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     deadlocks: u32,
+    stale: u32,
     losses: u32,
     /// An earlier try may be written.
     doubtful: bool,
@@ -58,6 +62,8 @@ pub(super) struct Tries {
 
 impl Tries {
     const DEADLOCKS: u32 = 10;
+    /// A new session that refuses, too, tells of the server.
+    const STALE: u32 = 1;
     const LOSSES: u32 = 3;
     /// Before the second loss is repaired; twice that before the third.
     const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
@@ -69,6 +75,10 @@ impl Tries {
                 self.deadlocks += 1;
                 let wait = Duration::from_millis(fastrand::u64(0..=u64::from(4 * self.deadlocks)));
                 (error, (self.deadlocks <= Self::DEADLOCKS).then_some(wait))
+            }
+            Undone::Stale(error) => {
+                self.stale += 1;
+                (error, (self.stale <= Self::STALE).then_some(Duration::ZERO))
             }
             Undone::Lost(error) => (error, self.lost()),
             Undone::Unconfirmed(error) if faults::is(Mutant::UnknownIsLost) => (error, None),
@@ -370,6 +380,13 @@ mod tests {
         assert_eq!(group.ask(7).await, Ok(7));
         script((0..4).map(|_| Undone::Lost(unavailable())).collect());
         assert_eq!(group.ask(7).await, Err(unavailable()), "nothing was written");
+        script(vec![Undone::Stale(unavailable())]);
+        assert_eq!(group.ask(7).await, Ok(7), "a new session does it");
+        script(vec![Undone::Stale(unavailable()), Undone::Stale(unavailable())]);
+        assert_eq!(group.ask(7).await, Err(unavailable()), "the new session refuses, too");
+        script(vec![Undone::Unconfirmed(unavailable()), Undone::Stale(unavailable()), Undone::Stale(unavailable())]);
+        let answer = group.ask(7).await;
+        assert_eq!(answer, Err(StoreError::Unknown("gone".to_owned())), "the first may be written");
         script(vec![Undone::Unconfirmed(unavailable()), Undone::Failed(unavailable())]);
         let answer = group.ask(7).await;
         assert_eq!(answer, Err(StoreError::Unknown("gone".to_owned())), "the first may be written");

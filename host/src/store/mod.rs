@@ -31,6 +31,7 @@ mod effects;
 mod group;
 pub mod mysql;
 pub mod postgres;
+mod sessions;
 pub mod sqlite;
 
 pub use asks::{

@@ -97,12 +97,71 @@ fn a_hold_by_a_command_is_taken_up_at_the_next_heartbeat() {
 #[test]
 fn a_hold_that_holds_nothing_is_refused() {
     let site = Site::with_job(&plugin("video-clear"), "");
-    run(&site, &["hold", "add", "clear", "a[", "--why", "x"]).exits(2).says("is no pattern");
+    for bad in ["x/../a", "..", "/", "./."] {
+        run(&site, &["hold", "add", "clear", bad, "--why", "x"]).exits(2).says("is no pattern");
+    }
     run(&site, &["hold", "add", "clear", "a", "--why", ""]).exits(2).says("--why");
     run(&site, &["hold", "add", "claer", "a", "--why", "x"]).exits(1).says("did you mean `clear`?");
     let past = ["hold", "add", "clear", "a", "--why", "x", "--until", "2000-01-01T00:00:00Z"];
     run(&site, &past).exits(1).says("is past");
     assert_eq!(run(&site, &["hold", "list", "clear", "--json"]).exits(0).json(), json!({ "holds": [] }));
+}
+
+/// Only `*`, `?` and `**` mean anything; whatever else is in a name is the name.
+#[test]
+fn a_hold_means_what_it_says() {
+    let names = ["film [HD].mp4", "{a,b}", "[!x]", "c++ (1).ts", "é1"];
+    let patterns = ["film [HD].mp4", "{a,b}", "./[!x]", "c++ (1).t?", "?1"];
+    let site = Site::with_job(&plugin("video-clear"), "");
+    for name in names {
+        fs::write(site.videos().join(name), name).unwrap();
+    }
+    fs::create_dir(site.videos().join("[old]")).unwrap();
+    fs::write(site.videos().join("[old]/kept"), "").unwrap();
+    for (number, pattern) in (1..).zip(patterns) {
+        let said = run(&site, &["hold", "add", "clear", pattern, "--why", "law"]).exits(0);
+        assert!(said.out.contains(&format!("hold {number} on {}", pattern.trim_start_matches("./"))), "{}", said.out);
+        assert!(said.out.contains("it holds 1 file now, such as /"), "{pattern}: {}", said.out);
+        assert_eq!(said.err, "", "{pattern}");
+    }
+    let host = site.start();
+    host.serving("clear");
+    let new = json!({ "pattern": "[old]/**", "why": "law" });
+    let (status, body) = host.request("POST", "/v1/jobs/clear/holds", Some(&new));
+    assert_eq!(status, 201, "{body}");
+    let placed: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&placed["now"]["files"], &placed["now"]["complete"]), (&json!(1), &json!(true)), "{placed}");
+    let example = placed["now"]["example"].as_str().unwrap();
+    assert!(example.ends_with("/[old]/kept") && placed.get("warning").is_none(), "{placed}");
+
+    fs::write(site.videos().join("free"), "").unwrap();
+    let keys: Vec<_> = names.into_iter().chain(["[old]", "free"]).collect();
+    let ids = host.enqueue("clear", &keys);
+    host.wait("what is free goes", || !site.videos().join("free").exists());
+    for id in &ids[..=names.len()] {
+        host.wait("it is held", || task(&host, *id)["note"].as_str().is_some_and(|note| note.contains("law")));
+    }
+    for name in names.into_iter().chain(["[old]/kept"]) {
+        assert!(site.videos().join(name).exists(), "{name} is gone");
+    }
+}
+
+#[test]
+fn a_hold_that_holds_nothing_now_is_put_in_place_with_a_warning() {
+    let (site, host) = site();
+    let said = run(&site, &["hold", "add", "clear", "holidays/**", "--why", "law"]).exits(0);
+    assert!(said.out.contains("it holds 0 files now"), "{}", said.out);
+    assert!(said.err.contains("warning: it holds no file now; check the pattern"), "{}", said.err);
+    let new = json!({ "pattern": "[a]", "why": "law" });
+    let (status, body) = host.request("POST", "/v1/jobs/clear/holds", Some(&new));
+    assert!(status == 201 && body.contains("it holds no file now; check the pattern"), "{status}: {body}");
+    // A mount that is gone is told, and the hold stands all the same.
+    fs::remove_dir_all(site.videos()).unwrap();
+    let new = json!({ "pattern": "a", "why": "law" });
+    let (status, body) = host.request("POST", "/v1/jobs/clear/holds", Some(&new));
+    let placed: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &placed["now"]["complete"]), (201, &json!(false)), "{body}");
+    assert!(placed["now"]["error"].is_string() && placed.get("warning").is_none(), "{body}");
 }
 
 /// Mounts are known by their real paths: a hold by way of a link is put on what

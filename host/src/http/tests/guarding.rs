@@ -42,11 +42,16 @@ async fn holds_come_and_go() {
     let new = json!({ "pattern": "2024/**", "until": "1970-01-01T00:00:01Z", "why": "legal" }).to_string();
     let (status, hold) = server.ask_json("POST", "/v1/jobs/videos/holds", &new).await;
     assert_eq!((status, &hold["id"], &hold["until"]), (201, &json!(1), &json!(1000)), "{hold}");
+    assert_eq!(hold["now"], json!({ "files": 0, "complete": true }), "{hold}");
+    assert!(hold["warning"].as_str().is_some_and(|warning| warning.contains("check the pattern")), "{hold}");
     let (_, listed) = server.ask_json("GET", "/v1/jobs/videos/holds", "").await;
-    assert_eq!(listed["holds"][0], hold);
-    assert_eq!(server.ask_json("DELETE", "/v1/jobs/videos/holds/1", "").await.1["removed"], hold);
+    for field in ["id", "pattern", "until", "why", "since"] {
+        assert_eq!(listed["holds"][0][field], hold[field], "{field}");
+    }
+    let (_, removed) = server.ask_json("DELETE", "/v1/jobs/videos/holds/1", "").await;
+    assert_eq!(removed["removed"], listed["holds"][0]);
     for (body, wanted) in [
-        (json!({ "pattern": "a[", "why": "x" }), 422),
+        (json!({ "pattern": "a/../b", "why": "x" }), 422),
         (json!({ "pattern": "a", "why": " " }), 422),
         (json!({ "pattern": "a", "why": "x", "until": "soon" }), 422),
         (json!({ "pattern": "a" }), 400),

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, oneshot};
 
 use crate::domain::digest::Digest;
 use crate::domain::effect::{Effect, EffectId, EffectPlace, EffectResult, EffectView, Fate, Operation};
-use crate::domain::hold::{Hold, HoldId, Pattern};
+use crate::domain::hold::{HeldNow, Hold, HoldId, Pattern, PlacedHold};
 use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::{NodeId, NodeView};
@@ -271,11 +271,11 @@ impl HostApi for Fake {
         pattern: Pattern,
         until: Option<Timestamp>,
         why: String,
-    ) -> Result<Hold, HostError> {
+    ) -> Result<PlacedHold, HostError> {
         Self::known(job)?;
         let hold = Hold { id: HoldId(1), job: JobId(1), pattern, until, why, since: Timestamp(1) };
         self.0.holds.lock().await.push(hold.clone());
-        Ok(hold)
+        Ok(PlacedHold::new(hold, HeldNow { complete: true, ..HeldNow::default() }))
     }
 
     async fn remove_hold(&self, job: &str, id: HoldId) -> Result<Hold, HostError> {

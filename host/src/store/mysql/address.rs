@@ -9,13 +9,24 @@ use super::fault::Fault;
 use super::server::PATIENCE;
 use crate::store::StoreError;
 
-/// Every connection the same, whatever the server's defaults: rows are locked
-/// where they are and not the gaps between them, values that do not fit are
-/// errors, and nobody waits for a lock for longer than callers do.
+/// Every session the same, whatever the server's defaults are and whatever its
+/// `init_connect` did: rows are locked where they are and not the gaps between
+/// them, values that do not fit are errors, every statement outside of a
+/// transaction commits itself, nothing is left out of an answer, and nobody
+/// waits for a lock for longer than callers do.
+///
+/// Whether it may write is not among it: a server that is set to be read only
+/// must not be written. The time zone and the character set are set by the
+/// driver. What stands in `/*M! */` is MariaDB's alone, in `/*!80000 */` MySQL's.
 const SET_UP: &str = "
-    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION';
-    SET SESSION innodb_lock_wait_timeout = 5";
+    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET SESSION autocommit = 1, completion_type = 'NO_CHAIN', foreign_key_checks = 1, unique_checks = 1,
+        sql_auto_is_null = 0, sql_safe_updates = 0, sql_select_limit = 18446744073709551615, sql_big_selects = 1,
+        innodb_lock_wait_timeout = 5, lock_wait_timeout = 10, wait_timeout = 900,
+        net_read_timeout = 30, net_write_timeout = 60
+        /*M! , max_statement_time = 30, idle_transaction_timeout = 5 */
+        /*!80000 , max_execution_time = 30000 */";
 
 /// A server and a database there.
 #[derive(Clone, Debug)]

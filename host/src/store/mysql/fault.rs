@@ -1,5 +1,8 @@
 //! From the server's errors to the store's: sorted by what the caller can do,
-//! and told with the server's name, never with a password.
+//! and told with the server's name, never with a password. Which errors cost
+//! the session that answered them is decided here and nowhere else.
+
+use std::time::Duration;
 
 use sqlx::mysql::MySqlDatabaseError;
 
@@ -18,6 +21,9 @@ pub(super) enum Fault {
     /// The server takes no writes.
     #[error("it is set to be read only")]
     ReadOnly,
+    /// The server did not answer.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
 }
 
 /// What an error says about the connection and the transaction.
@@ -41,6 +47,7 @@ impl Fault {
         let error = match self {
             Self::Refused(_) => return Kind::Data,
             Self::ReadOnly => return Kind::Server,
+            Self::Silent(_) => return Kind::Gone,
             Self::Sql(error) => error,
         };
         match error {
@@ -51,12 +58,22 @@ impl Fault {
         }
         match self.number() {
             Some(1020 | 1205 | 1213) => Kind::Collision,
-            Some(1053 | 1152 | 1154..=1161 | 1184 | 1317 | 1927) => Kind::Gone,
+            Some(1053 | 1080 | 1152 | 1154..=1161 | 1184 | 1317 | 1927 | 2006 | 2013 | 3169 | 4031) => Kind::Gone,
             // Too long, out of range, null, twice there, not of the character
             // set, no JSON, a packet over the limit.
             Some(1048 | 1062 | 1153 | 1264 | 1292 | 1366 | 1406 | 3140 | 3141 | 4037 | 4038) => Kind::Data,
             Some(1049 | 1054 | 1146) => Kind::Schema,
             _ => Kind::Server,
+        }
+    }
+
+    /// Whether the session that answered so is not to be used again: it is
+    /// gone, or it is in a state in which another session may not be.
+    pub(super) fn costs_session(&self) -> bool {
+        match self {
+            Self::ReadOnly | Self::Silent(_) => true,
+            Self::Refused(_) => false,
+            Self::Sql(_) => self.kind() == Kind::Gone || self.number().is_some_and(is_of_session),
         }
     }
 
@@ -84,6 +101,8 @@ impl Fault {
             Kind::Collision => Undone::Again(error),
             Kind::Gone if committing => Undone::Unconfirmed(error),
             Kind::Gone => Undone::Lost(error),
+            _ if self.costs_session() && committing => Undone::Unconfirmed(error),
+            _ if self.costs_session() => Undone::Stale(error),
             Kind::Data | Kind::Schema | Kind::Server => Undone::Failed(error),
         }
     }
@@ -115,8 +134,33 @@ impl Fault {
             Self::Sql(sqlx::Error::Database(error)) => {
                 error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
             }
-            Self::Sql(_) | Self::Refused(_) | Self::ReadOnly => None,
+            Self::Sql(_) | Self::Refused(_) | Self::ReadOnly | Self::Silent(_) => None,
         }
+    }
+}
+
+/// Whether an error of this number tells of the session that answered, not of
+/// the statement or the server alone: the statement may succeed in another
+/// session.
+fn is_of_session(number: u16) -> bool {
+    match number {
+        // A server that only reads, by its own setting or as the session began.
+        1290 | 1792 | 1836
+        // A conflict that only a stricter isolation than ours has.
+        | 1020
+        // A node that has left its cluster.
+        | 1047
+        // A prepared statement that is gone, is to be prepared again, or is one
+        // too many.
+        | 1243 | 1461 | 1615
+        // No database is chosen; such a table or column is not in it; its
+        // definition has changed.
+        | 1046 | 1054 | 1146 | 1412
+        // A transaction or locked tables that somebody left.
+        | 1099 | 1100 | 1179 | 1192 | 1223 | 1568
+        // Another `sql_mode`, character set or collation.
+        | 1055 | 1064 | 1115 | 1175 | 1267 | 1271 | 1273 => true,
+        _ => false,
     }
 }
 
@@ -130,9 +174,24 @@ mod tests {
         assert_eq!(Fault::from(sqlx::Error::PoolClosed).about(place), closed());
         let refused = Fault::Refused("there is no job number 9".to_owned());
         assert!(matches!(refused.about(place), StoreError::Rejected(_)));
+        assert!(!refused.costs_session());
         let cut = || Fault::from(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
         assert!(matches!(cut().about(place), StoreError::Unavailable(told) if told.contains(place)));
         assert!(matches!(cut().undone(place, false), Undone::Lost(_)));
         assert!(matches!(cut().undone(place, true), Undone::Unconfirmed(_)));
+        assert!(cut().costs_session());
+        assert!(Fault::ReadOnly.costs_session());
+        assert!(matches!(Fault::ReadOnly.undone(place, false), Undone::Stale(_)));
+        assert!(matches!(Fault::ReadOnly.undone(place, true), Undone::Unconfirmed(_)));
+    }
+
+    #[test]
+    fn a_session_in_a_wrong_state_is_told_from_a_wrong_statement() {
+        for number in [1290, 1792, 1836, 1243, 1615, 1146] {
+            assert!(is_of_session(number), "{number}");
+        }
+        for number in [1062, 1205, 1213, 1406, 1040, 1021] {
+            assert!(!is_of_session(number), "{number}");
+        }
     }
 }

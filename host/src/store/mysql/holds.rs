@@ -118,7 +118,7 @@ fn hold((id, job, pattern, until, why, since): Columns) -> Result<Hold, Fault> {
     Ok(Hold {
         id: HoldId(id),
         job: JobId(job),
-        pattern: Pattern::new(sql::key(pattern)?).map_err(sql::unreadable)?,
+        pattern: Pattern::stored(&sql::key(pattern)?),
         until: until.map(sql::time),
         why,
         since: sql::time(since),

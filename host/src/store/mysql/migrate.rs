@@ -43,6 +43,9 @@ const MIGRATIONS: [Migration; 13] = [
 /// The lock of those who migrate this database; names of locks are the whole
 /// server's, and short.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('sweepd.', MD5(DATABASE())), 60)";
+/// A migration, and that of another node before it, may take its time.
+const PATIENTLY: &str = "SET SESSION lock_wait_timeout = 60 /*M! , max_statement_time = 0 */";
+
 const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('sweepd.', MD5(DATABASE())))";
 
 /// Brings the database up to this binary's version. Nodes that start at once
@@ -54,6 +57,7 @@ pub(super) async fn migrate(conn: &mut MySqlConnection, address: &Address) -> Re
         return Ok(());
     }
     let about = |error| address.about(error);
+    sqlx::raw_sql(PATIENTLY).execute(&mut *conn).await.map_err(about)?;
     // Anything but 1 is no lock: null for an error, 0 for the end of patience.
     let locked: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut *conn).await.map_err(about)?;
     if locked != Some(1) {

@@ -84,10 +84,14 @@ impl Command for Check {
     type Answer = ();
 
     async fn apply(&self, work: &mut Work<'_>) -> Result<(), Fault> {
-        let locked: (i64, bool) =
-            sqlx::query_as("SELECT value, @@GLOBAL.read_only FROM sequences WHERE name = 'task' FOR UPDATE")
-                .fetch_one(work.conn())
-                .await?;
+        // The session's own setting has another name in MySQL.
+        let locked: (i64, bool) = sqlx::query_as(
+            "SELECT value, @@GLOBAL.read_only OR /*M! @@SESSION.tx_read_only */
+                                                 /*!80000 @@SESSION.transaction_read_only */
+             FROM sequences WHERE name = 'task' FOR UPDATE",
+        )
+        .fetch_one(work.conn())
+        .await?;
         if locked.1 { Err(Fault::ReadOnly) } else { Ok(()) }
     }
 }

@@ -6,7 +6,7 @@ use sqlx::{MySqlConnection, Row as _};
 use super::Shared;
 use super::fault::Fault;
 use super::numbers::Numbers;
-use super::server::{LONGEST, Lease, silent};
+use super::server::{LONGEST, Lease};
 use super::sql::{self, server_now};
 use crate::domain::time::Timestamp;
 use crate::store::group::{Tries, Undone, reason};
@@ -95,10 +95,9 @@ impl Shared {
 
     /// Applies `command` in a transaction, once.
     pub(super) async fn attempt<C: Command>(&self, command: &C) -> Result<C::Answer, Undone> {
-        let place = self.server.place();
         // The server would refuse it, too.
         if self.server.read_only() {
-            return Err(Undone::Failed(crate::store::read_only(&place)));
+            return Err(Undone::Failed(crate::store::read_only(&self.server.place())));
         }
         let applied = async {
             let mut work = Work::begin(self, command.numbers()).await?;
@@ -111,10 +110,10 @@ impl Shared {
                 }
             }
         };
-        let applied = tokio::time::timeout(LONGEST, applied).await.unwrap_or_else(|_| Err(silent()));
-        let (answer, work) = applied.map_err(|fault| fault.undone(place, false))?;
-        let committed = tokio::time::timeout(LONGEST, work.end("COMMIT")).await.unwrap_or_else(|_| Err(silent()));
-        committed.map_err(|fault| fault.undone(place, true))?;
+        let applied = tokio::time::timeout(LONGEST, applied).await.unwrap_or(Err(Fault::Silent(LONGEST)));
+        let (answer, work) = applied.map_err(|fault| self.server.undone(&fault, false))?;
+        let committed = tokio::time::timeout(LONGEST, work.end("COMMIT")).await.unwrap_or(Err(Fault::Silent(LONGEST)));
+        committed.map_err(|fault| self.server.undone(&fault, true))?;
         Ok(answer)
     }
 }

@@ -6,23 +6,19 @@
 //! batch. The fence is taken from its sequence only when the rows are locked:
 //! so it is above those of all earlier claims of the same keys.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::fault::Fault;
+use super::pool::LONGEST;
 use super::sql::{self, server_now};
 use super::writing::Work;
 use super::{Command, Shared, nodes};
 use crate::domain::node::NodeId;
 use crate::domain::task::{ClaimedTask, Key, Payload, Priority};
-use crate::store::group::{Undone, reason};
+use crate::store::group::{Tries, Undone, reason};
 use crate::store::{Claim, ClaimDue, StoreError};
-
-/// After so long without an answer the connection is given up.
-const LONGEST: Duration = Duration::from_secs(20);
 
 /// One range of the index a priority. Rows in flight are in it and skipped, as
 /// are those that another claim has locked. Tasks with losses are left out,
@@ -82,8 +78,21 @@ const CLAIM: &str = concat!(
 /// [`Store::claim_due`](crate::store::Store::claim_due).
 pub(super) async fn claim(shared: &Shared, claim: &ClaimDue) -> Result<Option<Claim>, StoreError> {
     shared.must_write()?;
+    let mut tries = Tries::default();
+    loop {
+        match attempt(shared, claim).await {
+            Ok(claimed) => return Ok(claimed),
+            // Any other failure is not repeated here, for the next claim comes soon.
+            Err(stale @ Undone::Stale(_)) => tries.again(stale).await?,
+            Err(Undone::Unconfirmed(error)) => return Err(StoreError::Unknown(reason(error))),
+            Err(Undone::Again(error) | Undone::Lost(error) | Undone::Failed(error)) => return Err(error),
+        }
+    }
+}
+
+async fn attempt(shared: &Shared, claim: &ClaimDue) -> Result<Option<Claim>, Undone> {
     let server = &shared.server;
-    let mut conn = server.connection().await.map_err(|fault| server.tell(fault))?;
+    let mut conn = server.connection().await.map_err(|fault| server.undone(&fault, false))?;
     let order = order(claim);
     let ticket = Ticket { node: claim.node, number: fastrand::i64(..) };
     let rows = sqlx::query(CLAIM)
@@ -95,22 +104,23 @@ pub(super) async fn claim(shared: &Shared, claim: &ClaimDue) -> Result<Option<Cl
         .bind(claim.suspects)
         .bind(ticket.number)
         .fetch_all(&mut *conn);
-    let silent = || StoreError::Unknown(format!("{}: no answer within {} s", server.place, LONGEST.as_secs()));
     let doubt = Doubt { shared, ticket: Some(ticket) };
     let rows = match tokio::time::timeout(LONGEST, rows).await {
         Ok(Ok(rows)) => rows,
         Ok(Err(error)) => return Err(doubt.unanswered(&error.into())),
         Err(_) => {
             conn.close_on_drop();
-            return Err(silent());
+            return Err(doubt.unanswered(&Fault::Silent(LONGEST)));
         }
     };
     doubt.answered();
-    if rows.is_empty() {
-        nodes::must_live(&mut conn, claim.node).await.map_err(|fault| server.tell(fault))?;
-        return Ok(None);
-    }
-    in_order(&rows, order).map_err(|fault| server.tell(fault))
+    let answer = if rows.is_empty() {
+        nodes::must_live(&mut conn, claim.node).await.map(|()| None)
+    } else {
+        in_order(&rows, order)
+    };
+    // It is answered: what fails from here on is no reason to claim again.
+    answer.map_err(|fault| Undone::Failed(server.tell(fault)))
 }
 
 fn order(claim: &ClaimDue) -> [Priority; 4] {
@@ -130,7 +140,7 @@ pub(super) struct Ticket {
 
 /// A claim that is under way. The statement commits itself, so that without
 /// its answer nobody knows, and the server may still be at it: dropped so, it
-/// is left to [`Void`]. It is not repeated here, for the next claim comes soon.
+/// is left to [`Void`].
 struct Doubt<'a> {
     shared: &'a Shared,
     ticket: Option<Ticket>,
@@ -141,14 +151,12 @@ impl Doubt<'_> {
         self.ticket = None;
     }
 
-    fn unanswered(self, fault: &Fault) -> StoreError {
-        match fault.undone(&self.shared.server.place, true) {
-            Undone::Unconfirmed(error) => StoreError::Unknown(reason(error)),
-            Undone::Again(error) | Undone::Lost(error) | Undone::Failed(error) => {
-                self.answered();
-                error
-            }
+    fn unanswered(self, fault: &Fault) -> Undone {
+        let undone = self.shared.server.undone(fault, !fault.is_refusal());
+        if !matches!(undone, Undone::Unconfirmed(_)) {
+            self.answered();
         }
+        undone
     }
 }
 

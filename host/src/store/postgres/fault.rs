@@ -1,5 +1,8 @@
 //! From PostgreSQL's errors to the store's: sorted by what the caller can do,
-//! and told with the server's name, never with a password.
+//! and told with the server's name, never with a password. Which errors cost
+//! the session that answered them is decided here and nowhere else.
+
+use std::time::Duration;
 
 use crate::store::StoreError;
 use crate::store::group::{Undone, closed};
@@ -19,6 +22,9 @@ pub(super) enum Fault {
     /// The server is a standby, or set to read only.
     #[error("the server takes no writes")]
     ReadOnly,
+    /// The server did not answer.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
 }
 
 /// What an error says about the connection and the transaction.
@@ -40,7 +46,7 @@ impl Fault {
         let error = match self {
             Self::Refused(_) => return Kind::Data,
             Self::Contended => return Kind::Conflict,
-            Self::ReadOnly => return Kind::Server,
+            Self::ReadOnly | Self::Silent(_) => return Kind::Server,
             Self::Sql(error) => error,
         };
         let sqlx::Error::Database(error) = error else {
@@ -53,12 +59,32 @@ impl Fault {
         let code = error.code().unwrap_or_default();
         match code.as_ref() {
             "40001" | "40P01" | "55P03" => Kind::Conflict,
-            "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => Kind::Gone,
+            "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P05" => Kind::Gone,
             "3D000" | "42P01" | "42703" => Kind::Schema,
             code if code.starts_with("08") => Kind::Gone,
             code if code.starts_with("22") || code.starts_with("23") => Kind::Data,
             _ => Kind::Server,
         }
+    }
+
+    /// Whether the session that answered so is not to be used again: it is
+    /// gone, or it is in a state in which another session may not be.
+    pub(super) fn costs_session(&self) -> bool {
+        match self {
+            Self::ReadOnly | Self::Silent(_) => true,
+            Self::Refused(_) | Self::Contended => false,
+            Self::Sql(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                matches!(self.kind(), Kind::Gone) || is_of_session(&code)
+            }
+            Self::Sql(_) => matches!(self.kind(), Kind::Gone),
+        }
+    }
+
+    /// Whether the server answered that it did not do it, so that no doubt is
+    /// left.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(_))) && !matches!(self.kind(), Kind::Gone)
     }
 
     /// As the store's error about the server at `place`, where nothing was
@@ -89,6 +115,9 @@ impl Fault {
             }
             Self::Sql(sqlx::Error::Database(error)) => error.code().unwrap_or_default().into_owned(),
             Self::ReadOnly => "25006".to_owned(),
+            Self::Silent(_) => {
+                return StoreError::Unavailable(format!("{place}: {self}; sweepd connects again by itself"));
+            }
             _ => String::new(),
         };
         let what_to_do = match code.as_str() {
@@ -109,7 +138,67 @@ impl Fault {
             Kind::Conflict => Undone::Again(error),
             Kind::Gone if committing => Undone::Unconfirmed(error),
             Kind::Gone => Undone::Lost(error),
+            // After so long nobody waits for another try.
+            _ if matches!(self, Self::Silent(_)) && !committing => Undone::Failed(error),
+            _ if self.costs_session() && committing => Undone::Unconfirmed(error),
+            _ if self.costs_session() => Undone::Stale(error),
             Kind::Data | Kind::Schema | Kind::Server => Undone::Failed(error),
         }
+    }
+}
+
+/// Whether an error of this code tells of the session that answered, not of
+/// the statement or the server alone: the statement may succeed in another
+/// session.
+fn is_of_session(code: &str) -> bool {
+    match code {
+        // A read-only transaction: the session began when that was the
+        // default, or its server is a standby by now.
+        "25006"
+        // A conflict that only a stricter isolation than ours has.
+        | "40001"
+        // A transaction that somebody left open, or that is none.
+        | "25001" | "25P01" | "25P02"
+        // "cached plan must not change result type".
+        | "0A000"
+        // A prepared statement that is gone, or is there already.
+        | "26000" | "42P05"
+        // Another search path: no such schema, table, column or function.
+        | "3F000" | "42P01" | "42703" | "42883"
+        // A state that this session alone lacks.
+        | "55000" => true,
+        // The session's process found itself in a state that should not be.
+        code => code.starts_with("XX"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_in_a_wrong_state_is_told_from_a_wrong_statement() {
+        for code in ["25006", "25P02", "40001", "0A000", "26000", "42P05", "3F000", "42P01", "XX000"] {
+            assert!(is_of_session(code), "{code}");
+        }
+        for code in ["22001", "23505", "40P01", "42601", "53100", "55P03", "57014"] {
+            assert!(!is_of_session(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_costs_a_session_and_how_it_is_undone() {
+        assert!(matches!(Fault::ReadOnly.undone("there", false), Undone::Stale(_)));
+        assert!(matches!(Fault::ReadOnly.undone("there", true), Undone::Unconfirmed(_)));
+        let silent = || Fault::Silent(Duration::from_secs(20));
+        assert!(silent().costs_session());
+        assert!(matches!(silent().undone("there", false), Undone::Failed(_)));
+        assert!(matches!(silent().undone("there", true), Undone::Unconfirmed(_)));
+        let cut = || Fault::from(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
+        assert!(cut().costs_session());
+        assert!(matches!(cut().undone("there", false), Undone::Lost(_)));
+        let full = Fault::from(sqlx::Error::PoolTimedOut);
+        assert!(!full.costs_session() && !Fault::Contended.costs_session());
+        assert!(!Fault::Refused("no".to_owned()).costs_session());
     }
 }

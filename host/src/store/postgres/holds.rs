@@ -127,11 +127,10 @@ pub(super) async fn forget(work: &mut Work, before: Timestamp, limit: u32) -> Re
 }
 
 fn hold(row: &PgRow) -> Result<Hold, Fault> {
-    let pattern = Pattern::new(row.try_get::<String, _>(2)?);
     Ok(Hold {
         id: HoldId(row.try_get(0)?),
         job: JobId(row.try_get(1)?),
-        pattern: pattern.map_err(|error| Fault::Refused(format!("a hold in the database cannot be read: {error}")))?,
+        pattern: Pattern::stored(&row.try_get::<String, _>(2)?),
         until: row.try_get::<Option<i64>, _>(3)?.map(sql::time),
         why: row.try_get(4)?,
         since: sql::time(row.try_get(5)?),

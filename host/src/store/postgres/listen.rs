@@ -5,17 +5,22 @@
 //! was lost is not heard, so that whoever waits is woken once when it is back.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::Shared;
+use super::pool::PATIENCE;
 use crate::supervise;
 
 /// Between two tries to connect.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// After so long without a word the connection is looked at.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Listens from the first wait on.
 #[derive(Default)]
@@ -60,13 +65,11 @@ async fn listen(shared: Arc<Shared>, heard: Arc<Notify>) {
         if shared.server.ears.is_closed() {
             return;
         }
+        // A session that may not listen, as on a standby, is given up with the rest.
+        let failed = shared.server.tell(failed);
         told &= !listened;
         if !told {
-            tracing::warn!(
-                error = %failed,
-                "{}: what other nodes queue is not heard now, and found at the next tick",
-                shared.server.place
-            );
+            tracing::warn!(error = %failed, "what other nodes queue is not heard now, and found at the next tick");
         }
         told = true;
         tokio::time::sleep(PAUSE).await;
@@ -76,6 +79,7 @@ async fn listen(shared: Arc<Shared>, heard: Arc<Notify>) {
 /// Until the connection is lost for good; whether there was one, and why it
 /// was lost.
 async fn hear(shared: &Shared, heard: &Notify) -> (bool, sqlx::Error) {
+    let began = Instant::now();
     let listener = async {
         let mut listener = PgListener::connect_with(&shared.server.ears).await?;
         listener.listen("sweepd").await?;
@@ -88,11 +92,29 @@ async fn hear(shared: &Shared, heard: &Notify) -> (bool, sqlx::Error) {
     // Something may have been said before.
     heard.notify_one();
     loop {
-        match listener.try_recv().await {
+        let Ok(said) = timeout(SILENCE, listener.try_recv()).await else {
+            // Nobody speaks, or the server is another one by now and nobody said so.
+            match still_listens(shared, &mut listener, began).await {
+                Ok(()) => continue,
+                Err(error) => return (true, error),
+            }
+        };
+        match said {
             Ok(Some(said)) if said.payload() == shared.voice => {}
             // A reconnection, after which something may have been missed.
             Ok(Some(_) | None) => heard.notify_one(),
             Err(error) => return (true, error),
         }
     }
+}
+
+/// Whether the server still answers on the connection that listens, and no
+/// other session was found in a wrong state since `began`.
+async fn still_listens(shared: &Shared, listener: &mut PgListener, began: Instant) -> Result<(), sqlx::Error> {
+    let lost = |why: &str| sqlx::Error::Io(std::io::Error::other(why.to_owned()));
+    if !shared.server.sessions.keep(began.elapsed()) {
+        return Err(lost("the server's other sessions were in a wrong state"));
+    }
+    let asked = sqlx::query("SELECT 1").execute(listener);
+    timeout(PATIENCE, asked).await.map_err(|_| lost("the server does not answer"))?.map(drop)
 }

@@ -35,8 +35,11 @@ pub(super) async fn migrate(server: &Server) -> Result<(), StoreError> {
     }
     let tell = |error: sqlx::Error| server.tell(error);
     let mut turn = conn.begin().await.map_err(tell)?;
-    // Another node's migration may take its time.
-    sqlx::raw_sql("SET LOCAL lock_timeout = '60s'").execute(&mut *turn).await.map_err(tell)?;
+    // A migration, and that of another node before it, may take its time.
+    sqlx::raw_sql("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0")
+        .execute(&mut *turn)
+        .await
+        .map_err(tell)?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *turn).await.map_err(tell)?;
     apply_missing(server, &mut turn).await?;
     turn.commit().await.map_err(tell)
@@ -85,6 +88,14 @@ async fn applied(server: &Server, conn: &mut PgConnection) -> Result<usize, Stor
     match found {
         // Anything else may stand beside ours, as long as no name clashes.
         Tables { ours: true, .. } => check(server, conn).await,
+        Tables { elsewhere: Some(schema), here, .. } if !server.has_search_path => {
+            let here = here.map_or_else(|| "no schema".to_owned(), |here| format!("the schema `{here}`"));
+            Err(StoreError::Incompatible(format!(
+                "{}: sweepd's tables are in the schema `{schema}`, and the search path leads to {here}; name one of \
+                 them by `?options=-c search_path=NAME` in `database.url`",
+                server.place
+            )))
+        }
         Tables { clash: None, .. } => Ok(0),
         Tables { clash: Some(table), .. } => Err(StoreError::Incompatible(format!(
             "{} has a table `{table}` of another program; name another database, or another schema by \
@@ -99,6 +110,10 @@ struct Tables {
     ours: bool,
     /// A table that has the name of one of ours.
     clash: Option<String>,
+    /// Another schema that has tables of ours.
+    elsewhere: Option<String>,
+    /// The schema in which tables are made.
+    here: Option<String>,
 }
 
 async fn tables(conn: &mut PgConnection) -> Result<Tables, Fault> {
@@ -109,11 +124,18 @@ async fn tables(conn: &mut PgConnection) -> Result<Tables, Fault> {
                 (SELECT min(table_name::text) FROM information_schema.tables
                  WHERE table_schema = current_schema() AND table_name IN
                      ('schema_migrations', 'jobs', 'nodes', 'tasks', 'batches', 'history', 'attempts', 'requests',
-                      'effects', 'holds', 'mounts'))",
+                      'effects', 'holds', 'mounts')),
+                (SELECT min(table_schema::text) FROM information_schema.columns
+                 WHERE table_schema IS DISTINCT FROM current_schema() AND table_name = 'schema_migrations'
+                   AND column_name = 'checksum'
+                   AND EXISTS (SELECT FROM information_schema.tables AS beside
+                               WHERE beside.table_schema = columns.table_schema AND beside.table_name = 'batches')),
+                current_schema()::text",
     )
     .fetch_one(conn)
     .await?;
-    Ok(Tables { ours: row.try_get(0)?, clash: row.try_get(1)? })
+    let [clash, elsewhere, here] = [row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
+    Ok(Tables { ours: row.try_get(0)?, clash, elsewhere, here })
 }
 
 /// Compares the recorded checksums with the embedded ones.

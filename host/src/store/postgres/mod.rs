@@ -19,6 +19,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sqlx::postgres::PgConnection;
 
 use self::enqueue::{Enqueue, Enqueues};
 use self::fault::Fault;
@@ -115,6 +116,7 @@ impl PostgresStore {
         } else {
             server.warn_of_losses().await?;
         }
+        server.keep_search_path().await?;
         let readers = (options.max_connections as usize / 4).max(1);
         let shared = Arc::new(Shared::new(server, readers));
         let enqueues = Group::start(Enqueues(Arc::clone(&shared)));
@@ -149,8 +151,11 @@ impl Store for PostgresStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let takes_writes = self.shared.read(async |conn| sql::takes_writes(conn).await).await?;
-        if takes_writes || self.shared.server.read_only { Ok(()) } else { Err(self.shared.tell(Fault::ReadOnly)) }
+        let may_refuse = self.shared.server.read_only;
+        let check = async |conn: &mut PgConnection| {
+            if sql::takes_writes(conn).await? || may_refuse { Ok(()) } else { Err(Fault::ReadOnly) }
+        };
+        self.shared.read(check).await
     }
 
     async fn begin_incarnation(&self, node: NewNode, at: At) -> Result<Incarnation, StoreError> {

@@ -1,20 +1,35 @@
-//! Connections: how many, how they are opened, and what each is told first.
+//! Connections: how many, how they are opened, what each session is told first,
+//! and when one is not used again.
+//!
+//! Every error of a session passes [`Server::tell`] or [`Server::undone`], which
+//! condemn what `fault` blames. Its invariant: a session relies on no default
+//! of the server, the database or the user but one, whether it may write.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection as _, Postgres, Row as _};
 
 use super::fault::Fault;
 use crate::store::StoreError;
+use crate::store::group::Undone;
+use crate::store::sessions::Sessions;
 
 /// How long a caller waits for a connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After so long without an answer to a statement its connection is given up: a
+/// server that is silent for so long is out of reach.
+pub(super) const LONGEST: Duration = Duration::from_secs(20);
+
 /// A connection that rested for longer is asked whether it still stands.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// For so long it may think about that.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// A server, and the connections to one of its databases.
 #[derive(Debug)]
@@ -22,8 +37,12 @@ pub(super) struct Server {
     pub(super) pool: PgPool,
     /// For listening, beside the pool.
     pub(super) ears: PgPool,
+    /// Which sessions of both may be used.
+    pub(super) sessions: Arc<Sessions>,
     /// Whether the server is told to refuse changes.
     pub(super) read_only: bool,
+    /// Whether the URL says in which schema the tables are.
+    pub(super) has_search_path: bool,
     /// `PostgreSQL at host:port/database`.
     pub(super) place: String,
 }
@@ -35,28 +54,28 @@ impl Server {
             StoreError::Rejected(format!("the URL of the PostgreSQL database cannot be read: {error}"))
         })?;
         let place = place(&options);
+        let has_search_path = options.get_options().is_some_and(|options| options.contains("search_path"));
         let options = configured(options);
         let options = if read_only { options.options([("default_transaction_read_only", "on")]) } else { options };
-        let ears = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(PATIENCE)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connect_lazy_with(options.clone());
-        let pool = PgPoolOptions::new()
-            .max_connections(max_connections.max(1))
-            .acquire_timeout(PATIENCE)
-            .test_before_acquire(false)
-            .before_acquire(|conn, rested| {
-                Box::pin(async move {
-                    if rested.idle_for > FRESH {
-                        conn.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        Ok(Self { pool, ears, read_only, place })
+        let sessions = Arc::new(Sessions::default());
+        let ears = pool(&sessions, 1).max_lifetime(None).idle_timeout(None).connect_lazy_with(options.clone());
+        let pool = pool(&sessions, max_connections.max(1)).connect_lazy_with(options);
+        Ok(Self { pool, ears, sessions, read_only, has_search_path, place })
+    }
+
+    /// Makes all later sessions look for tables where this one does, whatever
+    /// the user's or the database's search path becomes.
+    pub(super) async fn keep_search_path(&self) -> Result<(), StoreError> {
+        let sql = "SELECT string_agg(quote_ident(name), ', ' ORDER BY nth)
+                   FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, nth)";
+        let path: Option<String> =
+            sqlx::query_scalar(sql).fetch_one(&self.pool).await.map_err(|error| self.tell(error))?;
+        let Some(path) = path else { return Ok(()) };
+        for pool in [&self.pool, &self.ears] {
+            let options = PgConnectOptions::clone(&pool.connect_options());
+            pool.set_connect_options(options.options([("search_path", &path)]));
+        }
+        Ok(())
     }
 
     /// A connection, once one is free.
@@ -98,8 +117,61 @@ impl Server {
 
     /// An error of a read, or of a write that was not begun.
     pub(super) fn tell(&self, fault: impl Into<Fault>) -> StoreError {
-        fault.into().about(&self.place)
+        let fault = fault.into();
+        self.judge(&fault);
+        fault.about(&self.place)
     }
+
+    /// Why a transaction did not end in an answer. `committing`: the commit was
+    /// sent.
+    pub(super) fn undone(&self, fault: &Fault, committing: bool) -> Undone {
+        self.judge(fault);
+        fault.undone(&self.place, committing)
+    }
+
+    /// Gives up all sessions that are as old as one in a wrong state: what made
+    /// it so, such as a failover, made others so, too.
+    fn judge(&self, fault: &Fault) {
+        if fault.costs_session() && self.sessions.condemn() {
+            tracing::warn!("{}: {fault}; sweepd opens its connections anew", self.place);
+        }
+    }
+}
+
+/// Connections of which none is lent out that was condemned, or does not answer.
+fn pool(sessions: &Arc<Sessions>, max_connections: u32) -> PgPoolOptions {
+    let (lent, returned) = (Arc::clone(sessions), Arc::clone(sessions));
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+        .after_connect(|conn, _| Box::pin(set_up(conn)))
+        .before_acquire(move |conn, session| {
+            let sessions = Arc::clone(&lent);
+            Box::pin(async move {
+                if !sessions.keep(session.age) {
+                    return Ok(false);
+                }
+                if session.idle_for > FRESH
+                    && let Err(error) = probe(conn).await
+                {
+                    // Others that rested are not asked one by one.
+                    sessions.condemn();
+                    return Err(error);
+                }
+                Ok(true)
+            })
+        })
+        .after_release(move |_, session| {
+            let keep = returned.keep(session.age);
+            Box::pin(async move { Ok(keep) })
+        })
+}
+
+/// Asks whether the server still answers on this connection.
+async fn probe(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let answered = tokio::time::timeout(PROBE, conn.ping()).await;
+    answered.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 fn place(options: &PgConnectOptions) -> String {
@@ -110,24 +182,47 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-/// What every session is set to.
+/// What every session is set to: at its beginning, so that it counts for more
+/// than what the server, the database and the user are set to.
+///
+/// Whether it may write is not among it: a server that is set to be read only
+/// must not be written.
 ///
 /// All statements go by an index. Plans are kept, and one that was made while a
 /// table was small would otherwise scan it when it has grown: hash joins and
 /// scans of whole tables are only taken where nothing else can answer.
+///
+/// The encoding, the time zone and the style of dates are set by the driver.
 fn configured(options: PgConnectOptions) -> PgConnectOptions {
     let options = match options.get_application_name() {
         Some(_) => options,
         None => options.application_name("sweepd"),
     };
     options.options([
+        ("default_transaction_isolation", "read committed"),
+        ("default_transaction_deferrable", "off"),
+        ("standard_conforming_strings", "on"),
         ("enable_seqscan", "off"),
         ("enable_bitmapscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
+        ("enable_nestloop", "on"),
+        ("enable_indexscan", "on"),
+        ("enable_indexonlyscan", "on"),
+        ("plan_cache_mode", "auto"),
         ("jit", "off"),
         // A node that was stopped in the middle holds up nobody for longer.
         ("idle_in_transaction_session_timeout", "5s"),
         ("lock_timeout", "10s"),
+        // Nobody waits for its answer for so long.
+        ("statement_timeout", "30s"),
     ])
+}
+
+/// The same for what only later versions of the server know.
+async fn set_up(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let sql = "SELECT set_config(name, '0', false) FROM pg_settings
+               WHERE name IN ('idle_session_timeout', 'transaction_timeout') AND setting <> '0'";
+    sqlx::raw_sql(sql).execute(conn).await?;
+    Ok(())
 }

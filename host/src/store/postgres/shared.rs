@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::claim::Ticket;
 use super::fault::Fault;
-use super::pool::{PATIENCE, Server};
+use super::pool::{LONGEST, PATIENCE, Server};
 use crate::domain::job::JobId;
 use crate::domain::node::NodeId;
 use crate::store::StoreError;
@@ -70,13 +70,32 @@ impl Shared {
         if self.server.read_only { Err(crate::store::read_only(&self.server.place)) } else { Ok(()) }
     }
 
-    /// Reads with a connection, once there is one to read with.
+    /// Reads with a connection, once there is one to read with; once more where
+    /// that one's session is gone or in a wrong state.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
-        F: AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>,
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, Fault> + Clone,
     {
-        let mut reader = self.reader().await?;
-        read(&mut reader.conn).await.map_err(|fault| self.tell(fault))
+        let mut is_first = true;
+        loop {
+            let mut reader = self.reader().await?;
+            let answer = tokio::time::timeout(LONGEST, read.clone()(&mut reader.conn)).await;
+            if answer.is_err() {
+                // The answer may still come, and would be taken for another's.
+                reader.conn.close_on_drop();
+            }
+            match answer.unwrap_or(Err(Fault::Silent(LONGEST))) {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => {
+                    let may_repeat = is_first && fault.costs_session() && !matches!(fault, Fault::Silent(_));
+                    let error = self.tell(fault);
+                    if !may_repeat {
+                        return Err(error);
+                    }
+                }
+            }
+            is_first = false;
+        }
     }
 
     /// A connection to read with.

@@ -1,7 +1,6 @@
 //! Transactions: what a command sees of one, and how often it is tried.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
@@ -9,14 +8,11 @@ use sqlx::{PgConnection, Postgres, Row as _};
 
 use super::Shared;
 use super::fault::Fault;
+use super::pool::LONGEST;
 use super::sql::{self, server_now};
 use crate::domain::time::Timestamp;
 use crate::store::group::{Tries, Undone};
 use crate::store::{At, StoreError};
-
-/// How long one transaction may take before its connection is given up: a
-/// server that is silent for so long is out of reach.
-const LONGEST: Duration = Duration::from_secs(20);
 
 /// One method of the store, as a transaction applies it.
 ///
@@ -94,8 +90,7 @@ pub(super) async fn write<C: Command>(shared: &Arc<Shared>, command: &C) -> Resu
 /// Applies `command` in a transaction, once.
 pub(super) async fn attempt<C: Command>(shared: &Arc<Shared>, command: &C) -> Result<C::Answer, Undone> {
     shared.must_write().map_err(Undone::Failed)?;
-    let place = &shared.server.place;
-    let silent = || StoreError::Unavailable(format!("{place}: no answer within {} s", LONGEST.as_secs()));
+    let server = &shared.server;
     let applied = async {
         let mut work = Work::begin(shared).await?;
         match command.apply(&mut work).await {
@@ -107,12 +102,9 @@ pub(super) async fn attempt<C: Command>(shared: &Arc<Shared>, command: &C) -> Re
             }
         }
     };
-    let applied = tokio::time::timeout(LONGEST, applied).await;
-    let (answer, work) =
-        applied.map_err(|_| Undone::Failed(silent()))?.map_err(|fault: Fault| fault.undone(place, false))?;
-    match tokio::time::timeout(LONGEST, work.end("COMMIT")).await {
-        Ok(Ok(())) => Ok(answer),
-        Ok(Err(fault)) => Err(fault.undone(place, true)),
-        Err(_) => Err(Undone::Unconfirmed(silent())),
-    }
+    let applied = tokio::time::timeout(LONGEST, applied).await.unwrap_or(Err(Fault::Silent(LONGEST)));
+    let (answer, work) = applied.map_err(|fault| server.undone(&fault, false))?;
+    let committed = tokio::time::timeout(LONGEST, work.end("COMMIT")).await.unwrap_or(Err(Fault::Silent(LONGEST)));
+    committed.map_err(|fault| server.undone(&fault, true))?;
+    Ok(answer)
 }

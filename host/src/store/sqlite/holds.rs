@@ -96,11 +96,10 @@ pub(super) fn forget(writing: &Writing<'_>, before: Timestamp, limit: u32) -> Re
 }
 
 fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
-    let unreadable = |error| sql::unreadable(rusqlite::types::Type::Text, error);
     Ok(Hold {
         id: HoldId(row.get(0)?),
         job: JobId(row.get(1)?),
-        pattern: Pattern::new(row.get::<_, String>(2)?).map_err(unreadable)?,
+        pattern: Pattern::stored(&row.get::<_, String>(2)?),
         until: row.get::<_, Option<i64>>(3)?.map(sql::time),
         why: row.get(4)?,
         since: sql::time(row.get(5)?),

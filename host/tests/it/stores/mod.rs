@@ -38,6 +38,7 @@ mod property;
 mod requests;
 mod scan;
 pub(crate) mod servers;
+mod sessions;
 mod shared;
 mod sqlite;
 mod successor;

@@ -18,7 +18,7 @@ mod line;
 mod nodes;
 mod proxy;
 mod run;
-mod servers;
+pub(crate) mod servers;
 mod watch;
 mod writer;
 

@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Postgres,
     Mariadb,
 }
 
 /// How a server is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// In good order, without waiting for clients.
     Orderly,
     /// kill -9.
@@ -32,7 +32,7 @@ pub(super) enum Stop {
 }
 
 /// A server; it is stopped, and its data removed, when dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     kind: Kind,
     folder: TempDir,
     port: u16,
@@ -41,7 +41,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Makes its data and starts it.
-    pub(super) fn start(kind: Kind) -> Self {
+    pub(crate) fn start(kind: Kind) -> Self {
         let folder = tempfile::Builder::new().prefix("torture-").tempdir().expect("a folder");
         let mut server = Self { kind, folder, port: free_port(), child: None };
         server.initialise();
@@ -50,12 +50,12 @@ impl Server {
         server
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// The URL for sweepd, if the server is reached at this address.
-    pub(super) fn url(&self, at: SocketAddr) -> String {
+    pub(crate) fn url(&self, at: SocketAddr) -> String {
         match self.kind {
             Kind::Postgres => format!("postgres://postgres@{at}/postgres"),
             Kind::Mariadb => format!("mysql://root@{at}/sweepd"),
@@ -63,7 +63,7 @@ impl Server {
     }
 
     /// Stops it, and waits until it is gone.
-    pub(super) fn stop(&mut self, how: Stop) {
+    pub(crate) fn stop(&mut self, how: Stop) {
         let Some(mut child) = self.child.take() else { return };
         let signal = match (how, self.kind) {
             (Stop::Kill, _) => Signal::KILL,
@@ -80,7 +80,7 @@ impl Server {
     /// while it runs. One that ended by itself is started again: a killed
     /// PostgreSQL's children may still be about, and it refuses to start beside
     /// them.
-    pub(super) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         if self.child.as_mut().is_some_and(|child| child.try_wait().expect("it can be waited for").is_none()) {
             return;
         }
@@ -110,7 +110,7 @@ impl Server {
     }
 
     /// Waits until it answers, started again where need be.
-    pub(super) fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&mut self) {
         let began = Instant::now();
         while !self.is_ready() {
             assert!(began.elapsed() < PATIENCE, "the server does not start:\n{}", self.said());
@@ -197,7 +197,7 @@ impl Server {
     }
 
     /// What it has logged.
-    pub(super) fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
     }
 }
