@@ -17,7 +17,7 @@ mod reload;
 mod slot;
 mod watch;
 
-pub use compile::{CompileError, Compiler, child};
+pub use compile::{CacheOptions, ChildOptions, CompileError, Compiler, CompilerOptions, compile_in_child};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use generation::{Generation, LoadError, Plugin, World};
 pub use instance::{Attempted, CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};

@@ -10,6 +10,7 @@ mod budgets;
 mod by_hand;
 mod cli;
 mod cluster;
+mod compiled;
 mod crash;
 mod effects;
 mod examples;
