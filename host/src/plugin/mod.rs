@@ -12,6 +12,7 @@ mod engine;
 mod generation;
 pub mod inspect;
 mod instance;
+mod keeping;
 mod kept;
 mod reload;
 mod slot;

@@ -19,6 +19,7 @@ mod holds;
 mod http;
 mod import;
 mod jobs;
+mod keeping;
 mod leases;
 mod limits;
 mod logs;
