@@ -14,7 +14,7 @@ use sweepd::domain::job::{JobId, JobSpec};
 use sweepd::domain::ledger::Others;
 use sweepd::domain::time::Clock;
 use sweepd::domain::trash::{PurgeRate, Trash};
-use sweepd::plugin::{CallFailed, Engine, EngineOptions, ExecutorInstance};
+use sweepd::plugin::{CallFailed, ExecutorInstance};
 use sweepd::runner::Simulation;
 use sweepd::sandbox::{Custody, Gate, Lease};
 use tempfile::TempDir;
@@ -125,8 +125,8 @@ struct Guarded {
 
 impl Guarded {
     fn new(folder: &Path, trash: Option<Trash>) -> Self {
-        let engine = Engine::new(&EngineOptions::default()).expect("an engine");
-        let generation = world::generation(&engine, "video-clear");
+        let compiler = world::compiler(None);
+        let generation = world::generation(&compiler, "video-clear");
         let most = Allowance { files: Some(u64::MAX), bytes: Some(u64::MAX), share: None };
         let budget = Budget { sweep: most, hour: most };
         let job = JobSpec { budget, trash, ..world::job(world::component("video-clear"), folder, 1) };
@@ -158,8 +158,8 @@ fn plan(report: &mut Report, runtime: &tokio::runtime::Handle) {
             .and_then(|file| file.set_modified(old))
             .expect("it ages");
     }
-    let engine = Engine::new(&EngineOptions::default()).expect("an engine");
-    let generation = world::generation(&engine, "guests/finds_old");
+    let compiler = world::compiler(None);
+    let generation = world::generation(&compiler, "guests/finds_old");
     let mut job = world::job(world::component("guests/finds_old"), folder.path(), 1);
     job.config.insert("seconds".to_owned(), "86400".to_owned());
     let job = Arc::new(job);
@@ -230,10 +230,10 @@ fn resident() -> u64 {
 /// How long after its deadline a call that does not end is ended.
 fn interrupts(report: &mut Report) {
     const DEADLINE: Duration = Duration::from_millis(50);
-    let engine = Engine::new(&EngineOptions::default()).expect("an engine");
+    let compiler = world::compiler(None);
     for (what, guest) in [("an endless loop", "guests/loops"), ("a sleep", "guests/sleeps")] {
         let (folder, journal) = (world::folder(), world::folder());
-        let generation = world::generation(&engine, guest);
+        let generation = world::generation(&compiler, guest);
         let mut job = world::job(world::component(guest), folder.path(), 1);
         job.limits.task_deadline = DEADLINE;
         let custody = world::custody(&Arc::new(job), journal.path());

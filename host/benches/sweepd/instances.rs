@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sweepd::plugin::{Engine, EngineOptions, ExecutorInstance};
+use sweepd::plugin::ExecutorInstance;
 use sweepd::sandbox::{Gate, Lease};
 
 use super::report::{Report, median};
@@ -17,8 +17,8 @@ pub(crate) fn measure(report: &mut Report) {
     let _entered = runtime.enter();
     let folder = world::folder();
     let cache = world::folder();
-    let engine = Engine::new(&EngineOptions::cached(cache.path())).expect("an engine");
-    let generation = world::generation(&engine, "video-clear");
+    let compiler = world::compiler(Some(cache.path()));
+    let generation = world::generation(&compiler, "video-clear");
     let job = Arc::new(world::job(world::component("video-clear"), folder.path(), 1));
     let gate = Gate::new(Lease::endless());
     let custody = world::custody(&job, cache.path());
@@ -44,7 +44,7 @@ pub(crate) fn measure(report: &mut Report) {
     let mut cached = Vec::new();
     for _ in 0..ROUNDS * 3 {
         let began = Instant::now();
-        drop(world::generation(&engine, "video-clear"));
+        drop(world::generation(&compiler, "video-clear"));
         cached.push(began.elapsed().as_secs_f64() * 1e3);
     }
     let size = std::fs::metadata(world::component("video-clear")).expect("the component").len();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sweepd::plugin::{Engine, EngineOptions, ExecutorInstance};
+use sweepd::plugin::ExecutorInstance;
 use sweepd::sandbox::{Gate, Lease};
 
 use super::report::{Report, median};
@@ -57,8 +57,8 @@ struct Executor {
 
 impl Executor {
     fn new(folder: &Path) -> Self {
-        let engine = Engine::new(&EngineOptions::default()).expect("an engine");
-        let generation = world::generation(&engine, "video-clear");
+        let compiler = world::compiler(None);
+        let generation = world::generation(&compiler, "video-clear");
         let job = Arc::new(world::job(world::component("video-clear"), folder, 1));
         let (gate, journal) = (Gate::new(Lease::endless()), world::folder());
         let custody = world::custody(&job, journal.path());

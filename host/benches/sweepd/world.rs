@@ -14,7 +14,7 @@ use sweepd::domain::retry::RetryPolicy;
 use sweepd::domain::rights::Rights;
 use sweepd::domain::task::{ClaimedTask, Fence, Key, TaskId};
 use sweepd::domain::time::{Clock, Timestamp};
-use sweepd::plugin::{Attempted, Engine, Generation, Plugin};
+use sweepd::plugin::{Attempted, CacheOptions, Compiler, CompilerOptions, EngineOptions, Generation};
 use sweepd::sandbox::{Custody, Journal};
 use tempfile::TempDir;
 
@@ -118,9 +118,22 @@ pub(crate) fn done(attempted: Attempted) {
     }
 }
 
+/// A compiler as a host has one; with a folder it keeps what it compiled.
+pub(crate) fn compiler(folder: Option<&Path>) -> Compiler {
+    let cache = folder.map(|folder| CacheOptions { folder: folder.join("compiled"), key: folder.join("compiled.key") });
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_sweepd"));
+    let options = CompilerOptions { engine: EngineOptions::default(), program, cache, max_compiled: u64::MAX };
+    Compiler::new(options).expect("an engine")
+}
+
 /// A generation of a built component.
-pub(crate) fn generation(engine: &Engine, name: &str) -> Arc<Generation> {
-    let bytes = fs::read(component(name)).expect("the component reads");
-    let plugin = Plugin::load(engine, &bytes).expect("the component loads");
+pub(crate) fn generation(compiler: &Compiler, name: &str) -> Arc<Generation> {
+    let bytes = Arc::new(fs::read(component(name)).expect("the component reads"));
+    // A thread of its own: the caller's may drive a runtime.
+    let load = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(compiler.compile(bytes, false)).expect("the component loads")
+    };
+    let plugin = std::thread::scope(|scope| scope.spawn(load).join().expect("no panic"));
     Arc::new(Generation::new(1, plugin, Clock::system().now(), false))
 }

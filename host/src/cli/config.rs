@@ -47,6 +47,7 @@ fn write(out: &mut impl Write, config: &Config) -> io::Result<()> {
     write_database(out, &config.database)?;
     writeln!(out, "state     {}", config.state.display())?;
     writeln!(out, "cache     {}", config.cache.display())?;
+    writeln!(out, "compiled  {} at most, of one component", ByteSize(config.sandbox.max_compiled).display().iec())?;
     writeln!(out, "landlock  {}", config.sandbox.landlock)?;
     config.jobs.iter().try_for_each(|job| write_job(out, job))
 }

@@ -158,7 +158,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigCommand),
 
-    /// Compile the component on standard input into the cache
+    /// Compile the component on standard input to standard output
     #[command(hide = true)]
     Compile(compile::CompileArgs),
 }
@@ -313,7 +313,7 @@ mod tests {
             "sweepd mount accept j /srv",
             "sweepd migrate --dry-run",
             "sweepd import-legacy --url mysql://h/d --table t --job video-clear --follow",
-            "sweepd compile --cache /tmp/c",
+            "sweepd compile --max-compiled 1",
         ] {
             assert!(Cli::try_parse_from(good.split(' ')).is_ok(), "{good}");
         }

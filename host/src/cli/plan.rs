@@ -18,7 +18,7 @@ use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::ledger::Others;
 use crate::domain::time::{Clock, Timestamp};
-use crate::plugin::{Engine, EngineOptions, Generation, Kept, Plugin};
+use crate::plugin::{Compiler, Generation, Kept};
 use crate::runner::{Simulation, SimulationError, count_files, look_at_mounts, others_in_hour};
 use crate::sandbox::{Custody, Gate, Lease};
 use crate::store::{At, SharedStore};
@@ -69,21 +69,18 @@ impl PlanArgs {
 pub(super) async fn plan(config: &Config, args: PlanArgs) -> Result<ExitCode, CliError> {
     let job = CliError::job(config, &args.job)?;
     let stage = Stage::set(config, job).await?;
-    let options = EngineOptions {
-        stack: config.sandbox.stack,
-        metered: job.limits.fuel.is_some(),
-        // Nothing is written, not even what was compiled.
-        cache: None,
-    };
-    let engine = Engine::new(&options).map_err(|error| CliError::Plan(error.to_string()))?;
+    // Nothing is written, not even what was compiled.
+    let compiler = super::compile::passing_compiler(Some(config.sandbox.stack), config.sandbox.max_compiled)
+        .map_err(|error| CliError::Plan(error.to_string()))?;
+    let loads = Loads { compiler, metered: job.limits.fuel.is_some() };
     let serving = match &args.plugin {
-        Some(file) => load(&engine, file)?,
-        None => load_serving(&engine, config, job)?,
+        Some(file) => loads.file(file).await?,
+        None => loads.serving(config, job).await?,
     };
     let planned = match &args.against {
         None => tokio::task::block_in_place(|| one(&stage, &serving, &args)),
         Some(file) => {
-            let candidate = load(&engine, file)?;
+            let candidate = loads.file(file).await?;
             tokio::task::block_in_place(|| two(&stage, &serving, &candidate, &args))
         }
     };
@@ -184,41 +181,58 @@ fn counted(job: &JobSpec) -> Result<Option<u64>, CliError> {
     counted.map(Some).map_err(failed)
 }
 
-fn load(engine: &Engine, file: &Path) -> Result<Arc<Generation>, CliError> {
-    let refused = |why: String| CliError::Plan(format!("{}: {why}", file.display()));
-    let bytes = std::fs::read(file).map_err(|error| refused(error.to_string()))?;
-    generation(engine, &bytes).map_err(refused)
+/// Loads the components that plan.
+struct Loads {
+    compiler: Compiler,
+    /// Whether the job counts instructions.
+    metered: bool,
 }
 
-fn generation(engine: &Engine, bytes: &[u8]) -> Result<Arc<Generation>, String> {
-    let plugin = Plugin::load(engine, bytes).map_err(|error| error.to_string())?;
-    Ok(Arc::new(Generation::new(0, plugin, Clock::system().now(), false)))
-}
-
-/// What a host would serve: the pinned component, or the file, or else the last
-/// good one.
-fn load_serving(engine: &Engine, config: &Config, job: &JobSpec) -> Result<Arc<Generation>, CliError> {
-    let kept = Kept::of(&config.state, job.name.as_str());
-    let history = kept.history().map_err(|error| CliError::Plan(format!("the history of its plugin: {error}")))?;
-    let load_kept = |digest: Digest| {
-        let bytes = kept.read(digest).map_err(|error| CliError::Plan(error.to_string()))?;
-        generation(engine, &bytes).map_err(CliError::Plan)
-    };
-    if let Some(pinned) = history.pinned {
-        return load_kept(pinned);
+impl Loads {
+    async fn file(&self, file: &Path) -> Result<Arc<Generation>, CliError> {
+        let refused = |why: String| CliError::Plan(format!("{}: {why}", file.display()));
+        let bytes = std::fs::read(file).map_err(|error| refused(error.to_string()))?;
+        self.generation(bytes).await.map_err(refused)
     }
-    let file = load(engine, &job.plugin).and_then(|generation| match history.mark_of(generation.plugin.digest) {
-        None => Ok(generation),
-        Some(mark) => Err(CliError::Plan(format!("{} is set aside: {}", job.plugin.display(), mark.why))),
-    });
-    let failed = match file {
-        Ok(generation) => return Ok(generation),
-        Err(failed) => failed,
-    };
-    let instead = history.instead().into_iter().find_map(|digest| load_kept(digest).ok());
-    let Some(generation) = instead else { return Err(failed) };
-    super::logging::say(&format!("{failed}; planning with {}, which was good", generation.plugin.digest.short()));
-    Ok(generation)
+
+    async fn generation(&self, bytes: Vec<u8>) -> Result<Arc<Generation>, String> {
+        let plugin = self.compiler.compile(Arc::new(bytes), self.metered).await.map_err(|error| error.to_string())?;
+        Ok(Arc::new(Generation::new(0, plugin, Clock::system().now(), false)))
+    }
+
+    async fn kept(&self, kept: &Kept, digest: Digest) -> Result<Arc<Generation>, CliError> {
+        let bytes = kept.read(digest).map_err(|error| CliError::Plan(error.to_string()))?;
+        self.generation(bytes).await.map_err(CliError::Plan)
+    }
+
+    /// What a host would serve: the pinned component, or the file, or else the
+    /// last good one.
+    async fn serving(&self, config: &Config, job: &JobSpec) -> Result<Arc<Generation>, CliError> {
+        let kept = Kept::of(&config.state, job.name.as_str());
+        let history = kept.history().map_err(|error| CliError::Plan(format!("the history of its plugin: {error}")))?;
+        if let Some(pinned) = history.pinned {
+            return self.kept(&kept, pinned).await;
+        }
+        let file = self.file(&job.plugin).await;
+        let file = file.and_then(|generation| match history.mark_of(generation.plugin.digest) {
+            None => Ok(generation),
+            Some(mark) => Err(CliError::Plan(format!("{} is set aside: {}", job.plugin.display(), mark.why))),
+        });
+        let failed = match file {
+            Ok(generation) => return Ok(generation),
+            Err(failed) => failed,
+        };
+        for digest in history.instead() {
+            match self.kept(&kept, digest).await {
+                Ok(generation) => {
+                    super::logging::say(&format!("{failed}; planning with {}, which was good", digest.short()));
+                    return Ok(generation);
+                }
+                Err(error) => super::logging::say(&format!("{} is passed over: {error}", digest.short())),
+            }
+        }
+        Err(failed)
+    }
 }
 
 fn one(stage: &Stage, generation: &Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {

@@ -1,7 +1,6 @@
 //! `sweepd run`: the host itself.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,7 +12,6 @@ use crate::domain::node::{LeaseTerm, NewNode};
 use crate::domain::time::Clock;
 use crate::domain::wall::WallStatus;
 use crate::http;
-use crate::plugin::{Compiler, EngineOptions};
 use crate::runner::{Host, HostSpec};
 use crate::store::SharedStore;
 use crate::supervise;
@@ -96,8 +94,7 @@ pub(super) async fn run(config: Config, wall: WallStatus) -> Result<ExitCode, Ru
 }
 
 async fn start(config: &Config, wall: WallStatus, store: SharedStore) -> Result<Arc<Host>, RunError> {
-    let options = EngineOptions { stack: config.sandbox.stack, ..EngineOptions::cached(&config.cache) };
-    let compiler = Arc::new(Compiler::in_child(options, own_program())?);
+    let compiler = Arc::new(super::compile::keeping_compiler(config)?);
     let spec = HostSpec {
         node: NewNode {
             name: config.node.clone(),
@@ -113,14 +110,6 @@ async fn start(config: &Config, wall: WallStatus, store: SharedStore) -> Result<
         jobs: config.jobs.clone(),
     };
     Ok(Host::start(spec, store, compiler, Clock::system()).await?)
-}
-
-/// This program, also after its file was replaced by an upgrade.
-fn own_program() -> PathBuf {
-    if cfg!(target_os = "linux") {
-        return PathBuf::from("/proc/self/exe");
-    }
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sweepd"))
 }
 
 /// Says what a newcomer wants to know, on standard output; the log is on

@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 Asks the host at server.listen; where none answers, shows what the queue holds.
 
 Exit codes: 0 shown, 1 not shown. With --check also 2: no host answers, a part
-of it is down, a job is paused, has no plugin that serves, or its plugin file was
-refused.
+of it is down, a job is paused, has no plugin that serves, its plugin file was
+refused, or what serves is not kept for a restart.
 
 Examples:
   sweepd status
@@ -126,6 +126,7 @@ pub(super) struct BacklogView {
 pub(super) struct SlotView {
     pub(super) generation: Option<GenerationView>,
     pub(super) error: Option<EventView>,
+    pub(super) unkept: Option<EventView>,
     pub(super) pinned: Option<String>,
     pub(super) set_aside: Option<SetAsideView>,
 }
@@ -224,8 +225,9 @@ pub(super) async fn status(config: Config, args: StatusArgs) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `--check` counts as wrong: what keeps tasks from being run. Tasks that
-/// failed are the plugin's business, and no reason to wake anybody.
+/// What `--check` counts as wrong: what keeps tasks from being run, now or after
+/// a restart. Tasks that failed are the plugin's business, and no reason to wake
+/// anybody.
 fn wrong_with(view: &View) -> Vec<String> {
     let mut wrong = Vec::new();
     if !view.running {
@@ -240,6 +242,7 @@ fn wrong_with(view: &View) -> Vec<String> {
             wrong.push(format!("{name} has no plugin that serves"));
         }
         wrong.extend(slot.error.as_ref().map(|error| format!("{name}: its plugin file: {}", error.message)));
+        wrong.extend(slot.unkept.as_ref().map(|why| format!("{name}: not kept for a restart: {}", why.message)));
     }
     wrong
 }
@@ -312,12 +315,14 @@ mod tests {
     fn what_counts_as_wrong() {
         let serving = json!({ "generation": { "number": 1, "digest": "ab", "loaded_at": 1, "kept": false } });
         let refused = json!({ "generation": serving["generation"], "error": { "at": 1, "message": "half a file" } });
+        let unkept = json!({ "generation": serving["generation"], "unkept": { "at": 1, "message": "disk full" } });
         let document = |running: bool, job: Value| json!({ "running": running, "jobs": [job] });
         for (document, wrong) in [
             (document(true, json!({ "name": "a", "slot": serving, "backlog": { "dead": 5 } })), 0),
             (document(true, json!({ "name": "a", "slot": serving, "paused": "lunch" })), 1),
             (document(true, json!({ "name": "a", "slot": { "file": "x" } })), 1),
             (document(true, json!({ "name": "a", "slot": refused })), 1),
+            (document(true, json!({ "name": "a", "slot": unkept })), 1),
             (document(false, json!({ "name": "a" })), 1),
             (json!({ "running": true, "parts": [{ "name": "heartbeat", "down": true, "why": "it panicked" }] }), 1),
             (json!({ "running": true, "parts": [{ "name": "heartbeat", "down": false, "restarts": 3 }] }), 0),

@@ -152,6 +152,9 @@ fn notes(text: &mut String, job: &JobView, now: Timestamp) {
         let _ =
             writeln!(text, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message);
     }
+    if let Some(unkept) = &job.slot.unkept {
+        let _ = writeln!(text, "{name}: kept for a restart: no ({} ago): {}", ago(now, unkept.at), unkept.message);
+    }
     if let Some(pinned) = &job.slot.pinned {
         let _ = writeln!(text, "{name}: {} is pinned, the plugin file does not count", short(pinned));
     } else if job.slot.generation.as_ref().is_some_and(|serving| serving.kept) {

@@ -14,6 +14,9 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// What `sandbox.max_compiled` is where no configuration is read, in bytes.
+pub const MAX_COMPILED: u64 = 256 * MIB;
+
 /// How all guests of a host are kept in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxConfig {
@@ -21,6 +24,8 @@ pub struct SandboxConfig {
     pub landlock: WallPolicy,
     /// The stack of a guest, in bytes.
     pub stack: usize,
+    /// Largest machine code of one component, in bytes.
+    pub max_compiled: u64,
 }
 
 /// `[sandbox]`. The stack of a guest is a part of its thread's, which has two
@@ -30,6 +35,7 @@ pub(super) fn sandbox(resolver: &mut Resolver, raw: &RawSandbox) -> SandboxConfi
     SandboxConfig {
         landlock: landlock(resolver, raw.landlock.as_deref()),
         stack: usize::try_from(stack).unwrap_or(usize::MAX),
+        max_compiled: resolver.size("sandbox.max_compiled", raw.max_compiled.as_deref(), 64 * KIB..=4 * GIB),
     }
 }
 

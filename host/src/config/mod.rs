@@ -31,7 +31,7 @@ mod units;
 pub use database::{Backend, DatabaseConfig};
 pub use database_url::{BadAddress, DatabaseUrl};
 pub use error::{ConfigError, Place, Problem};
-pub use limits::SandboxConfig;
+pub use limits::{MAX_COMPILED, SandboxConfig};
 pub use openings::Openings;
 pub use resolved::{Config, ServerConfig};
 

@@ -50,6 +50,7 @@ pub(super) struct RawDatabase {
 pub(super) struct RawSandbox {
     pub(super) landlock: Option<String>,
     pub(super) stack: Option<String>,
+    pub(super) max_compiled: Option<String>,
 }
 
 /// `[[job]]`.

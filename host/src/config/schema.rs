@@ -118,7 +118,11 @@ const DATABASE: Table = Table {
 const SANDBOX: Table = Table {
     name: "sandbox",
     shape: Shape::One,
-    fields: &[field("landlock", Kind::Text, "best-effort"), field("stack", Kind::Size, "512KiB")],
+    fields: &[
+        field("landlock", Kind::Text, "best-effort"),
+        field("stack", Kind::Size, "512KiB"),
+        field("max_compiled", Kind::Size, "256MiB"),
+    ],
     tables: &[],
 };
 

@@ -54,6 +54,40 @@ pub struct SetAside {
     pub why: String,
 }
 
+/// A component that was accepted, and whether it could serve from its copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub accepted: Accepted,
+    /// How its copy in the state folder is.
+    pub copy: CopyState,
+}
+
+/// How the copy of a component in the state folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyState {
+    /// It has the component's digest.
+    Intact,
+    /// There is none.
+    Missing,
+    /// It has another digest, or cannot be read.
+    Damaged,
+}
+
+impl CopyState {
+    /// Its name, as in `--json`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Intact => "intact",
+            Self::Missing => "missing",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
 /// What a person wants to serve. A digest may be given by its beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Steer {

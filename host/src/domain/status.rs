@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::budget::{Budget, Spent};
 use super::digest::Digest;
 use super::node::NodeView;
-use super::plugin_history::{Accepted, SetAside};
+use super::plugin_history::{Listed, SetAside};
 use super::time::Timestamp;
 use super::wall::WallStatus;
 
@@ -136,6 +136,10 @@ pub struct SlotStatus {
     /// Why the file's present content does not serve; absent while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Event>,
+    /// Why something of the plugin is not kept for a restart (yet); absent while
+    /// all is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unkept: Option<Event>,
     /// The component that is pinned; absent while none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Digest>,
@@ -166,7 +170,7 @@ pub struct PluginStatus {
     pub slot: SlotStatus,
     /// What was accepted, in the order in which it last took the slot, the
     /// newest first.
-    pub history: Vec<Accepted>,
+    pub history: Vec<Listed>,
 }
 
 /// One loaded version of a plugin.

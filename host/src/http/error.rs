@@ -256,7 +256,11 @@ impl From<SteerError> for Problem {
             SteerError::Refused(_) => Self::cannot_serve(error.to_string()),
             SteerError::Unreadable { digest, .. } => {
                 tracing::error!("{error}");
-                let detail = format!("the kept component {} cannot be read any more; the log says why", digest.short());
+                let detail = format!(
+                    "the kept copy of {} is missing or damaged, the log says why: put its file in place as the \
+                     plugin to mend it, or name another component",
+                    digest.short()
+                );
                 Self::cannot_serve(detail)
             }
             SteerError::State(_) => {

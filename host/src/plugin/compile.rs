@@ -1,34 +1,36 @@
-//! Compiling away from the host: a child process fills the cache, and loading
-//! then finds the code there. A component that takes 300 MB to compile neither
-//! grows nor kills the host.
+//! Compiling away from the host: a child process compiles and hands over the
+//! machine code, and the host only loads it. A component that takes gigabytes
+//! to compile neither grows nor kills the host.
+//!
+//! ```text
+//!  component ─▶ in the cache, with a digest that fits? ──────────────▶ load
+//!                 └─ no ─▶ child: limits ─▶ compile ─▶ bound ─▶ pipe ─▶ load ─▶ cache
+//! ```
+//! Its invariant: no machine code is loaded but what the child handed over just
+//! now, or what the cache shows, by the host's own key, to be the same bytes.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::Read as _;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use wasmtime::component::Component;
 
 use crate::domain::digest::Digest;
 
 use super::engine::{Engine, EngineError, EngineOptions};
-use super::generation::{LoadError, Plugin};
+use super::generation::{LoadError, Plugin, in_one_line};
 
-/// Longest time that one compilation may take.
-const TIMEOUT: Duration = Duration::from_mins(2);
-/// Most address space that one compilation may take, in bytes.
-const MEMORY: u64 = 6 << 30;
+use self::cache::{Cache, Identity};
+use self::child::Child;
+
+mod cache;
+mod child;
+mod seal;
+
+pub use self::child::{ChildOptions, compile_in_child};
+
 /// Largest component, in bytes.
 pub(super) const MAX_COMPONENT: u64 = 256 << 20;
-/// So many digests are remembered as being in the cache.
-const REMEMBERED: usize = 64;
-/// What the child prints of a refused component is cut here.
-const MAX_MESSAGE: usize = 2000;
 
 /// Why there is no plugin.
 #[derive(Debug, thiserror::Error)]
@@ -44,80 +46,121 @@ pub enum CompileError {
     Unavailable(String),
 }
 
-/// Compiles components for one engine, each digest once.
+/// How components are compiled.
+#[derive(Clone, Debug)]
+pub struct CompilerOptions {
+    /// The engine that the components are for; whether it counts instructions
+    /// is asked for each component.
+    pub engine: EngineOptions,
+    /// This program, which is started as `PROGRAM compile`.
+    pub program: PathBuf,
+    /// Where machine code is kept; `None` keeps nothing.
+    pub cache: Option<CacheOptions>,
+    /// Largest machine code of one component, in bytes.
+    pub max_compiled: u64,
+}
+
+/// Where machine code is kept.
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    /// The folder, which may be deleted at any time.
+    pub folder: PathBuf,
+    /// The file of the key by which the host knows its own files again. It must
+    /// not be where others write.
+    pub key: PathBuf,
+}
+
+/// Compiles components for one host, each once at a time.
 pub struct Compiler {
-    options: EngineOptions,
+    options: CompilerOptions,
     engine: Engine,
     /// The engine that counts instructions, made when the first job asks.
     metered: Mutex<Option<Engine>>,
-    program: Option<PathBuf>,
-    flights: Mutex<Flights>,
+    cache: Option<Arc<Cache>>,
+    flights: Flights,
 }
 
 /// What is compiled: which component, and whether its instructions are counted.
 type Freight = (Digest, bool);
 
-/// What is compiled now, and what was last.
-#[derive(Default)]
-struct Flights {
-    under_way: HashMap<Freight, Arc<Flight>>,
-    /// These are in the cache, the newest last: no child is started for them.
-    landed: VecDeque<Freight>,
-}
+/// What is compiled now.
+type Flights = Mutex<HashMap<Freight, Arc<Flight>>>;
 
-/// How to run the child.
-struct Child<'a> {
-    program: &'a Path,
-    cache: &'a Path,
-    metered: bool,
-}
-
-/// Whoever holds it compiles.
-type Flight = tokio::sync::Mutex<()>;
+/// Whoever holds it compiles, and leaves the plugin to those that wait.
+type Flight = tokio::sync::Mutex<Option<Plugin>>;
 
 /// One who compiles, or waits for whoever does; the last one to leave takes
 /// the flight with it.
 struct Boarded<'a> {
-    flights: &'a Mutex<Flights>,
+    flights: &'a Flights,
     freight: Freight,
     flight: Arc<Flight>,
 }
 
 impl Compiler {
-    /// Compiles in a child process, `program compile --cache CACHE`; without a
-    /// cache, in this one.
-    pub fn in_child(options: EngineOptions, program: PathBuf) -> Result<Self, EngineError> {
-        Self::new(options, Some(program))
-    }
-
-    /// Compiles in this process, for tools that end soon after.
-    pub fn in_process(options: EngineOptions) -> Result<Self, EngineError> {
-        Self::new(options, None)
-    }
-
-    fn new(options: EngineOptions, program: Option<PathBuf>) -> Result<Self, EngineError> {
-        let options = EngineOptions { metered: false, ..options };
-        let engine = Engine::new(&options)?;
-        Ok(Self { options, engine, metered: Mutex::default(), program, flights: Mutex::default() })
+    /// One that starts `options.program` for every component that is not in the
+    /// cache. A cache that cannot be used is told in the log, and does without.
+    pub fn new(options: CompilerOptions) -> Result<Self, EngineError> {
+        let engine = Engine::new(&EngineOptions { metered: false, ..options.engine.clone() })?;
+        let cache = options.cache.clone().map(|options| Arc::new(Cache::open(options)));
+        Ok(Self { options, engine, metered: Mutex::default(), cache, flights: Mutex::default() })
     }
 
     /// Compiles, for an engine that counts instructions where `metered`, or waits
     /// for whoever compiles the same. Dropping the future kills the child.
     pub async fn compile(&self, bytes: Arc<Vec<u8>>, metered: bool) -> Result<Plugin, CompileError> {
-        if let (Some(program), Some(cache)) = (&self.program, &self.options.cache) {
-            let boarded = self.board((Digest::of(&bytes), metered));
-            let _one = boarded.flight.lock().await;
-            if !boarded.has_landed() {
-                Child { program, cache, metered }.fill_cache(&bytes).await?;
-                boarded.land();
-            }
+        let engine = self.engine(metered)?;
+        let digest = Digest::of(&bytes);
+        let boarded = self.board((digest, metered));
+        let mut landed = boarded.flight.lock().await;
+        if let Some(plugin) = &*landed {
+            return Ok(plugin.clone());
         }
-        let engine = self.engine(metered).map_err(|error| CompileError::Unavailable(error.to_string()))?;
-        let loaded = tokio::task::spawn_blocking(move || Plugin::load(&engine, &bytes)).await;
-        Ok(loaded.map_err(|panic| CompileError::Unavailable(panic.to_string()))??)
+        let component = self.component_of(&engine, digest, &bytes, metered).await?;
+        let size = bytes.len() as u64;
+        let checked = in_background(move || Plugin::check(&engine, &component, digest, size)).await?;
+        Ok(landed.insert(checked?).clone())
     }
 
-    fn engine(&self, metered: bool) -> Result<Engine, EngineError> {
+    /// The component alone, without asking whether it fits the contract, and
+    /// the engine that it is for. Dropping the future kills the child.
+    pub(super) async fn compile_any(&self, bytes: &Arc<Vec<u8>>) -> Result<(Engine, Component), CompileError> {
+        let component = self.component_of(&self.engine, Digest::of(bytes), bytes, false).await?;
+        Ok((self.engine.clone(), component))
+    }
+
+    /// From the cache, or else from the child.
+    async fn component_of(
+        &self,
+        engine: &Engine,
+        digest: Digest,
+        bytes: &Arc<Vec<u8>>,
+        metered: bool,
+    ) -> Result<Component, CompileError> {
+        let identity = Identity { component: digest, engine: engine.compatibility() };
+        if let Some(cache) = &self.cache {
+            let (cache, engine, most) = (Arc::clone(cache), engine.clone(), self.options.max_compiled);
+            let loaded = in_background(move || cache.load(&identity, &engine, most)).await?;
+            if let Some(component) = loaded {
+                return Ok(component);
+            }
+        }
+        let child = Child { program: &self.options.program, metered, max_compiled: self.options.max_compiled };
+        let compiled = child.compile(bytes).await?;
+        let (cache, engine) = (self.cache.clone(), engine.clone());
+        in_background(move || {
+            let component = compiled.load(&engine).map_err(|error| {
+                CompileError::Unavailable(format!("the compiler's answer cannot be used: {}", in_one_line(&error)))
+            })?;
+            if let Some(cache) = cache {
+                cache.save(&identity, &compiled);
+            }
+            Ok(component)
+        })
+        .await?
+    }
+
+    fn engine(&self, metered: bool) -> Result<Engine, CompileError> {
         if !metered {
             return Ok(self.engine.clone());
         }
@@ -125,27 +168,14 @@ impl Compiler {
         if let Some(engine) = &*made {
             return Ok(engine.clone());
         }
-        let engine = Engine::new(&EngineOptions { metered: true, ..self.options.clone() })?;
+        let engine = Engine::new(&EngineOptions { metered: true, ..self.options.engine.clone() })
+            .map_err(|error| CompileError::Unavailable(error.to_string()))?;
         Ok(made.insert(engine).clone())
     }
 
     fn board(&self, freight: Freight) -> Boarded<'_> {
-        let flight = Arc::clone(locked(&self.flights).under_way.entry(freight).or_default());
+        let flight = Arc::clone(locked(&self.flights).entry(freight).or_default());
         Boarded { flights: &self.flights, freight, flight }
-    }
-}
-
-impl Boarded<'_> {
-    fn has_landed(&self) -> bool {
-        locked(self.flights).landed.contains(&self.freight)
-    }
-
-    fn land(&self) {
-        let landed = &mut locked(self.flights).landed;
-        if landed.len() == REMEMBERED {
-            landed.pop_front();
-        }
-        landed.push_back(self.freight);
     }
 }
 
@@ -154,131 +184,76 @@ impl Drop for Boarded<'_> {
         let mut flights = locked(self.flights);
         // That of the table, and this one: new ones are made under the lock.
         if Arc::strong_count(&self.flight) == 2 {
-            flights.under_way.remove(&self.freight);
+            flights.remove(&self.freight);
         }
     }
 }
 
-fn locked(flights: &Mutex<Flights>) -> MutexGuard<'_, Flights> {
+fn locked(flights: &Flights) -> MutexGuard<'_, HashMap<Freight, Arc<Flight>>> {
     flights.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Child<'_> {
-    async fn fill_cache(&self, bytes: &[u8]) -> Result<(), CompileError> {
-        let unavailable = |error: std::io::Error| {
-            CompileError::Unavailable(format!("running {} compile: {error}", self.program.display()))
-        };
-        let mut child = Command::new(self.program)
-            .arg("compile")
-            .arg("--cache")
-            .arg(self.cache)
-            .args(self.metered.then_some("--metered"))
-            .env_clear()
-            // It cannot read how many cores it may use: behind the wall that is
-            // another process's affair.
-            .env("RAYON_NUM_THREADS", std::thread::available_parallelism().map_or(1, usize::from).to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(unavailable)?;
-        let mut stdin = child.stdin.take();
-        let run = async {
-            let send = async {
-                // A child that refuses before it has read all closes the pipe;
-                // what it says matters, not the pipe.
-                if let Some(stdin) = &mut stdin {
-                    let _ = stdin.write_all(bytes).await;
-                }
-                drop(stdin.take());
-            };
-            tokio::join!(send, child.wait_with_output()).1
-        };
-        let output = tokio::time::timeout(TIMEOUT, run)
-            .await
-            .map_err(|_| CompileError::TooExpensive(format!("it took longer than {TIMEOUT:?}")))?
-            .map_err(unavailable)?;
-        let message = String::from_utf8_lossy(&output.stderr);
-        let message = crate::domain::outcome::cut(message.trim().chars().take(MAX_MESSAGE).collect());
-        match output.status.code() {
-            Some(0) => Ok(()),
-            Some(REFUSED) => Err(LoadError::NotAComponent(message).into()),
-            Some(FAILED) => Err(CompileError::Unavailable(message)),
-            // Killed from outside, by a machine that is out of memory: it may work later.
-            None if output.status.signal() == Some(9) => {
-                Err(CompileError::Unavailable("the compiler was killed".to_owned()))
-            }
-            _ => Err(CompileError::TooExpensive(format!("the compiler ended with {}: {message}", output.status))),
-        }
-    }
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CompileError> {
+    tokio::task::spawn_blocking(work).await.map_err(|panic| CompileError::Unavailable(panic.to_string()))
 }
 
-/// The child's exit code for a component that cannot be compiled.
-const REFUSED: i32 = 3;
-/// The child's exit code where it could not do its work.
-const FAILED: i32 = 4;
-
-/// The child's side: reads a component from standard input, compiles it into
-/// the cache, and answers the process's exit code. What is wrong goes to
-/// standard error.
-#[must_use]
-pub fn child(cache: &Path, metered: bool) -> i32 {
-    for (resource, limit) in [(Resource::As, MEMORY), (Resource::Cpu, TIMEOUT.as_secs()), (Resource::Core, 0)] {
-        let rlimit = Rlimit { current: Some(limit), maximum: Some(limit) };
-        if let Err(error) = setrlimit(resource, rlimit) {
-            say(format_args!("limiting the compiler: {error}"));
-            return FAILED;
-        }
-    }
-    let mut bytes = Vec::new();
-    if let Err(error) = std::io::stdin().lock().take(MAX_COMPONENT + 1).read_to_end(&mut bytes) {
-        say(format_args!("reading the component: {error}"));
-        return FAILED;
-    }
-    let engine = match Engine::new(&EngineOptions { metered, ..EngineOptions::cached(cache) }) {
-        Ok(engine) => engine,
-        Err(error) => {
-            say(format_args!("{error}"));
-            return FAILED;
-        }
-    };
-    match engine.compile_only(&bytes) {
-        Ok(()) => 0,
-        Err(why) => {
-            say(format_args!("{why}"));
-            REFUSED
-        }
-    }
+/// Machine code that this host's own compiler made. Only [`Child::compile`] and
+/// [`Cache::load`] make one, each with its proof.
+struct Compiled {
+    bytes: Vec<u8>,
+    /// Where the code begins: the cache has a seal before it.
+    from: usize,
 }
 
-/// A host that is gone does not read it any more.
-fn say(text: std::fmt::Arguments<'_>) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{text}");
+impl Compiled {
+    fn code(&self) -> &[u8] {
+        &self.bytes[self.from..]
+    }
+
+    /// Takes it into this process; refused where it is for another engine.
+    #[allow(unsafe_code, reason = "the one way to load machine code; see below why it is the compiler's own")]
+    fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        // SAFETY: the bytes have to be what `Engine::precompile_component` made,
+        // unchanged. They came over a pipe from a child that is this program and
+        // does just that, or from a file whose every byte was compared, in this
+        // very buffer, with a digest under a key that only this host has. The
+        // call copies them before it looks at them, and nobody else has them.
+        unsafe { Component::deserialize(&engine.wasmtime, self.code()) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn compiler(program: &str) -> Compiler {
+        let options = CompilerOptions {
+            engine: EngineOptions::default(),
+            program: PathBuf::from(program),
+            cache: None,
+            max_compiled: 1 << 20,
+        };
+        Compiler::new(options).unwrap()
+    }
+
     #[tokio::test]
     async fn flights_are_forgotten_once_nobody_waits_for_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let options = EngineOptions::cached(folder.path());
-        // A compiler that always says that it is done.
-        let compiler = Compiler::in_child(options.clone(), PathBuf::from("/bin/true")).unwrap();
-        for number in 0..2 * u64::try_from(REMEMBERED).unwrap() {
-            let bytes = Arc::new(number.to_le_bytes().to_vec());
-            let (one, other) =
-                tokio::join!(compiler.compile(Arc::clone(&bytes), false), compiler.compile(bytes, false));
-            assert!(matches!((one, other), (Err(CompileError::Refused(_)), Err(CompileError::Refused(_)))));
+        // Compilers that say that they are done, or that they failed, and hand nothing over.
+        for program in ["/bin/true", "/bin/false"] {
+            let compiler = compiler(program);
+            for number in 0..20_u64 {
+                let bytes = Arc::new(number.to_le_bytes().to_vec());
+                let (one, other) =
+                    tokio::join!(compiler.compile(Arc::clone(&bytes), false), compiler.compile(bytes, false));
+                assert!(one.is_err() && other.is_err());
+            }
+            assert_eq!(locked(&compiler.flights).len(), 0, "{program}");
         }
-        assert_eq!(locked(&compiler.flights).under_way.len(), 0);
-        assert_eq!(locked(&compiler.flights).landed.len(), REMEMBERED);
-        let failing = Compiler::in_child(options, PathBuf::from("/bin/false")).unwrap();
-        assert!(failing.compile(Arc::new(vec![1]), false).await.is_err());
-        let flights = locked(&failing.flights);
-        assert_eq!((flights.under_way.len(), flights.landed.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_machine_code_is_not_loaded() {
+        let refused = compiler("/bin/true").compile(Arc::new(b"x".to_vec()), false).await;
+        assert!(matches!(&refused, Err(CompileError::Unavailable(_))), "{refused:?}");
     }
 }

@@ -1,15 +1,17 @@
 //! The engine that compiles and runs components, and the thread that moves its
 //! epoch while guests run.
 
-use std::path::{Path, PathBuf};
+use std::hash::{Hash as _, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
-use wasmtime::{Cache, CacheConfig, Config, EngineWeak};
+use wasmtime::{Config, EngineWeak};
 
+use crate::domain::digest::Digest;
 use crate::faults;
 use crate::sandbox::{self, GuestState};
 use crate::supervise;
@@ -29,18 +31,12 @@ const HOST_STACK: usize = 512 * 1024;
 
 /// The engine could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the plugin engine could not be started{}: {source:#}", cache_folder.as_ref().map_or_else(String::new, |folder| format!(" (its cache is {folder})")))]
-pub struct EngineError {
-    cache_folder: Option<String>,
-    source: wasmtime::Error,
-}
+#[error("the plugin engine could not be started: {0:#}")]
+pub struct EngineError(wasmtime::Error);
 
 /// What is the same for all guests of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Where compiled components are kept; writable by nobody else, for it
-    /// holds native code.
-    pub cache: Option<PathBuf>,
     /// The stack of a guest, in bytes. It is a part of the stack of the thread
     /// that calls it.
     pub stack: usize,
@@ -49,17 +45,9 @@ pub struct EngineOptions {
     pub metered: bool,
 }
 
-impl EngineOptions {
-    /// With this cache, and nothing out of the ordinary.
-    #[must_use]
-    pub fn cached(cache: &Path) -> Self {
-        Self { cache: Some(cache.to_owned()), ..Self::default() }
-    }
-}
-
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { cache: None, stack: STACK, metered: false }
+        Self { stack: STACK, metered: false }
     }
 }
 
@@ -74,10 +62,7 @@ pub struct Engine {
 impl Engine {
     /// An engine of this kind.
     pub fn new(options: &EngineOptions) -> Result<Self, EngineError> {
-        Self::build(options).map_err(|source| {
-            let cache_folder = options.cache.as_ref().map(|folder| folder.display().to_string());
-            EngineError { cache_folder, source }
-        })
+        Self::build(options).map_err(EngineError)
     }
 
     fn build(options: &EngineOptions) -> wasmtime::Result<Self> {
@@ -89,13 +74,13 @@ impl Engine {
             .max_wasm_stack(options.stack)
             // Not used, but it must hold the guest's.
             .async_stack_size(options.stack + HOST_STACK)
-            .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8));
-        if let Some(folder) = &options.cache {
-            make_private(folder)?;
-            let mut settings = CacheConfig::new();
-            settings.with_directory(folder);
-            config.cache(Some(Cache::new(settings)?));
-        }
+            .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8))
+            // The initial content of tables and memories stays as the module has
+            // it, instead of being laid out in the machine code: a module of
+            // seventy bytes would become four megabytes, and two hundred copies
+            // of it a gigabyte. An instance fills its tables when it starts.
+            .table_lazy_init(false)
+            .memory_guaranteed_dense_image_size(0);
         let wasmtime = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         sandbox::add_to_linker(&mut linker)?;
@@ -104,11 +89,17 @@ impl Engine {
         Ok(Self { wasmtime, linker: Arc::new(linker), ticker })
     }
 
-    /// Compiles `bytes` for the cache; the error is one line.
-    pub(super) fn compile_only(&self, bytes: &[u8]) -> Result<(), String> {
-        wasmtime::component::Component::from_binary(&self.wasmtime, bytes)
-            .map(drop)
-            .map_err(|error| super::generation::in_one_line(&error))
+    /// The machine code of a component; the error is one line.
+    pub(super) fn precompile(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        self.wasmtime.precompile_component(bytes).map_err(|error| super::generation::in_one_line(&error))
+    }
+
+    /// Names all that machine code must fit: the version of the engine, its
+    /// settings, and what this processor can do.
+    pub(super) fn compatibility(&self) -> Digest {
+        let mut hash = Hash(Sha256::new());
+        self.wasmtime.precompile_compatibility_hash().hash(&mut hash);
+        Digest::of_parts(&[env!("CARGO_PKG_VERSION").as_bytes(), &hash.0.finalize()])
     }
 
     /// A guest runs on this thread until the answer is dropped.
@@ -118,11 +109,18 @@ impl Engine {
     }
 }
 
-/// Makes the folder, readable and writable by its owner alone.
-fn make_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+/// SHA-256, for what can only be hashed.
+struct Hash(Sha256);
+
+impl Hasher for Hash {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let all = self.0.clone().finalize();
+        all.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
 }
 
 /// A guest that runs: the epoch moves while it exists.

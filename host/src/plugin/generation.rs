@@ -73,15 +73,9 @@ impl fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    /// Compiles `bytes`, or finds them in the cache, and checks them against
-    /// the contract. Takes long where nothing is cached: see [`super::Compiler`].
-    pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
-        let component = Component::from_binary(&engine.wasmtime, bytes)
-            .map_err(|error| LoadError::NotAComponent(in_one_line(&error)))?;
-        Self::check(engine, &component, Digest::of(bytes), bytes.len() as u64)
-    }
-
-    fn check(engine: &Engine, component: &Component, digest: Digest, size: u64) -> Result<Self, LoadError> {
+    /// Checks a compiled component against the contract. `digest` and `size`
+    /// are those of its bytes.
+    pub(super) fn check(engine: &Engine, component: &Component, digest: Digest, size: u64) -> Result<Self, LoadError> {
         let missing = |name| component.get_export_index(None, name).is_none();
         if missing(EXECUTOR) {
             let found = super::inspect::export_names(engine, component).join(", ");
@@ -133,6 +127,12 @@ impl Generation {
     /// Notes that an execution answered; true the first time.
     pub fn answers(&self) -> bool {
         !self.answered.load(Ordering::Relaxed) && !self.answered.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether an execution answered so far.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// What status shows of it.

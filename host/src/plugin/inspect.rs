@@ -2,13 +2,15 @@
 //! would take it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use wasmtime::component::Component;
 
 use crate::domain::digest::Digest;
 
-use super::engine::{Engine, EngineOptions};
-use super::generation::{LoadError, Plugin};
+use super::compile::{CompileError, Compiler};
+use super::engine::Engine;
+use super::generation::Plugin;
 
 /// What a file holds.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -41,16 +43,22 @@ pub enum InspectError {
         /// Why.
         source: std::io::Error,
     },
-    /// The engine could not be started.
-    #[error(transparent)]
-    Engine(#[from] super::engine::EngineError),
+    /// It could not be compiled now, whatever it is.
+    #[error("{path}: {source}")]
+    Compile {
+        /// The file.
+        path: String,
+        /// Why.
+        source: CompileError,
+    },
 }
 
-/// Reads, compiles and checks the file; nothing of it is run.
-pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| InspectError::Read { path: path.display().to_string(), source })?;
-    let engine = Engine::new(&EngineOptions::default())?;
+/// Reads, compiles and checks the file; nothing of it is run. Dropped, it
+/// leaves nothing behind.
+pub async fn inspect(compiler: &Compiler, path: &Path) -> Result<Inspection, InspectError> {
+    let shown = || path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| InspectError::Read { path: shown(), source })?;
+    let bytes = Arc::new(bytes);
     let mut inspection = Inspection {
         size: bytes.len() as u64,
         digest: Digest::of(&bytes),
@@ -60,15 +68,13 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
         exports: Vec::new(),
         refused: None,
     };
-    match Component::from_binary(&engine.wasmtime, &bytes) {
-        Err(error) => {
-            let why = LoadError::NotAComponent(super::generation::in_one_line(&error));
-            inspection.refused = Some(why.to_string());
-        }
-        Ok(component) => {
+    match compiler.compile_any(&bytes).await {
+        Err(source @ CompileError::Unavailable(_)) => return Err(InspectError::Compile { path: shown(), source }),
+        Err(why) => inspection.refused = Some(why.to_string()),
+        Ok((engine, component)) => {
             inspection.imports = import_names(&engine, &component);
             inspection.exports = export_names(&engine, &component);
-            match Plugin::load(&engine, &bytes) {
+            match Plugin::check(&engine, &component, inspection.digest, inspection.size) {
                 Ok(plugin) => inspection.world = Some(plugin.world().name()),
                 Err(why) => inspection.refused = Some(why.to_string()),
             }

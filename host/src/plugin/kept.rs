@@ -9,15 +9,20 @@
 //! The host and commands beside it change the history, each under the lock and
 //! by putting a whole new file in place: whoever reads needs no lock. A
 //! component is written before it is named, so that a crash leaves at most a
-//! file too many.
+//! file too many. Nothing that is read back is believed: a component has its
+//! digest for a name, and the history carries its own. A copy that does not fit
+//! is damaged: it does not serve, and is made anew when its component is
+//! accepted again.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use serde_json::Value;
+
 use crate::domain::digest::Digest;
-use crate::domain::plugin_history::{Accepted, PluginHistory, Refused, Steer, Steered};
+use crate::domain::plugin_history::{Accepted, CopyState, Listed, PluginHistory, Refused, Steer, Steered};
 use crate::domain::time::Timestamp;
 
 /// The accepted components of one job.
@@ -33,7 +38,11 @@ pub enum SteerError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// The component that is to serve cannot be read any more.
-    #[error("{} cannot serve: {source}", .digest.short())]
+    #[error(
+        "{} cannot serve: {source}; put its file in place as the plugin to mend the copy, or name another component \
+         (sweepd plugin history)",
+        .digest.short()
+    )]
     Unreadable {
         /// Which.
         digest: Digest,
@@ -53,18 +62,63 @@ impl Kept {
     }
 
     /// Keeps a component as the one that took the slot last; what is kept too
-    /// long goes.
-    pub fn keep(&self, component: Accepted, bytes: &[u8]) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        let file = self.file(component.digest);
-        if !file.exists() {
-            write_atomically(&file, bytes)?;
+    /// long goes. A copy that is there and damaged is made anew.
+    pub fn keep(&self, component: &Accepted, bytes: &[u8]) -> io::Result<()> {
+        self.make_folder()?;
+        let lock = self.lock()?;
+        if self.copy(component.digest) != CopyState::Intact {
+            write_atomically(&self.file(component.digest), bytes)?;
         }
-        let forgotten = self.change(|history| Ok::<_, io::Error>(history.took_the_slot(component)))?;
+        let forgotten = self.change_locked(|history| {
+            let answered = component.answered;
+            let forgotten = history.took_the_slot(component.clone());
+            if answered {
+                history.answered(component.digest);
+            }
+            Ok::<_, io::Error>(forgotten)
+        })?;
         for digest in forgotten {
             let _ = fs::remove_file(self.file(digest));
         }
+        drop(lock);
         Ok(())
+    }
+
+    /// How the copy of a component is. Reads all of it.
+    #[must_use]
+    pub fn copy(&self, digest: Digest) -> CopyState {
+        match self.read(digest) {
+            Ok(_) => CopyState::Intact,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => CopyState::Missing,
+            Err(_) => CopyState::Damaged,
+        }
+    }
+
+    /// The components of a history, the one that took the slot last first, each
+    /// with how its copy is. Reads all copies.
+    #[must_use]
+    pub fn listed(&self, history: PluginHistory) -> Vec<Listed> {
+        let newest_first = history.accepted.into_iter().rev();
+        newest_first.map(|accepted| Listed { copy: self.copy(accepted.digest), accepted }).collect()
+    }
+
+    /// Looks through the folder at a host's start: removes what an earlier life
+    /// left half-written, and answers the components that could not serve from
+    /// their copies.
+    pub fn look_through(&self) -> io::Result<Vec<Listed>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let lock = self.lock()?;
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|kind| kind == NEW) {
+                fs::remove_file(&path)?;
+            }
+        }
+        drop(lock);
+        let listed = self.listed(self.history()?);
+        Ok(listed.into_iter().filter(|listed| listed.copy != CopyState::Intact).collect())
     }
 
     /// What is known of them now. One that cannot be read is an error, not an
@@ -72,9 +126,9 @@ impl Kept {
     pub fn history(&self) -> io::Result<PluginHistory> {
         let file = self.history_file();
         match fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
+            Ok(text) => understand(&text).map_err(|why| {
                 let help = "remove it to begin anew; nothing is then set aside or pinned";
-                io::Error::other(format!("{} cannot be understood ({error}): {help}", file.display()))
+                io::Error::other(format!("{} cannot be understood ({why}): {help}", file.display()))
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.taken_over(),
             Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
@@ -87,18 +141,26 @@ impl Kept {
         &self,
         change: impl FnOnce(&mut PluginHistory) -> Result<T, E>,
     ) -> Result<T, E> {
-        fs::create_dir_all(&self.folder)?;
+        self.make_folder()?;
         let lock = self.lock()?;
+        let answer = self.change_locked(change);
+        drop(lock);
+        answer
+    }
+
+    /// The same, by whoever holds the lock.
+    fn change_locked<T, E: From<io::Error>>(
+        &self,
+        change: impl FnOnce(&mut PluginHistory) -> Result<T, E>,
+    ) -> Result<T, E> {
         let before = self.history()?;
         let mut history = before.clone();
         let answer = change(&mut history)?;
         if history != before {
-            let text = serde_json::to_vec_pretty(&history).map_err(io::Error::from)?;
-            write_atomically(&self.history_file(), &text)?;
+            write_atomically(&self.history_file(), &written(&history)?)?;
             // What an earlier version wrote is in it.
             let _ = fs::remove_file(self.folder.join("order"));
         }
-        drop(lock);
         Ok(answer)
     }
 
@@ -126,7 +188,7 @@ impl Kept {
         if Digest::of(&bytes) == digest {
             return Ok(bytes);
         }
-        Err(io::Error::other(format!("{} was changed since it was kept", file.display())))
+        Err(io::Error::other(format!("{} is damaged: it was changed since it was kept", file.display())))
     }
 
     /// The file that says what is known of them; it may not be there yet.
@@ -171,148 +233,74 @@ impl Kept {
         Ok(PluginHistory { pinned: None, accepted: accepted.collect() })
     }
 
+    /// Makes the folder, also after somebody removed it.
+    fn make_folder(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.folder.display())))
+    }
+
     fn file(&self, digest: Digest) -> PathBuf {
         self.folder.join(format!("{digest}.wasm"))
     }
 }
 
+/// The key under which the history's own digest stands in its file.
+const DIGEST: &str = "digest";
+/// How the name of a file ends that is being written.
+const NEW: &str = "new";
+
+/// The history as it stands in its file, with its own digest.
+fn written(history: &PluginHistory) -> io::Result<Vec<u8>> {
+    let mut value = serde_json::to_value(history)?;
+    value[DIGEST] = Value::from(digest_of(history)?.to_string());
+    Ok(serde_json::to_vec_pretty(&value)?)
+}
+
+/// The history in a file, or why it is none. One without a digest is an earlier
+/// version's.
+fn understand(text: &[u8]) -> Result<PluginHistory, String> {
+    let mut value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let digest = value.as_object_mut().and_then(|fields| fields.remove(DIGEST));
+    if let Some(unknown) = value.as_object().and_then(|fields| fields.keys().find(|key| !is_field(key))) {
+        return Err(format!("`{unknown}` is no part of a history"));
+    }
+    let history: PluginHistory = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    if let Some(digest) = digest
+        && digest != digest_of(&history).map_err(|error| error.to_string())?.to_string()
+    {
+        return Err("it was changed since it was written".to_owned());
+    }
+    Ok(history)
+}
+
+fn is_field(key: &str) -> bool {
+    ["pinned", "accepted"].contains(&key)
+}
+
+fn digest_of(history: &PluginHistory) -> io::Result<Digest> {
+    Ok(Digest::of(&serde_json::to_vec(history)?))
+}
+
+/// Puts a whole file in place, on the disk, and reads it back. Where that fails
+/// nothing of it stays, for it may have been the disk's last room.
 fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let new = path.with_extension(NEW);
+    write_new(&new, bytes)
+        .and_then(|()| fs::rename(&new, path))
+        .inspect_err(|_| drop(fs::remove_file(&new)))
+        .and_then(|()| path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()))
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+fn write_new(new: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    if fs::read(new)? == bytes {
+        return Ok(());
+    }
+    Err(io::Error::other("what was written was read back otherwise"))
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::domain::plugin_history::SetAside;
-
-    use super::*;
-
-    fn component(bytes: &[u8]) -> Accepted {
-        let digest = Digest::of(bytes);
-        let size = bytes.len() as u64;
-        Accepted { digest, size, accepted_at: Timestamp(1), world: None, answered: false, set_aside: None }
-    }
-
-    fn keep(kept: &Kept, bytes: &[u8]) -> Digest {
-        kept.keep(component(bytes), bytes).unwrap();
-        Digest::of(bytes)
-    }
-
-    fn newest_first(kept: &Kept) -> Vec<Digest> {
-        kept.history().unwrap().accepted.iter().rev().map(|entry| entry.digest).collect()
-    }
-
-    fn components(kept: &Kept) -> usize {
-        let is_component = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|kind| kind == "wasm");
-        fs::read_dir(&kept.folder).unwrap().map(Result::unwrap).filter(is_component).count()
-    }
-
-    #[test]
-    fn the_last_ten_are_kept() {
-        let state = tempfile::tempdir().unwrap();
-        let kept = Kept::of(state.path(), "video-clear");
-        assert_eq!(newest_first(&kept), []);
-        let digests: Vec<_> = (0..12_u8).map(|n| keep(&kept, &[n])).collect();
-        keep(&kept, &[5]);
-        let newest = newest_first(&kept);
-        assert_eq!(newest.len(), 10);
-        assert_eq!(newest[..2], [digests[5], digests[11]]);
-        assert_eq!(kept.read(digests[5]).unwrap(), [5]);
-        assert!(kept.read(digests[0]).is_err());
-        assert_eq!(components(&kept), 10);
-    }
-
-    #[test]
-    fn a_pinned_component_is_kept_however_many_follow() {
-        let state = tempfile::tempdir().unwrap();
-        let kept = Kept::of(state.path(), "a");
-        let first = keep(&kept, b"first");
-        kept.steer(&Steer::Pin { digest: first.to_string() }, Timestamp(0)).unwrap();
-        for n in 0..30_u8 {
-            keep(&kept, &[n]);
-        }
-        assert_eq!(kept.read(first).unwrap(), b"first");
-        assert_eq!(components(&kept), 10);
-    }
-
-    #[test]
-    fn a_changed_component_is_refused() {
-        let state = tempfile::tempdir().unwrap();
-        let kept = Kept::of(state.path(), "a");
-        let digest = keep(&kept, b"x");
-        keep(&kept, b"z");
-        fs::write(kept.file(digest), "y").unwrap();
-        assert!(kept.read(digest).unwrap_err().to_string().contains("was changed"));
-        let before = kept.history().unwrap();
-        let pin = kept.steer(&Steer::Pin { digest: digest.to_string() }, Timestamp(0)).unwrap_err();
-        assert!(pin.to_string().contains("was changed"), "{pin}");
-        assert_eq!(kept.history().unwrap(), before, "nothing serves less than it did");
-    }
-
-    #[test]
-    fn what_an_earlier_version_kept_is_taken_over() {
-        let state = tempfile::tempdir().unwrap();
-        let kept = Kept::of(state.path(), "a");
-        fs::create_dir_all(&kept.folder).unwrap();
-        let digests = [&b"old"[..], b"new"].map(|bytes| {
-            fs::write(kept.file(Digest::of(bytes)), bytes).unwrap();
-            Digest::of(bytes)
-        });
-        let gone = Digest::of(b"gone");
-        fs::write(kept.folder.join("order"), format!("{gone}\n{}\n{}\n", digests[0], digests[1])).unwrap();
-        assert_eq!(kept.history().unwrap().instead(), [digests[1], digests[0]]);
-        let next = keep(&kept, b"next");
-        assert_eq!(newest_first(&kept), [next, digests[1], digests[0]]);
-        assert!(!kept.folder.join("order").exists());
-    }
-
-    #[test]
-    fn a_history_that_cannot_be_read_is_no_empty_one() {
-        let state = tempfile::tempdir().unwrap();
-        let kept = Kept::of(state.path(), "a");
-        keep(&kept, b"x");
-        fs::write(kept.history_file(), "{\"accepted\": [").unwrap();
-        let error = kept.history().unwrap_err().to_string();
-        assert!(error.contains("history.json") && error.contains("remove it"), "{error}");
-        assert!(kept.keep(component(b"y"), b"y").is_err());
-        assert_eq!(fs::read_to_string(kept.history_file()).unwrap(), "{\"accepted\": [");
-    }
-
-    #[test]
-    fn nobodys_change_is_lost() {
-        const EACH: u64 = 50;
-        let state = tempfile::tempdir().unwrap();
-        let digest = keep(&Kept::of(state.path(), "a"), b"x");
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    // One of its own, as another process would have it.
-                    let kept = Kept::of(state.path(), "a");
-                    for _ in 0..EACH {
-                        let count = |history: &mut PluginHistory| {
-                            let at = history.mark_of(digest).map_or(1, |mark| mark.at.0 + 1);
-                            history.set_aside(digest, SetAside { at: Timestamp(at), why: "counted".to_owned() });
-                            Ok::<_, io::Error>(())
-                        };
-                        kept.change(count).unwrap();
-                    }
-                });
-            }
-        });
-        let history = Kept::of(state.path(), "a").history().unwrap();
-        assert_eq!(history.mark_of(digest).unwrap().at, Timestamp(4 * EACH));
-    }
-
-    #[test]
-    fn asking_of_a_job_that_never_ran_leaves_no_trace() {
-        let state = tempfile::tempdir().unwrap();
-        let kept = Kept::of(state.path(), "a");
-        let ask = Steer::Rollback { to: None, why: "x".to_owned() };
-        assert!(matches!(kept.steer(&ask, Timestamp(0)), Err(SteerError::Refused(Refused::NothingBefore))));
-        assert!(!kept.folder.exists());
-    }
-}
+mod tests;

@@ -12,12 +12,13 @@ mod engine;
 mod generation;
 pub mod inspect;
 mod instance;
+mod keeping;
 mod kept;
 mod reload;
 mod slot;
 mod watch;
 
-pub use compile::{CompileError, Compiler, child};
+pub use compile::{CacheOptions, ChildOptions, CompileError, Compiler, CompilerOptions, compile_in_child};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use generation::{Generation, LoadError, Plugin, World};
 pub use instance::{Attempted, CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};

@@ -11,34 +11,36 @@
 //! says so in the slot. A newer change drops the work on an older one. Its
 //! invariant: what is set aside is never put into the slot.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::domain::digest::Digest;
 use crate::domain::job::JobSpec;
 use crate::domain::outcome::Crash;
-use crate::domain::plugin_history::{Accepted, PluginHistory, SetAside};
+use crate::domain::plugin_history::{Accepted, CopyState, Listed, PluginHistory, SetAside};
 use crate::domain::time::Clock;
 use crate::sandbox::{Gate, Lease, wall};
 use crate::stop::told;
 
-use super::compile::{CompileError, Compiler, MAX_COMPONENT};
-use super::generation::Plugin;
+use super::compile::{CompileError, Compiler};
+use super::generation::{Generation, Plugin};
 use super::instance::StartFailed;
+use super::keeping::{Keeping, blocking};
 use super::kept::Kept;
 use super::slot::{News, Slot};
-use super::watch::{Stamp, Watch};
+use super::watch::Watch;
+
+use self::file::{read, read_only};
+
+mod file;
 
 /// After a failure that the machine is to blame for, the file is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// A file that changes while it is read is read again, so often.
-const READS: usize = 5;
 
 /// Loads one job's plugin, and again whenever its file changes or something
 /// else is to serve.
@@ -48,8 +50,7 @@ pub struct Reloader {
     file: Watch,
     /// Of the history, which commands change.
     history: Watch,
-    /// What broke and could not be noted in the state folder (yet).
-    unsaved: Option<(Digest, SetAside)>,
+    keeping: Keeping,
 }
 
 /// Why what is wanted does not serve.
@@ -93,20 +94,36 @@ impl Reloader {
     pub fn new(job: Arc<JobSpec>, slot: Arc<Slot>, compiler: Arc<Compiler>, kept: Kept, clock: Clock) -> Self {
         let file = Watch::start(slot.file().clone());
         let history = Watch::start(kept.history_file());
-        Self { loader: Loader { job, slot, compiler, kept, clock }, file, history, unsaved: None }
+        let keeping = Keeping::new(job.name.clone(), Arc::clone(&slot), kept.clone());
+        let loader = Loader { job, slot, compiler, kept, clock, passed_over: Vec::new() };
+        Self { loader, file, history, keeping }
     }
 
     /// Loads what is to serve, and follows every change of that until `stop`
     /// becomes true.
     pub async fn follow(mut self, mut stop: watch::Receiver<bool>) {
+        let mut again = self.settle(&mut stop).await;
+        self.loader.look_through().await;
+        while !self.has_stopped(again, &mut stop).await {
+            again = self.settle(&mut stop).await;
+        }
+        if self.keeping.has_waiting() {
+            self.keeping.try_now().await;
+        }
+    }
+
+    /// Waits until there is something to look at, and keeps meanwhile what could
+    /// not be kept. True where the host stops.
+    async fn has_stopped(&mut self, again: Option<Duration>, stop: &mut watch::Receiver<bool>) -> bool {
+        let again = again.map(|delay| Instant::now() + delay);
         loop {
-            let again = self.settle(&mut stop).await;
             tokio::select! {
-                () = told(&mut stop) => return,
-                () = self.file.changed() => {}
-                () = self.history.changed() => {}
-                () = self.loader.slot.news() => {}
-                () = after(again) => {}
+                () = told(stop) => return true,
+                () = self.file.changed() => return false,
+                () = self.history.changed() => return false,
+                () = self.loader.slot.news() => return false,
+                () = at(again) => return false,
+                () = self.keeping.due() => self.keeping.try_now().await,
             }
         }
     }
@@ -115,15 +132,15 @@ impl Reloader {
     /// work and begins anew. Answers when to try again, where that may help.
     async fn settle(&mut self, stop: &mut watch::Receiver<bool>) -> Option<Duration> {
         loop {
-            let broke = self.take_in_news().await;
-            let Self { loader, file, history, unsaved } = self;
+            let stranded = self.take_in_news().await;
+            let Self { loader, file, history, keeping } = self;
             let slot = Arc::clone(&loader.slot);
             let asked = slot.asked();
             // While nothing serves, what is under way may be all that there is.
             let serves = slot.current().is_some();
             let (loaded, error) = tokio::select! {
                 () = told(stop) => return None,
-                settled = loader.run(unsaved.as_ref()) => settled,
+                settled = loader.run(keeping.broken()) => settled,
                 () = file.changed(), if serves => continue,
                 () = history.changed(), if serves => continue,
                 () = slot.news(), if serves => {
@@ -131,15 +148,17 @@ impl Reloader {
                     continue;
                 }
             };
+            // After the swap: keeping a component must not hold up its service.
             if let Some((component, bytes)) = loaded {
-                loader.keep(component, bytes).await;
+                keeping.component(component, bytes);
+                keeping.try_now().await;
             }
             match &error {
                 Some(error) => loader.refuse(error),
                 None => drop(slot.set_error(None)),
             }
-            if let Some(broke) = broke.filter(|_| slot.current().is_none()) {
-                slot.strand(broke);
+            if let Some(stranded) = stranded.filter(|_| slot.current().is_none()) {
+                slot.strand(stranded);
             }
             slot.settle(asked);
             return error.filter(ReloadError::may_pass).map(|_| TRY_AGAIN);
@@ -149,46 +168,28 @@ impl Reloader {
     /// Writes down what the runner saw. Answers what to say where nothing can
     /// serve any more.
     async fn take_in_news(&mut self) -> Option<String> {
-        let News { answered, broke } = self.loader.slot.take_news();
-        let stranded = broke.as_ref().map(|(digest, mark)| {
+        let news = self.loader.slot.take_news();
+        let stranded = news.broke.as_ref().map(|(digest, mark)| {
             let help = "no other component ever answered: put another plugin file in place, \
                         or name a component by sweepd plugin pin, and resume the job";
             format!("the plugin {} is set aside: {}; {help}", digest.short(), mark.why)
         });
-        self.unsaved = broke.or(self.unsaved.take());
-        if answered.is_none() && self.unsaved.is_none() {
-            return stranded;
-        }
-        let (kept, unsaved) = (self.loader.kept.clone(), self.unsaved.clone());
-        let noted = blocking(move || {
-            kept.change(|history| {
-                if let Some(digest) = answered {
-                    history.answered(digest);
-                }
-                if let Some((digest, mark)) = unsaved {
-                    history.set_aside(digest, mark);
-                }
-                Ok::<_, io::Error>(())
-            })
-        });
-        match noted.await {
-            Ok(()) => self.unsaved = None,
-            Err(error) => {
-                tracing::error!(job = %self.loader.job.name, "how the plugin fares could not be noted for a restart: {error}");
-            }
+        if news != News::default() {
+            self.keeping.news(news);
+            self.keeping.try_now().await;
         }
         stranded
     }
 }
 
-async fn after(delay: Option<Duration>) {
-    match delay {
-        Some(delay) => tokio::time::sleep(delay).await,
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }
 
-/// What was put into the slot and is to be kept.
+/// What is in the slot and is to be kept.
 type Loaded = Option<(Accepted, Arc<Vec<u8>>)>;
 
 /// Finds what is to serve, and puts it into the slot.
@@ -198,18 +199,37 @@ struct Loader {
     compiler: Arc<Compiler>,
     kept: Kept,
     clock: Clock,
+    /// What was tried in the place of the present one, and why it does not serve.
+    passed_over: Vec<String>,
 }
 
 impl Loader {
+    /// At the start: what an earlier life left half-written goes, and what could
+    /// not serve from its copy is told.
+    async fn look_through(&self) {
+        let (kept, job) = (self.kept.clone(), &self.job.name);
+        match blocking(move || kept.look_through()).await {
+            Ok(spoiled) => {
+                // What was never kept was told when it was not.
+                for Listed { accepted, copy } in spoiled.iter().filter(|listed| listed.accepted.size > 0) {
+                    let (digest, copy) = (accepted.digest, copy.name());
+                    tracing::warn!(%job, %digest, "its copy is {copy}: it could not serve without its plugin file, which mends it");
+                }
+            }
+            Err(error) => tracing::warn!(%job, "the kept components could not be looked through: {error}"),
+        }
+    }
+
     /// Answers what it put into the slot, and why that, or nothing, is not what
-    /// was wanted. Dropped, it has not swapped.
-    async fn run(&self, unsaved: Option<&(Digest, SetAside)>) -> (Loaded, Option<ReloadError>) {
+    /// was wanted. `broken` is what must not serve, though the history may not
+    /// say so yet. Dropped, it has not swapped.
+    async fn run(&mut self, broken: &[(Digest, SetAside)]) -> (Loaded, Option<ReloadError>) {
         let kept = self.kept.clone();
         let mut history = match blocking(move || kept.history()).await {
             Ok(history) => history,
             Err(error) => return (None, Some(ReloadError::History(error))),
         };
-        if let Some((digest, mark)) = unsaved {
+        for (digest, mark) in broken {
             history.set_aside(*digest, mark.clone());
         }
         self.slot.note(&self.job.name, &history);
@@ -218,7 +238,10 @@ impl Loader {
             None => self.load_file(&history).await,
         };
         match wanted {
-            Ok(loaded) => (loaded, None),
+            Ok(loaded) => {
+                self.passed_over.clear();
+                (loaded, None)
+            }
             // Nobody asked for anything else than the pinned one.
             Err(error @ ReloadError::Pinned { .. }) => (None, Some(error)),
             Err(error) => (self.load_instead(&history, &error).await, Some(error)),
@@ -234,10 +257,14 @@ impl Loader {
             let job = self.job.name.to_string();
             return Err(ReloadError::SetAside { job, file, digest, mark: mark.clone() });
         }
-        if self.serves(digest) {
-            return Ok(None);
-        }
         let bytes = Arc::new(bytes);
+        if let Some(generation) = self.slot.current().filter(|current| current.plugin.digest == digest) {
+            let kept = self.kept.clone();
+            let copy = blocking(move || kept.copy(digest)).await;
+            // It may have been lost or spoiled since.
+            let is_lost = copy != CopyState::Intact || history.get(digest).is_none();
+            return Ok(is_lost.then(|| (accepted(&generation), bytes)));
+        }
         let plugin = self.checked(&file, &bytes).await?;
         Ok(Some(self.swap(plugin, false, bytes)))
     }
@@ -248,8 +275,10 @@ impl Loader {
         }
         let (kept, file) = (self.kept.clone(), PathBuf::from("the kept component"));
         let load = async {
-            let bytes = blocking(move || kept.read(digest)).await;
-            let bytes = bytes.map_err(|source| ReloadError::Read { file: file.clone(), source })?;
+            let plugin_file = self.slot.file().clone();
+            let bytes =
+                blocking(move || kept.read(digest).or_else(|error| read_only(&plugin_file, digest).ok_or(error)));
+            let bytes = bytes.await.map_err(|source| ReloadError::Read { file: file.clone(), source })?;
             let bytes = Arc::new(bytes);
             Ok((self.checked(&file, &bytes).await?, bytes))
         };
@@ -264,24 +293,42 @@ impl Loader {
 
     /// The file cannot serve: what serves goes on, unless it is set aside, or
     /// there is nothing; then an earlier one does.
-    async fn load_instead(&self, history: &PluginHistory, why: &ReloadError) -> Loaded {
+    async fn load_instead(&mut self, history: &PluginHistory, why: &ReloadError) -> Loaded {
         let serving = self.slot.current().map(|generation| generation.plugin.digest);
         if serving.is_some_and(|digest| history.mark_of(digest).is_none()) {
             return None;
         }
+        self.passed_over.clear();
         for digest in history.instead() {
-            let kept = self.kept.clone();
-            let Ok(bytes) = blocking(move || kept.read(digest)).await else { continue };
-            let bytes = Arc::new(bytes);
-            let Ok(plugin) = self.compiler.compile(Arc::clone(&bytes), self.job.limits.fuel.is_some()).await else {
-                continue;
-            };
-            // Before the swap: whoever sees an earlier one serve also sees why.
-            self.slot.set_error(Some(why.to_string()));
-            return Some(self.swap(plugin, true, bytes));
+            match self.load_kept(digest).await {
+                Ok((plugin, bytes)) => {
+                    // Before the swap: whoever sees an earlier one serve also sees why.
+                    self.slot.set_error(Some(self.with_passed_over(why)));
+                    return Some(self.swap(plugin, true, bytes));
+                }
+                Err(error) => {
+                    tracing::warn!(job = %self.job.name, %digest, "passed over, it could have served instead: {error}");
+                    self.passed_over.push(format!("{} ({error})", digest.short()));
+                }
+            }
         }
         self.slot.vacate();
         None
+    }
+
+    async fn load_kept(&self, digest: Digest) -> Result<(Plugin, Arc<Vec<u8>>), String> {
+        let kept = self.kept.clone();
+        let bytes = blocking(move || kept.read(digest)).await.map_err(|error| error.to_string())?;
+        let bytes = Arc::new(bytes);
+        let compiled = self.compiler.compile(Arc::clone(&bytes), self.job.limits.fuel.is_some()).await;
+        Ok((compiled.map_err(|error| error.to_string())?, bytes))
+    }
+
+    fn with_passed_over(&self, why: &ReloadError) -> String {
+        match &self.passed_over[..] {
+            [] => why.to_string(),
+            passed_over => format!("{why}; passed over: {}", passed_over.join(", ")),
+        }
     }
 
     fn serves(&self, digest: Digest) -> bool {
@@ -310,27 +357,7 @@ impl Loader {
         } else {
             tracing::info!(%job, generation = number, %digest, world, "plugin loaded");
         }
-        let component = Accepted {
-            digest,
-            size: plugin.size,
-            accepted_at: generation.loaded_at,
-            world: Some(world.to_owned()),
-            answered: false,
-            set_aside: None,
-        };
-        (component, bytes)
-    }
-
-    /// After the swap: keeping a component must not hold up its service.
-    async fn keep(&self, component: Accepted, bytes: Arc<Vec<u8>>) {
-        let kept = self.kept.clone();
-        let result = blocking(move || kept.keep(component, &bytes)).await;
-        if let Err(error) = result {
-            tracing::error!(
-                job = %self.job.name,
-                "the plugin serves, but could not be kept for a restart: {error}",
-            );
-        }
+        (accepted(&generation), bytes)
     }
 
     fn refuse(&self, error: &ReloadError) {
@@ -338,39 +365,21 @@ impl Loader {
             || "nothing serves".to_owned(),
             |generation| format!("generation {} ({}) serves", generation.number, generation.plugin.digest.short()),
         );
-        let message = format!("{error}; {serving}");
+        let message = format!("{}; {serving}", self.with_passed_over(error));
         if self.slot.set_error(Some(message.clone())) {
             tracing::warn!(job = %self.job.name, "plugin not taken: {message}");
         }
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await {
-        Ok(answer) => answer,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+fn accepted(generation: &Generation) -> Accepted {
+    let plugin = &generation.plugin;
+    Accepted {
+        digest: plugin.digest,
+        size: plugin.size,
+        accepted_at: generation.loaded_at,
+        world: Some(plugin.world().name().to_owned()),
+        answered: generation.has_answered(),
+        set_aside: None,
     }
-}
-
-/// Reads a file once, whole, and unchanged while it was read.
-fn read(file: &Path) -> io::Result<Vec<u8>> {
-    for _ in 0..READS {
-        // Not waiting for whoever would write into a named pipe.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let mut open = std::fs::File::from(rustix::fs::open(file, flags, Mode::empty())?);
-        let before = open.metadata()?;
-        if !before.is_file() {
-            return Err(io::Error::other("is not a regular file"));
-        }
-        if before.len() > MAX_COMPONENT {
-            return Err(io::Error::other(format!("is larger than {MAX_COMPONENT} bytes")));
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0) + 1);
-        open.by_ref().take(MAX_COMPONENT + 1).read_to_end(&mut bytes)?;
-        let after = open.metadata()?;
-        if Stamp::of(&before) == Stamp::of(&after) && bytes.len() as u64 == after.len() {
-            return Ok(bytes);
-        }
-    }
-    Err(io::Error::other("changes while it is read; it is tried again when it rests"))
 }

@@ -40,6 +40,8 @@ pub struct Slot {
 struct Told {
     /// Why the file's present content does not serve.
     error: Option<Event>,
+    /// Why something is not kept for a restart.
+    unkept: Option<Event>,
     pinned: Option<Digest>,
     last_set_aside: Option<SetAsideStatus>,
     news: News,
@@ -177,6 +179,17 @@ impl Slot {
         true
     }
 
+    /// Says why something is not kept for a restart, or with `None` that all is.
+    /// Answers whether that is new.
+    pub(super) fn set_unkept(&self, message: Option<String>) -> bool {
+        let mut told = self.told();
+        if told.unkept.as_ref().map(|event| &event.message) == message.as_ref() {
+            return false;
+        }
+        told.unkept = message.map(|message| Event { at: self.clock.now(), message });
+        true
+    }
+
     /// Takes over what status shows of the history of `job`, and logs what is
     /// new in it.
     pub(super) fn note(&self, job: &JobName, history: &PluginHistory) {
@@ -215,6 +228,7 @@ impl Slot {
             file: self.file.display().to_string(),
             generation,
             error: told.error.clone(),
+            unkept: told.unkept.clone(),
             pinned: told.pinned,
             set_aside: told.last_set_aside.clone(),
             swaps: self.swaps.load(Ordering::SeqCst),

@@ -19,8 +19,11 @@ impl Host {
     pub async fn plugin(&self, name: &str) -> Result<PluginStatus, HostError> {
         let seat = self.seat(name)?;
         let kept = Kept::of(&self.state, name);
-        let history = in_background(move || kept.history().map_err(SteerError::State)).await?;
-        let history = history.accepted.into_iter().rev().collect();
+        let history = in_background(move || {
+            let history = kept.history().map_err(SteerError::State)?;
+            Ok(kept.listed(history))
+        })
+        .await?;
         Ok(PluginStatus { job: name.to_owned(), slot: seat.job.slot.status(), history })
     }
 

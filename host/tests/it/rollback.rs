@@ -41,13 +41,13 @@ pub(crate) fn settled(host: &Sweepd) {
     assert_eq!(host.request("POST", "/v1/jobs/clear/plugin/unpin", None).0, 200);
 }
 
-fn post(host: &Sweepd, action: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn post(host: &Sweepd, action: &str, body: &Value) -> (u16, Value) {
     let (status, answer) = host.request("POST", &format!("/v1/jobs/clear/plugin/{action}"), Some(body));
     (status, serde_json::from_str(&answer).unwrap())
 }
 
 /// A host with these accepted one after the other; each answered.
-fn accepted(guests: &[&str]) -> (Site, Sweepd) {
+pub(crate) fn accepted(guests: &[&str]) -> (Site, Sweepd) {
     let site = Site::with_job(&guest(guests[0]), "");
     let host = site.start();
     for name in guests {
@@ -171,7 +171,7 @@ fn a_pinned_component_that_is_damaged_lets_nothing_else_serve() {
     assert_eq!((status, &answer["generation"]["digest"]), (200, &json!(digest_of(&guest("noop")))), "{answer}");
 }
 
-fn kept(site: &Site, digest: &str) -> PathBuf {
+pub(crate) fn kept(site: &Site, digest: &str) -> PathBuf {
     site.path().join(format!("state/components/clear/{digest}.wasm"))
 }
 

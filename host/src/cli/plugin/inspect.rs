@@ -28,7 +28,10 @@ pub(in crate::cli) struct InspectArgs {
 
 /// Inspects one file.
 pub(super) fn inspect(args: &InspectArgs) -> Result<ExitCode, CliError> {
-    let inspection = crate::plugin::inspect::inspect(&args.file)?;
+    let compiler = super::super::compile::passing_compiler(None, crate::config::MAX_COMPILED)
+        .map_err(|error| CliError::Refused(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let inspection = runtime.block_on(crate::plugin::inspect::inspect(&compiler, &args.file))?;
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &inspection).map_err(io::Error::from)?;

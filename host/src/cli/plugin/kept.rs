@@ -11,8 +11,9 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::domain::digest::Digest;
 use crate::domain::outcome::cut;
-use crate::domain::plugin_history::{Accepted, PluginHistory, Steer, Steered};
+use crate::domain::plugin_history::{Accepted, Listed, Steer, Steered};
 use crate::domain::time::Clock;
 use crate::plugin::{Kept, SteerError};
 
@@ -23,7 +24,9 @@ use super::super::tasks::printable;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The last ten components are kept by digest in the state folder, and the pinned
-one for as long as it is pinned. The first of the list took the slot last.
+one for as long as it is pinned. The first of the list took the slot last. A copy
+that is missing or damaged is made anew when its component is the plugin file
+again.
 
 Examples:
   sweepd plugin history video-clear
@@ -91,20 +94,22 @@ struct View<'a> {
     job: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pinned: Option<String>,
-    history: Vec<&'a Accepted>,
+    history: &'a [Listed],
 }
 
 /// Shows them.
 pub(super) fn history(config: &Config, args: &HistoryArgs) -> Result<ExitCode, CliError> {
-    let history = kept(config, &args.job)?.history().map_err(SteerError::State)?;
+    let kept = kept(config, &args.job)?;
+    let history = kept.history().map_err(SteerError::State)?;
+    let pinned = history.pinned;
+    let listed = kept.listed(history);
     let mut out = io::stdout().lock();
     if args.json {
-        let pinned = history.pinned.map(|digest| digest.to_string());
-        let view = View { job: &args.job, pinned, history: history.accepted.iter().rev().collect() };
+        let view = View { job: &args.job, pinned: pinned.map(|digest| digest.to_string()), history: &listed };
         serde_json::to_writer_pretty(&mut out, &view).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        write_table(&mut out, &history, io::stdout().is_terminal())?;
+        write_table(&mut out, &listed, pinned, io::stdout().is_terminal())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -143,21 +148,22 @@ fn kept(config: &Config, job: &str) -> Result<Kept, CliError> {
     Err(CliError::unknown_job(job, names))
 }
 
-fn write_table(out: &mut impl Write, history: &PluginHistory, terminal: bool) -> io::Result<()> {
-    if history.accepted.is_empty() {
+fn write_table(out: &mut impl Write, listed: &[Listed], pinned: Option<Digest>, terminal: bool) -> io::Result<()> {
+    if listed.is_empty() {
         return writeln!(out, "no component was accepted yet");
     }
     let mut table = Table::new();
     table.load_preset(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
-    table.set_header(["DIGEST", "ACCEPTED", "SIZE", "WORLD", "ANSWERED", "STATE"]);
-    for entry in history.accepted.iter().rev() {
+    table.set_header(["DIGEST", "ACCEPTED", "SIZE", "WORLD", "ANSWERED", "COPY", "STATE"]);
+    for Listed { accepted: entry, copy } in listed {
         table.add_row([
             entry.digest.short(),
             entry.accepted_at.to_string(),
             ByteSize(entry.size).display().iec().to_string(),
             entry.world.clone().unwrap_or_else(|| "?".to_owned()),
             if entry.answered { "yes" } else { "no" }.to_owned(),
-            state(entry, history),
+            copy.name().to_owned(),
+            state(entry, pinned),
         ]);
     }
     for line in table.lines() {
@@ -166,18 +172,17 @@ fn write_table(out: &mut impl Write, history: &PluginHistory, terminal: bool) ->
     Ok(())
 }
 
-fn state(entry: &Accepted, history: &PluginHistory) -> String {
+fn state(entry: &Accepted, pinned: Option<Digest>) -> String {
     match &entry.set_aside {
         Some(mark) => format!("set aside {}: {}", mark.at, printable(&mark.why)),
-        None if history.pinned == Some(entry.digest) => "pinned".to_owned(),
+        None if pinned == Some(entry.digest) => "pinned".to_owned(),
         None => "-".to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::digest::Digest;
-    use crate::domain::plugin_history::SetAside;
+    use crate::domain::plugin_history::{CopyState, PluginHistory, SetAside};
     use crate::domain::time::Timestamp;
 
     use super::*;
@@ -201,13 +206,18 @@ mod tests {
         history.answered(Digest::of(b"a"));
         history.pinned = Some(Digest::of(b"a"));
         history.set_aside(Digest::of(b"b"), SetAside { at: Timestamp(1000), why: "it trapped".to_owned() });
+        let listed = history.accepted.iter().rev().zip([CopyState::Intact, CopyState::Damaged]);
+        let listed: Vec<_> = listed.map(|(entry, copy)| Listed { accepted: entry.clone(), copy }).collect();
         let mut out = Vec::new();
-        write_table(&mut out, &history, false).expect("written");
+        write_table(&mut out, &listed, history.pinned, false).expect("written");
         let text = String::from_utf8(out).expect("text");
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let time = "1970-01-01T00:00:00.000Z";
         let (a, b) = (Digest::of(b"a").short(), Digest::of(b"b").short());
-        assert_eq!(lines[1], format!("{b} {time} 2.0 KiB job no set aside 1970-01-01T00:00:01.000Z: it trapped"));
-        assert_eq!(lines[2], format!("{a} {time} 2.0 KiB ? yes pinned"));
+        assert_eq!(
+            lines[1],
+            format!("{b} {time} 2.0 KiB job no intact set aside 1970-01-01T00:00:01.000Z: it trapped")
+        );
+        assert_eq!(lines[2], format!("{a} {time} 2.0 KiB ? yes damaged pinned"));
     }
 }
