@@ -114,10 +114,11 @@ pub(crate) mod small {
 
     impl SmallDisk {
         pub(crate) fn new(bytes: u64) -> Self {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = tempfile::tempdir().expect("a folder");
             let options = format!("size={bytes}");
             let mount = ["-t", "tmpfs", "-o", &options, "tmpfs"];
-            assert!(Command::new("mount").args(mount).arg(folder.path()).status().unwrap().success(), "run it as root");
+            let mounted = Command::new("mount").args(mount).arg(folder.path()).status().expect("mount starts");
+            assert!(mounted.success(), "mounting takes root");
             Self(folder)
         }
 

@@ -28,14 +28,23 @@ const SHARE: u64 = 64;
 /// How often it is looked whether there is room again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How much of it is left, as far as this process knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stock {
+    Whole,
+    /// One part, or none that was ever made.
+    Part,
+    /// The first part was given.
+    Low,
+}
+
 /// The reserve of one database.
 #[derive(Debug)]
 pub(super) struct Reserve {
     parts: [PathBuf; 2],
     /// Only a host makes them; a tool beside it may have to remove them.
     keeps: bool,
-    whole: bool,
-    low: bool,
+    stock: Stock,
     looked: Option<Instant>,
     /// Whether it was said that there is no room for it.
     said: bool,
@@ -45,17 +54,17 @@ impl Reserve {
     /// That of the database at this path. Nothing is made yet.
     pub(super) fn of(database: &Path, keeps: bool) -> Self {
         let parts = [".reserve-1", ".reserve-2"].map(|suffix| with_suffix(database, suffix));
-        Self { parts, keeps, whole: false, low: false, looked: None, said: false }
+        Self { parts, keeps, stock: Stock::Part, looked: None, said: false }
     }
 
     /// Whether it is used up so far that no new task may be queued.
     pub(super) fn is_low(&self) -> bool {
-        self.low
+        self.stock == Stock::Low
     }
 
-    /// Whether both parts are there, as far as this process knows.
+    /// Whether both parts are there.
     pub(super) fn is_whole(&self) -> bool {
-        self.whole
+        self.stock == Stock::Whole
     }
 
     /// Gives the second part to whatever is written next. Answers whether
@@ -66,12 +75,17 @@ impl Reserve {
 
     /// Gives the first part: from now on it is low.
     pub(super) fn give_first(&mut self) -> bool {
-        self.low |= self.keeps;
-        self.give(0)
+        let given = self.give(0);
+        if self.keeps {
+            self.stock = Stock::Low;
+        }
+        given
     }
 
     fn give(&mut self, part: usize) -> bool {
-        self.whole = false;
+        if self.stock == Stock::Whole {
+            self.stock = Stock::Part;
+        }
         // There is no room now: it need not be looked for.
         self.looked = Some(Instant::now());
         let path = &self.parts[part];
@@ -97,9 +111,9 @@ impl Reserve {
         self.looked = Some(Instant::now());
         for number in 0..self.parts.len() {
             match make(&self.parts[number]) {
-                Ok(()) if number == 0 && self.low => {
+                Ok(()) if number == 0 && self.stock == Stock::Low => {
                     tracing::info!("the disk has room again: new tasks are queued");
-                    self.low = false;
+                    self.stock = Stock::Part;
                 }
                 Ok(()) => {}
                 Err(error) => {
@@ -113,13 +127,14 @@ impl Reserve {
                 }
             }
         }
-        (self.whole, self.said) = (true, false);
+        (self.stock, self.said) = (Stock::Whole, false);
     }
 }
 
 /// Makes a part unless it is there.
 fn make(path: &Path) -> io::Result<()> {
-    if path.exists() {
+    // A host that was killed while it made one leaves an empty file.
+    if fs::metadata(path).is_ok_and(|there| there.len() > 0) {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -128,7 +143,7 @@ fn make(path: &Path) -> io::Result<()> {
     if room.free < 2 * size {
         return Err(io::ErrorKind::StorageFull.into());
     }
-    let made = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    let made = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     disk::allocate(&made, size).inspect_err(|_| {
         let _ = fs::remove_file(path);
     })

@@ -283,7 +283,7 @@ impl Writer {
                 Undone::Unconfirmed(_) if !faults::is(Mutant::UnknownIsLost) => StoreError::Unknown(error.to_string()),
                 _ => error,
             };
-            NotCommitted { is_full, error }
+            NotCommitted { error, is_full }
         })?;
         let wrote = conn.total_changes() != before;
         if wrote && self.place.standing(opened) != Standing::Ours {
