@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod config;
+mod disk;
 pub mod domain;
 mod faults;
 pub mod http;

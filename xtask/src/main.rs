@@ -7,6 +7,7 @@
 mod bench;
 mod files;
 mod fuzz;
+mod machine;
 mod plugins;
 mod process;
 mod repo;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{plugins, process, servers};
+use crate::{machine, plugins, process, servers};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -14,6 +14,7 @@ pub(crate) struct Args {
 /// Runs the tests.
 pub(crate) fn test(args: &Args) -> Result<()> {
     let missing = servers::missing()?;
+    machine::make_ready();
     plugins::build()?;
     // The guests are built for wasm, above; natively they would only be linked.
     process::cargo_for_all("test", &["sweepd-guests"], |cargo| cargo.args(&args.filter))?;

@@ -140,6 +140,9 @@ impl CliError {
             | Self::Store(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {
                 Some("repeat the command: what is queued already is not queued twice".to_owned())
             }
+            Self::Store(StoreError::Full(_)) => Some(
+                "free space on that disk; what is queued already goes on meanwhile, then repeat the command".to_owned(),
+            ),
             Self::Log { .. } => Some("try `info`, or `warn,sweepd::runner=debug`".to_owned()),
             _ => None,
         }

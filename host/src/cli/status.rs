@@ -105,6 +105,7 @@ pub(super) struct JobView {
     pub(super) slot: SlotView,
     pub(super) taken: TakenView,
     pub(super) holds: usize,
+    pub(super) hindered: Option<String>,
     pub(super) last_error: Option<EventView>,
 }
 

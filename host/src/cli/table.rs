@@ -164,6 +164,9 @@ fn notes(text: &mut String, job: &JobView, now: Timestamp) {
         let (digest, ago) = (short(&aside.digest), ago(now, aside.at));
         let _ = writeln!(text, "{name}: {digest} was set aside ({ago} ago): {}", aside.why);
     }
+    if let Some(why) = &job.hindered {
+        let _ = writeln!(text, "{name}: waits: {why}");
+    }
     if let Some(error) = &job.last_error {
         let _ = writeln!(text, "{name}: last error ({} ago): {}", ago(now, error.at), error.message);
     }
@@ -224,6 +227,7 @@ mod tests {
                     "error": { "at": 119_000, "message": "half a file" },
                     "set_aside": { "digest": "fedcba9876543210", "at": 117_000, "why": "it trapped" },
                 },
+                "hindered": "the disk is full",
                 "last_error": { "at": 118_000, "message": "cannot remove x" },
             }, {
                 "name": "b", "paused": "lunch", "holds": 2, "slot": { "pinned": "0123456789abcdef" },
@@ -251,6 +255,7 @@ mod tests {
                 "video-clear: the plugin file does not serve (1s ago): half a file",
                 "video-clear: an earlier generation serves, kept in the state folder",
                 "video-clear: fedcba987654 was set aside (3s ago): it trapped",
+                "video-clear: waits: the disk is full",
                 "video-clear: last error (2s ago): cannot remove x",
                 "b: paused: lunch",
                 "b: took away 1 file (2.0K) in the last sweep of at most 10 files and 5%, 7 files (4.0K) in the last hour",

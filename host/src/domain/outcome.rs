@@ -86,8 +86,9 @@ pub enum Ending {
     OverBudget,
     /// The plugin's code could not be started, so that no attempt was made.
     NotStarted(Crash),
-    /// No attempt was made, for something that is no fault of the plugin's, or
-    /// that another task of the batch met before; and what.
+    /// No attempt was made, or one that the host could not go on with, for
+    /// something that is no fault of the plugin's, or that another task of the
+    /// batch met before; and what.
     Untried(String),
 }
 

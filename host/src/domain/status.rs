@@ -67,6 +67,10 @@ pub struct JobStatus {
     /// The last sweep that did something or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<SweepReport>,
+    /// What keeps it from changing files, such as a full disk; absent where
+    /// nothing does. Its tasks wait and are not charged for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hindered: Option<String>,
     /// The last failure of a sweep, a task or the store, as the job saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<Event>,

@@ -202,6 +202,13 @@ impl Problem {
         Self::try_later("too-slow", "No answer in time", detail)
     }
 
+    /// New tasks are refused while there is only room for finishing others.
+    fn storage_full() -> Self {
+        let detail = "the disk that holds the queue is full: nothing was stored; tasks that are queued already go on, \
+                      try again when there is room";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage-full", "Insufficient storage", detail).with(Extra::Retry)
+    }
+
     pub(super) fn internal() -> Self {
         let detail = "the host could not do this; its log says why";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal server error", detail)
@@ -279,6 +286,7 @@ impl From<StoreError> for Problem {
                 let detail = "the queue cannot be used now; nothing was stored, try again";
                 Self::try_later("store-unavailable", "Queue unavailable", detail)
             }
+            StoreError::Full(_) => Self::storage_full(),
             StoreError::Unknown(_) => {
                 let detail = "the queue did not confirm: this may be stored, and is safe to repeat";
                 Self::try_later("unconfirmed", "Not confirmed", detail)

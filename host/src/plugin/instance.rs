@@ -13,7 +13,7 @@ use crate::domain::outcome::{Crash, Failure, Outcome};
 use crate::domain::plan::{Plan, SweepCall};
 use crate::domain::task::ClaimedTask;
 use crate::domain::time::Clock;
-use crate::sandbox::{Custody, Gate, GuestState, Held, Interrupt, MountError, Recorded, Role};
+use crate::sandbox::{Custody, Gate, GuestState, Held, Hindrance, Interrupt, MountError, Recorded, Role};
 
 use super::bindings::{self, Dispatcher, Executor};
 use super::generation::{Generation, Plugin, in_one_line};
@@ -47,6 +47,9 @@ pub enum CallFailed {
     /// It would have gone over the job's budget.
     #[error("interrupted before it went over the budget")]
     OverBudget,
+    /// The host could not make a change that it asked for.
+    #[error("{0}")]
+    Hindered(Hindrance),
 }
 
 /// One attempt of a task: its answer, and what it did to files.
@@ -83,7 +86,9 @@ impl Seat {
         match started.map_err(|error| (interrupt.or_else(|| interrupt_in(&error)), error)) {
             Ok(instance) => Ok((Self { store, generation: Arc::clone(generation) }, instance)),
             Err((interrupt, error)) => Err(match interrupt {
-                Some(Interrupt::Stopped | Interrupt::Asked | Interrupt::OverBudget) => StartFailed::Stopped,
+                Some(Interrupt::Stopped | Interrupt::Asked | Interrupt::OverBudget | Interrupt::Hindered(_)) => {
+                    StartFailed::Stopped
+                }
                 Some(Interrupt::Deadline(limit)) => StartFailed::Plugin(Crash::Deadline(limit)),
                 None => StartFailed::Plugin(started_badly(store.data(), &error)),
             }),
@@ -114,6 +119,7 @@ impl Seat {
                 Some(Interrupt::Stopped) => CallFailed::Stopped,
                 Some(Interrupt::Asked) => CallFailed::Asked,
                 Some(Interrupt::OverBudget) => CallFailed::OverBudget,
+                Some(Interrupt::Hindered(hindrance)) => CallFailed::Hindered(hindrance),
                 Some(Interrupt::Deadline(limit)) => CallFailed::Crash(Crash::Deadline(limit)),
                 None => CallFailed::Crash(crash_of(self.store.data(), &error)),
             }),

@@ -163,7 +163,7 @@ impl DispatcherThread {
         let plan = match instance.dispatch(call, due) {
             Ok(plan) => plan,
             // A dispatcher has no task that somebody could end, and takes nothing away.
-            Err(CallFailed::Stopped | CallFailed::Asked | CallFailed::OverBudget) => {
+            Err(CallFailed::Stopped | CallFailed::Asked | CallFailed::OverBudget | CallFailed::Hindered(_)) => {
                 return Err(DispatchError::Stopped);
             }
             Err(CallFailed::Crash(crash)) => return Err(DispatchError::Crash(crash)),

@@ -188,6 +188,10 @@ impl Executor {
             Err(CallFailed::Stopped) => Ending::Stopped,
             Err(CallFailed::Asked) => Ending::Interrupted,
             Err(CallFailed::OverBudget) => Ending::OverBudget,
+            // It hinders the other tasks of the batch, too.
+            Err(CallFailed::Hindered(hindrance)) => {
+                Ending::Untried(batch.not_started.get_or_init(|| hindrance.to_string()).clone())
+            }
         };
         (ending, effects)
     }

@@ -67,6 +67,7 @@ pub struct Host {
     started_at: Timestamp,
     wall: WallStatus,
     pub(super) store: SharedStore,
+    pub(super) journal: Journal,
     /// Where accepted components are kept.
     pub(super) state: PathBuf,
     pub(super) node: Arc<Node>,
@@ -135,6 +136,7 @@ impl Host {
             started_at: clock.now(),
             wall: spec.wall,
             store,
+            journal,
             state: spec.state,
             node,
             phase,
@@ -281,8 +283,12 @@ impl Host {
         if let Err(error) = self.store.check().await {
             // The text may name files: it is for the log, not for whoever asks.
             tracing::warn!("not ready: {error}");
-            return Err("the queue cannot be used now".to_owned());
+            return Err(match error {
+                StoreError::Full(_) => "the disk that holds the queue is full: new tasks are refused".to_owned(),
+                _ => "the queue cannot be used now".to_owned(),
+            });
         }
+        self.can_change_files().await?;
         let without: Vec<_> = self
             .jobs
             .iter()
@@ -365,6 +371,7 @@ async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
         taken,
         holds: job.custody.holds.load().standing_at(now),
         last_sweep: view.last_sweep,
+        hindered: view.hindered,
         last_error: view.last_error,
     })
 }

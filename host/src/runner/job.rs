@@ -85,6 +85,8 @@ pub(super) struct View {
     pub(super) paused: Option<String>,
     pub(super) last_sweep: Option<SweepReport>,
     pub(super) last_error: Option<Event>,
+    /// What keeps the job from changing files, since its last sweep.
+    pub(super) hindered: Option<String>,
 }
 
 /// What a person asks of a job.
@@ -394,6 +396,10 @@ impl JobRunner {
                 took_ms = report.took_ms, "swept",
             );
             job.locked().last_sweep = Some(report.clone());
+        }
+        let hindrance = job.custody.take_hindrance().map(|hindrance| hindrance.to_string());
+        if hindrance.is_some() || report.error.is_none() {
+            job.locked().hindered = hindrance;
         }
         match end {
             SweepEnd::Exhausted => self.failures = 0,

@@ -29,6 +29,7 @@ mod preflight;
 mod pulse;
 mod purge;
 mod revive;
+mod room;
 mod running;
 mod scans;
 mod simulation;

@@ -187,7 +187,11 @@ impl Job {
         }
         let known = self.store.mount_id(self.id, &mount.guest).await?;
         let mark = match standing(&*self.store, &found, known.as_deref()).await? {
-            Standing::Right => mark_in(&found).map(str::to_owned),
+            Standing::Right => {
+                // It may have been configured since the mount was marked.
+                self.prepare_trash(mount).await;
+                mark_in(&found).map(str::to_owned)
+            }
             Standing::New => Some(self.get_to_know(mount, found).await?),
             other => return Err(self.another(mount, other)),
         };
@@ -203,6 +207,7 @@ impl Job {
             Known::Unmarked => {
                 // A host that is lost before it could say that this is the directory
                 // must not leave a mark in it that nobody knows.
+                self.prepare_trash(mount).await;
                 let mark = sandbox::new_mark();
                 self.store.set_mount_id(self.id, &format!("{ABOUT_TO} {}", mount.guest), &mark).await?;
                 let mark = self::mark(mount, mark).await.map_err(NotReady::Mount)?;
@@ -213,6 +218,18 @@ impl Job {
         };
         self.store.set_mount_id(self.id, &mount.guest, &mark).await?;
         Ok(mark)
+    }
+
+    /// The folder of removed files is made together with the marker. Where that
+    /// fails, whoever needs the folder says so.
+    async fn prepare_trash(&self, mount: &Mount) {
+        if self.spec.trash.is_none() || mount.rights.only_look() {
+            return;
+        }
+        let mount = mount.clone();
+        if let Err(error) = joined(spawn_blocking(move || sandbox::prepare_trash(&mount)).await) {
+            tracing::debug!(job = %self.spec.name, "{error}");
+        }
     }
 
     fn another(&self, mount: &Mount, standing: Standing) -> NotReady {

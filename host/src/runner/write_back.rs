@@ -128,6 +128,9 @@ pub(super) async fn write_back(job: &Job, flow: &Flow, mut completed: mpsc::Rece
         let closed = flow.close(tasks.iter().map(|completion| completion.fence));
         let done = tasks.iter_mut().flat_map(|completion| std::mem::take(&mut completion.effects));
         let (effects, noted): (Vec<_>, Vec<_>) = done.map(Recorded::part).unzip();
+        if !effects.is_empty() {
+            job.custody.write_down_results();
+        }
         let finishes = tasks.into_iter().map(|completion| finish_of(job, flow, completion)).collect();
         if stored(job, flow, WriteBack { finishes, closed: closed.clone(), effects }).await {
             noted.into_iter().flatten().for_each(Noted::settle);

@@ -32,6 +32,33 @@ pub enum Interrupt {
     /// It would have gone over the job's budget.
     #[error("interrupted before it went over the budget")]
     OverBudget,
+    /// The host could not make the change, for no fault of the plugin's.
+    #[error("interrupted: {0}")]
+    Hindered(Hindrance),
+}
+
+/// What keeps the host from making a change that a plugin may make. The task is
+/// not charged an attempt, and the job tries again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Hindrance {
+    /// The journal has no room for the intent.
+    #[error(
+        "no change can be written down before it is made: the disk of the state folder is full; free space there, the \
+         job goes on by itself"
+    )]
+    JournalFull,
+    /// The journal could not be written for another reason.
+    #[error("no change can be written down before it is made: the journal in the state folder fails; the log says why")]
+    JournalFailed,
+    /// The trash is on a full disk, and has no room for another name.
+    #[error(
+        "the trash of a mount has no room for another file: its disk is full; free space with sweepd trash purge, or \
+         by trash_min_free"
+    )]
+    TrashFull,
+    /// The file system has no room left to remove anything.
+    #[error("the file system of a mount is so full that it refuses to remove files; free some space there by hand")]
+    RemovalRefused,
 }
 
 /// A hold that a call met.

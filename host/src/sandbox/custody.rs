@@ -13,6 +13,7 @@ use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::time::Clock;
 
+use super::call::Hindrance;
 use super::deeds::Recorded;
 use super::guest::Role;
 use super::journal::Journal;
@@ -36,6 +37,8 @@ pub struct Custody {
     /// Takes what a call that does very much has done before it ends. Where it is
     /// full, the call keeps it.
     chunks: Option<mpsc::Sender<Vec<Recorded>>>,
+    /// What kept a change from being made, since this was last asked.
+    hindrance: Mutex<Option<Hindrance>>,
 }
 
 /// Whether files are changed.
@@ -74,7 +77,8 @@ impl Custody {
         chunks: Option<mpsc::Sender<Vec<Recorded>>>,
     ) -> Arc<Self> {
         let meter = Meter::new(job.budget);
-        Arc::new(Self { job, id, holds: ArcSwap::default(), meter, clock, mode, chunks })
+        let hindrance = Mutex::default();
+        Arc::new(Self { job, id, holds: ArcSwap::default(), meter, clock, mode, chunks, hindrance })
     }
 
     /// Whoever writes effects to the database takes these now, or they come
@@ -84,6 +88,31 @@ impl Custody {
             Some(chunks) => chunks.try_send(done).map_err(mpsc::error::TrySendError::into_inner),
             None => Err(done),
         }
+    }
+
+    /// Writes down the results of what was done so far, before the database is
+    /// told of them: that may take a while, and the host may be killed meanwhile.
+    pub fn write_down_results(&self) {
+        if let Mode::Real(journal) = &self.mode {
+            journal.flush();
+        }
+    }
+
+    /// Notes what keeps changes from being made, and answers it; `error` is for
+    /// the log, once until [`Self::take_hindrance`].
+    pub(super) fn hinder(&self, hindrance: Hindrance, error: &dyn std::fmt::Display) -> Hindrance {
+        let mut noted = self.hindrance.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_none() {
+            tracing::error!(job = %self.job.name, "{hindrance} ({error})");
+        }
+        *noted.get_or_insert(hindrance)
+    }
+
+    /// What kept changes from being made since this was last asked, if anything
+    /// did.
+    #[must_use]
+    pub fn take_hindrance(&self) -> Option<Hindrance> {
+        self.hindrance.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether changes are simulated.

@@ -18,7 +18,7 @@ use crate::domain::effect::{Effect, EffectId, EffectResult, Operation};
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
 
-use super::call::{Call, Interrupt};
+use super::call::{Call, Hindrance, Interrupt};
 use super::custody::{Custody, Mode};
 use super::journal::Noted;
 use super::place::Place;
@@ -110,9 +110,23 @@ impl Call {
             Err(error) => {
                 recorded.effect.trashed = false;
                 self.conclude(recorded, cost, EffectResult::Failed(std::io::Error::from(error).to_string()));
-                Err(NotDone::Refused(error))
+                Err(self.not_done(deed, error))
             }
         }
+    }
+
+    /// Why the system did not do it. A removal that a full disk refuses is no
+    /// fault of the guest's, which cannot make room in another way.
+    fn not_done(&self, deed: &Deed<'_>, error: Errno) -> NotDone {
+        if !matches!(error, Errno::NOSPC | Errno::DQUOT) {
+            return NotDone::Refused(error);
+        }
+        let hindrance = match deed.operation {
+            _ if deed.trashed => Hindrance::TrashFull,
+            Operation::Remove | Operation::RemoveFolder => Hindrance::RemovalRefused,
+            _ => return NotDone::Refused(error),
+        };
+        NotDone::Interrupted(Interrupt::Hindered(self.custody.hinder(hindrance, &error)))
     }
 
     /// Does two things by one system call: both are done, or none.
@@ -184,11 +198,9 @@ impl Call {
                 Ok(noted) => Some(noted),
                 Err(error) => {
                     custody.meter.give_back(cost);
-                    tracing::error!(
-                        job = %custody.job.name,
-                        "{} refused: it could not be written down before: {error}", deed.operation,
-                    );
-                    return Err(NotDone::Refused(Errno::IO));
+                    let full = crate::disk::is_full(&error);
+                    let hindrance = if full { Hindrance::JournalFull } else { Hindrance::JournalFailed };
+                    return Err(NotDone::Interrupted(Interrupt::Hindered(custody.hinder(hindrance, &error))));
                 }
             },
         };

@@ -7,39 +7,42 @@
 //! ```
 //! A journal is a folder of segments. What is in one survives the death of the
 //! process, not that of the machine. A segment of which everything is in the
-//! database is removed. What a dead host left is read back by [`leftovers`]. The
-//! invariant: no mutation without its intent in a segment or in the database.
+//! database becomes a spare file, or is removed. What a dead host left is read
+//! back by [`leftovers`]. The invariant: no mutation without its intent in a
+//! segment or in the database.
+//!
+//! An intent is written before its mutation. A result is written with the next
+//! intent, or before the database is told of it, whichever comes first: one
+//! system call a mutation instead of two. Where the host is killed before that,
+//! the disk is asked for the result, as for that of a mutation that was under way.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use crate::domain::effect::{Effect, EffectId, EffectResult};
+use crate::disk;
+use crate::domain::effect::{Effect, EffectId};
 
 mod leftovers;
+mod record;
 mod segment;
+mod spare;
 
 pub use self::leftovers::{Leftovers, leftovers};
-use self::segment::{Pages, Segment};
+use self::record::Written;
+use self::segment::{SIZE, Segment};
+use self::spare::Spares;
 
-/// One record of a segment. The encoding is internal to one machine and version:
-/// a record that cannot be read is reported, never guessed.
-#[derive(Debug, Deserialize)]
-enum Record {
-    Intent(Effect),
-    Result(EffectId, EffectResult),
-}
+/// Results that wait are written when they are so many bytes.
+const WAITING: usize = 8 << 10;
 
-/// The same, to be written.
-#[derive(Debug, Serialize)]
-enum Written<'a> {
-    Intent(&'a Effect),
-    Result(EffectId, &'a EffectResult),
-}
+/// While there is so much room in the segment, nothing is lacking.
+const AHEAD: u64 = 64 << 10;
+
+/// How often it is looked whether the segment is still what it was made.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The journal of one host. A clone is another handle.
 #[derive(Clone, Debug)]
@@ -48,16 +51,21 @@ pub struct Journal(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     id: u64,
-    folder: PathBuf,
     last: AtomicU64,
+    spares: Arc<Spares>,
     writing: Mutex<Writing>,
 }
 
 #[derive(Debug)]
 struct Writing {
-    segment: Arc<Segment>,
-    pages: Pages,
+    /// None where the disk had no room for one.
+    segment: Option<Arc<Segment>>,
+    /// Where in it the next record goes.
+    at: u64,
+    /// Results that are not written yet; while an intent is written, that too.
+    waiting: Vec<u8>,
     segments: u64,
+    looked: Instant,
 }
 
 /// An intent that was written down. Its effect is settled when the database has
@@ -66,13 +74,20 @@ struct Writing {
 pub struct Noted(Arc<Segment>);
 
 impl Journal {
-    /// Begins a journal in `folder`, which is made where there is none.
+    /// Begins a journal in `folder`, which is made where there is none. On a full
+    /// disk it begins without a segment: intents are refused until there is one.
     pub fn begin(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        let spares = Arc::new(Spares::adopt(folder)?);
         let id = fastrand::u64(1..1 << 63);
-        let (segment, pages) = Segment::create(folder, id, 0)?;
-        let writing = Mutex::new(Writing { segment, pages, segments: 1 });
-        Ok(Self(Arc::new(Inner { id, folder: folder.to_owned(), last: AtomicU64::new(0), writing })))
+        let mut writing = Writing { segment: None, at: 0, waiting: Vec::new(), segments: 0, looked: Instant::now() };
+        match writing.go_on(&spares, id) {
+            Ok(_) => {}
+            Err(error) if disk::is_full(&error) => {
+                tracing::error!("{}: the journal has no segment: {error}; free space there", folder.display());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Self(Arc::new(Inner { id, last: AtomicU64::new(0), spares, writing: Mutex::new(writing) })))
     }
 
     /// Its number, of which the effects are named.
@@ -90,33 +105,60 @@ impl Journal {
     /// done.
     pub(super) fn intend(&self, effect: &Effect) -> io::Result<Noted> {
         let mut writing = self.writing();
-        self.append(&mut writing, &Written::Intent(effect))?;
-        let segment = Arc::clone(&writing.segment);
-        segment.opens();
-        Ok(Noted(segment))
+        writing.look(&self.0.spares, self.0.id);
+        let results = writing.waiting.len();
+        let written = record::encode(&Written::Intent(effect), &mut writing.waiting)
+            .and_then(|()| writing.write(&self.0.spares, self.0.id));
+        match written {
+            Ok(segment) => {
+                segment.opens();
+                Ok(Noted(segment))
+            }
+            Err(error) => {
+                // The results stay for the next time.
+                writing.waiting.truncate(results);
+                Err(error)
+            }
+        }
     }
 
-    /// Writes down what came of it. A failure is not the guest's: what was done
-    /// is done, and the database gets the result all the same.
+    /// Whether intents can be written for a while. Takes space for that where it
+    /// is lacking and the disk has some. Blocks on the disk.
+    pub fn check(&self) -> io::Result<()> {
+        let mut writing = self.writing();
+        let Writing { segment, at, .. } = &*writing;
+        match segment {
+            None => writing.go_on(&self.0.spares, self.0.id).map(drop),
+            Some(_) if self.0.spares.refill() || SIZE - at >= AHEAD => Ok(()),
+            Some(_) => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    /// Notes what came of it, to be written with the next intent or by
+    /// [`Self::flush`].
     pub(super) fn conclude(&self, effect: &Effect) {
-        let written = self.append(&mut self.writing(), &Written::Result(effect.id, &effect.result));
-        if let Err(error) = written {
+        let mut writing = self.writing();
+        if let Err(error) = record::encode(&Written::Result(effect.id, &effect.result), &mut writing.waiting) {
             tracing::error!("the result of an effect could not be written down: {error}");
         }
+        if writing.waiting.len() > WAITING {
+            self.flush_now(&mut writing);
+        }
     }
 
-    /// Writes a record to the segment, or to the next where it has no room.
-    fn append(&self, writing: &mut Writing, record: &Written<'_>) -> io::Result<()> {
-        let Writing { segment, pages, segments } = writing;
-        if pages.append(record)? {
-            return Ok(());
+    /// Writes down the results that wait. A failure is not the guest's: what was
+    /// done is done, and the database gets the result all the same.
+    pub(super) fn flush(&self) {
+        self.flush_now(&mut self.writing());
+    }
+
+    fn flush_now(&self, writing: &mut Writing) {
+        if !writing.waiting.is_empty()
+            && let Err(error) = writing.write(&self.0.spares, self.0.id)
+        {
+            tracing::warn!("results of effects could not be written down: {error}");
+            writing.waiting.clear();
         }
-        let next = Segment::create(&self.0.folder, self.0.id, *segments)?;
-        *segments += 1;
-        *pages = next.1;
-        std::mem::replace(segment, next.0).settle();
-        let fits = pages.append(record)?;
-        if fits { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is longer than a segment")) }
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -124,10 +166,80 @@ impl Journal {
     }
 }
 
+impl Writing {
+    /// Writes what waits, to the segment or to the next where it has no room.
+    fn write(&mut self, spares: &Arc<Spares>, journal: u64) -> io::Result<Arc<Segment>> {
+        let length = self.waiting.len() as u64;
+        if length > SIZE {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is longer than a segment"));
+        }
+        let segment = match &self.segment {
+            Some(segment) if self.at + length <= SIZE => Arc::clone(segment),
+            _ => self.go_on(spares, journal)?,
+        };
+        segment.write(&self.waiting, self.at)?;
+        self.at += length;
+        self.waiting.clear();
+        Ok(segment)
+    }
+
+    /// Goes on with another segment, or, where the disk has no room for one, with
+    /// the same where all of it is in the database.
+    fn go_on(&mut self, spares: &Arc<Spares>, journal: u64) -> io::Result<Arc<Segment>> {
+        let segment = match Segment::begin(spares, journal, self.segments) {
+            Ok(next) => {
+                self.segments += 1;
+                if let Some(full) = self.segment.replace(Arc::clone(&next)) {
+                    full.settle();
+                }
+                spares.refill();
+                next
+            }
+            Err(error) => {
+                let full = self.segment.clone().filter(|full| disk::is_full(&error) && full.stands());
+                match full {
+                    Some(full) if full.begin_anew()? => full,
+                    _ => return Err(error),
+                }
+            }
+        };
+        self.at = 0;
+        Ok(segment)
+    }
+
+    /// Now and then looks whether somebody cut or removed the segment: then what
+    /// is in it is lost to a host that is killed, and another takes its place. A
+    /// spare file that the disk had no room for is made as soon as it has.
+    fn look(&mut self, spares: &Arc<Spares>, journal: u64) {
+        let now = Instant::now();
+        if now.duration_since(self.looked) < LOOK_EVERY {
+            return;
+        }
+        self.looked = now;
+        spares.refill();
+        let Some(segment) = self.segment.as_ref().filter(|segment| !segment.stands()) else { return };
+        tracing::error!(
+            "{} was cut or removed while in use: what stood in it is lost if this host is killed now;              keep other programs out of the state folder",
+            segment.path().display()
+        );
+        if let Err(error) = self.go_on(spares, journal) {
+            tracing::error!("the journal has no other segment: {error}");
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        let Self { id, spares, writing, .. } = self;
+        let writing = writing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !writing.waiting.is_empty() {
+            // Without them the disk is asked.
+            let _ = writing.write(spares, *id);
+        }
         // A host that ends well leaves nothing to read back.
-        self.writing.get_mut().unwrap_or_else(PoisonError::into_inner).segment.settle();
+        if let Some(segment) = &writing.segment {
+            segment.settle();
+        }
     }
 }
 
@@ -139,115 +251,4 @@ impl Noted {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::digest::Digest;
-    use crate::domain::effect::Operation;
-    use crate::domain::job::JobId;
-    use crate::domain::task::TaskId;
-    use crate::domain::time::Timestamp;
-
-    fn effect(journal: &Journal, path: &str) -> Effect {
-        Effect {
-            id: journal.next(),
-            job: JobId(1),
-            task: TaskId(2),
-            attempt: 1,
-            digest: Digest::of(b"x"),
-            operation: Operation::Remove,
-            mount: "/srv".into(),
-            path: path.to_owned(),
-            to: None,
-            to_mount: None,
-            size: 3,
-            modified: Timestamp(4),
-            inode: 5,
-            at: Timestamp(6),
-            result: EffectResult::Unknown,
-            trashed: false,
-        }
-    }
-
-    fn segments(folder: &Path) -> usize {
-        fs::read_dir(folder).unwrap().count()
-    }
-
-    #[test]
-    fn what_a_dead_host_left_is_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::begin(folder.path()).unwrap();
-        let (a, b) = (effect(&journal, "a"), effect(&journal, "b"));
-        journal.intend(&a).unwrap();
-        journal.intend(&b).unwrap();
-        let a = Effect { result: EffectResult::Done, ..a };
-        journal.conclude(&a);
-        assert!(leftovers(folder.path()).unwrap().effects.is_empty(), "its host lives");
-        drop(journal);
-        let left = leftovers(folder.path()).unwrap();
-        assert_eq!(left.effects, [a, b]);
-        left.settle();
-        assert_eq!(segments(folder.path()), 0);
-    }
-
-    #[test]
-    fn a_torn_end_loses_nothing_before_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::begin(folder.path()).unwrap();
-        journal.intend(&effect(&journal, "a")).unwrap();
-        let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-        drop(journal);
-        let whole = fs::read(&path).unwrap();
-        let length = u32::from_le_bytes(whole[..4].try_into().unwrap()) as usize;
-        for torn in [vec![1], vec![9, 0, 0, 0, 1, 2, 3, 4, 5], vec![0xff; 300]] {
-            let mut bytes = whole.clone();
-            bytes[segment::HEAD + length..][..torn.len()].copy_from_slice(&torn);
-            // As it stands in the pages, and as the disk may have it.
-            for end in [bytes.len(), segment::HEAD + length + torn.len()] {
-                fs::write(&path, &bytes[..end]).unwrap();
-                assert_eq!(leftovers(folder.path()).unwrap().effects.len(), 1);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_in_the_file_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::begin(folder.path()).unwrap();
-        let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-        let long = "x".repeat(4000);
-        let mut effects = Vec::new();
-        // More than the pages that are made ready at a time.
-        for _ in 0..300 {
-            let effect = effect(&journal, &long);
-            let _noted = journal.intend(&effect).unwrap();
-            effects.push(effect);
-        }
-        let mut read = Vec::new();
-        leftovers::read(&path, &fs::read(&path).unwrap(), &mut read);
-        assert_eq!(read, effects);
-    }
-
-    #[test]
-    fn a_record_that_no_segment_holds_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::begin(folder.path()).unwrap();
-        let endless = "x".repeat(8 << 20);
-        assert!(journal.intend(&effect(&journal, &endless)).is_err());
-        journal.intend(&effect(&journal, "a")).unwrap().settle();
-    }
-
-    #[test]
-    fn a_segment_goes_when_the_database_has_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::begin(folder.path()).unwrap();
-        let mut noted = Vec::new();
-        let long = "x".repeat(4000);
-        while segments(folder.path()) < 3 {
-            noted.push(journal.intend(&effect(&journal, &long)).unwrap());
-        }
-        for noted in noted {
-            noted.settle();
-        }
-        assert_eq!(segments(folder.path()), 1, "the one that is written to");
-    }
-}
+mod tests;

@@ -44,7 +44,7 @@ mod waits;
 pub mod wall;
 mod writes;
 
-pub use call::{Held, Interrupt};
+pub use call::{Held, Hindrance, Interrupt};
 pub use census::count_files;
 pub use custody::Custody;
 pub use deadline::BootTime;
@@ -55,6 +55,6 @@ pub use held::held_now;
 pub use journal::{Journal, Leftovers, Noted, leftovers};
 pub use memory::Refused;
 pub use meter::Meter;
-pub use mounts::{Known, MountError, TRASH, free_space, look, mark, new_mark, resolved};
+pub use mounts::{Known, MountError, TRASH, free_space, look, mark, new_mark, prepare_trash, resolved};
 pub use reconcile::reconcile;
 pub use trash::{TrashError, TrashFolder};

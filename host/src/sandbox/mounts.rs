@@ -174,6 +174,13 @@ pub fn mark(mount: &job::Mount, id: &str) -> Result<String, MountError> {
     marker::write(open_root(mount)?.as_fd(), id).map_err(refused)
 }
 
+/// Makes the folder of removed files at a mount where it is missing, while the
+/// disk has room for it: a removal on a full disk then needs none.
+pub fn prepare_trash(mount: &job::Mount) -> Result<(), MountError> {
+    let refused = |error: std::io::Error| MountError { path: mount.host.clone(), why: format!("{TRASH}: {error}") };
+    open_trash(open_root(mount)?.as_fd()).map(drop).map_err(refused)
+}
+
 /// The same place, with the links resolved in what exists of the way to its last
 /// name: as the directories of mounts are named.
 #[must_use]

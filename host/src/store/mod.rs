@@ -57,6 +57,10 @@ pub enum StoreError {
     /// Nothing was written; the same call may succeed later.
     #[error("the database cannot be used now: {0}")]
     Unavailable(String),
+    /// Nothing was written: the disk of the database is full. The same call may
+    /// succeed when there is room.
+    #[error("the database has no room: {0}")]
+    Full(String),
     /// The commit's answer was lost: it may be stored. Every method may be
     /// repeated safely.
     #[error("the database did not confirm the commit: {0}")]

@@ -15,6 +15,7 @@ mod crash;
 mod effects;
 mod examples;
 mod failover;
+mod full_disk;
 mod guests;
 mod holds;
 mod http;

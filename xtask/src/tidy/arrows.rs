@@ -25,6 +25,7 @@ const WASM: [&str; 3] = ["wasmtime", "wasmtime_wasi", "wasmtime_wasi_io"];
 
 const MODULES: &[Module] = &[
     Module { name: "domain", uses: &[], without: &["tokio", SQL[0], SQL[1], "axum", WASM[0], WASM[1], WASM[2]] },
+    Module { name: "disk", uses: &[], without: &["tokio", "axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module { name: "stop", uses: &[], without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module {
         name: "faults",
@@ -43,11 +44,11 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "store",
-        uses: &["domain", "faults", "stop", "supervise"],
+        uses: &["disk", "domain", "faults", "stop", "supervise"],
         without: &["axum", WASM[0], WASM[1], WASM[2]],
     },
     Module { name: "legacy", uses: &["domain"], without: &["axum", SQL[1], WASM[0], WASM[1], WASM[2]] },
-    Module { name: "sandbox", uses: &["domain", "faults", "supervise"], without: &["axum", SQL[0], SQL[1]] },
+    Module { name: "sandbox", uses: &["disk", "domain", "faults", "supervise"], without: &["axum", SQL[0], SQL[1]] },
     Module {
         name: "plugin",
         uses: &["config", "domain", "faults", "sandbox", "stop", "supervise"],

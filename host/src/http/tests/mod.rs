@@ -91,6 +91,7 @@ impl HostApi for Fake {
         self.0.chunks.lock().await.push(tasks.len());
         match first.key.as_str() {
             "unavailable" => return Err(StoreError::Unavailable("/secret/path".to_owned()).into()),
+            "full" => return Err(StoreError::Full("/secret/path".to_owned()).into()),
             "unknown" => return Err(StoreError::Unknown("INSERT INTO secret".to_owned()).into()),
             "rejected" => return Err(StoreError::Rejected("INSERT INTO secret".to_owned()).into()),
             "stopping" => return Err(HostError::Stopping),
@@ -147,6 +148,7 @@ impl HostApi for Fake {
             taken: TakenStatus::default(),
             holds: 0,
             last_sweep: None,
+            hindered: None,
             last_error: None,
         })
     }

@@ -20,7 +20,7 @@ async fn the_replaced_route_answers_as_it_did() {
     assert_eq!(server.ask("GET", "/video-delete-record/%E5%BD%B1?x=1", "").await, done);
     let keys: Vec<_> = server.app.host.0.queued.lock().await.iter().map(|task| task.key.to_string()).collect();
     assert_eq!(keys, ["a.mp4", "a.mp4", "a.mp4", "影"]);
-    for broken in ["unavailable", "unknown", "rejected"] {
+    for broken in ["unavailable", "full", "unknown", "rejected"] {
         let path = format!("/video-delete-record/{broken}");
         assert_eq!(server.ask("GET", &path, "").await, (500, "Internal server error".to_owned()));
     }
@@ -100,6 +100,7 @@ async fn failures_say_what_to_do_and_nothing_of_the_inside() {
     let server = Server::new(options());
     for (key, status, kind) in [
         ("unavailable", 503, "store-unavailable"),
+        ("full", 507, "storage-full"),
         ("unknown", 503, "unconfirmed"),
         ("rejected", 500, "internal"),
         ("stopping", 503, "stopping"),

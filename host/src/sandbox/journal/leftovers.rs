@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::Record;
-use super::segment::{HEAD, SUFFIX};
+use super::record::{self, Record};
+use super::{segment, spare};
 use crate::domain::effect::Effect;
 
 /// What dead hosts left in `folder`.
@@ -19,11 +19,14 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
-    /// The database has them all.
+    /// The database has them all. The first of their files stay as spare ones for
+    /// the next journal: on a full disk another program may take what is given
+    /// back.
     pub fn settle(self) {
-        for (path, _) in &self.files {
-            if let Err(error) = fs::remove_file(path) {
-                tracing::warn!("{} could not be removed: {error}", path.display());
+        for (number, (path, _)) in self.files.iter().enumerate() {
+            let kept = number < spare::KEPT_AT_REST && fs::rename(path, path.with_extension(spare::SUFFIX)).is_ok();
+            if !kept {
+                spare::remove(path);
             }
         }
     }
@@ -36,7 +39,7 @@ pub fn leftovers(folder: &Path) -> io::Result<Leftovers> {
         Ok(entries) => {
             for entry in entries {
                 let path = entry?.path();
-                if path.extension().is_some_and(|suffix| suffix == SUFFIX) {
+                if path.extension().is_some_and(|suffix| suffix == segment::SUFFIX) {
                     names.push(path);
                 }
             }
@@ -63,26 +66,33 @@ pub fn leftovers(folder: &Path) -> io::Result<Leftovers> {
     Ok(left)
 }
 
-/// Reads a segment to its end, or as far as it can be read.
+/// Reads a segment to its end. What cannot be read is passed over and told: a
+/// file that somebody cut has zeros in it, and whole records behind them.
 pub(super) fn read(path: &Path, mut bytes: &[u8], effects: &mut Vec<Effect>) {
-    while !is_end(bytes) {
-        let Some((record, rest)) = read_record(bytes) else {
-            tracing::error!(
-                "{}: the last {} bytes cannot be read: what they tell of a file is lost",
-                path.display(),
-                bytes.len()
-            );
-            return;
-        };
-        bytes = rest;
-        match record {
-            Record::Intent(effect) => effects.push(effect),
-            Record::Result(id, result) => {
-                // The result follows its intent closely; where the database had
-                // both already, the intent's segment may be gone.
-                if let Some(effect) = effects.iter_mut().rev().find(|effect| effect.id == id) {
-                    effect.result = result;
-                }
+    loop {
+        match record::decode(bytes) {
+            Some((record, rest)) => {
+                bytes = rest;
+                take(record, effects);
+            }
+            None if is_end(bytes) => return,
+            None => {
+                let lost = record::next(bytes).unwrap_or(bytes.len());
+                tracing::error!("{}: {lost} bytes cannot be read: what they tell of a file is lost", path.display());
+                bytes = &bytes[lost..];
+            }
+        }
+    }
+}
+
+fn take(record: Record, effects: &mut Vec<Effect>) {
+    match record {
+        Record::Intent(effect) => effects.push(effect),
+        Record::Result(id, result) => {
+            // The result follows its intent closely; where the database had
+            // both already, the intent's segment may be gone.
+            if let Some(effect) = effects.iter_mut().rev().find(|effect| effect.id == id) {
+                effect.result = result;
             }
         }
     }
@@ -90,16 +100,5 @@ pub(super) fn read(path: &Path, mut bytes: &[u8], effects: &mut Vec<Effect>) {
 
 /// Whether nothing follows: behind the last record are zeros.
 fn is_end(bytes: &[u8]) -> bool {
-    bytes.iter().take(HEAD).all(|byte| *byte == 0)
-}
-
-fn read_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
-    let (head, rest) = bytes.split_at_checked(HEAD)?;
-    let length = u32::from_le_bytes(head[..4].try_into().ok()?) as usize;
-    let (body, rest) = rest.split_at_checked(length)?;
-    let sum = u32::from_le_bytes(head[4..].try_into().ok()?);
-    if crc32fast::hash(body) != sum {
-        return None;
-    }
-    Some((postcard::from_bytes(body).ok()?, rest))
+    bytes.iter().all(|byte| *byte == 0)
 }

@@ -1,34 +1,25 @@
-//! One file of a journal, mapped into memory: what is written to it stands in
-//! the kernel's page cache at once, and survives the death of the process as if
-//! `write(2)` had put it there, without the price of a system call.
+//! One file of a journal. What is written to it stands in the kernel's page
+//! cache at once, and survives the death of the process.
 //!
 //! ```text
-//!  length · checksum · record │ length · checksum · record │ 0 0 0 …
+//!  record │ record │ record │ 0 0 0 …
 //! ```
-//! A record's head is written after the record, so that a killed host leaves
-//! whole records only. The disk has given the space of the whole file before
-//! anything is written, and pages are asked for by a call that can fail before
-//! they are touched: a full disk refuses a record, and does not end the process.
+//! The disk has given the space of the whole file before anything is written.
+//! Records are written by `pwrite`, not through a mapping: a disk that has no
+//! room after all, or a file that somebody cut, is an error then and no signal.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::MmapMut;
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
-use serde::Serialize;
+use super::spare::Spares;
+use crate::disk;
 
 /// Bytes of a segment.
-const SIZE: usize = 4 << 20;
-
-/// Length and checksum of a record.
-pub(super) const HEAD: usize = 8;
-
-/// So many bytes are asked for at a time.
-const WINDOW: usize = 256 << 10;
+pub(super) const SIZE: u64 = 4 << 20;
 
 pub(super) const SUFFIX: &str = "effects";
 
@@ -36,39 +27,36 @@ pub(super) const SUFFIX: &str = "effects";
 #[derive(Debug)]
 pub(super) struct Segment {
     path: PathBuf,
-    #[allow(dead_code, reason = "held, not read: closing it ends the lock")]
     file: File,
+    spares: Arc<Spares>,
     /// Effects that are not in the database yet; one more while it is the
     /// segment that is written to.
     open: AtomicU64,
 }
 
-/// The bytes of the file.
-#[derive(Debug)]
-pub(super) struct Pages {
-    map: MmapMut,
-    written: usize,
-    /// Up to here pages were asked for.
-    ready: usize,
-}
-
 impl Segment {
-    /// Makes the segment of this number.
-    pub(super) fn create(folder: &Path, journal: u64, number: u64) -> io::Result<(Arc<Self>, Pages)> {
-        let path = folder.join(format!("{journal:016x}-{number:010}.{SUFFIX}"));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        let pages = file.try_lock().map_err(io::Error::from).and_then(|()| reserve(&file)).and_then(|()| map(&file));
-        match pages {
-            Ok(map) => {
-                let pages = Pages { map, written: 0, ready: 0 };
-                Ok((Arc::new(Self { path, file, open: AtomicU64::new(1) }), pages))
-            }
-            Err(error) => {
-                // Nothing is in it.
-                let _ = fs::remove_file(&path);
-                Err(error)
-            }
-        }
+    /// The segment of this number, made of a spare file where there is one.
+    pub(super) fn begin(spares: &Arc<Spares>, journal: u64, number: u64) -> io::Result<Arc<Self>> {
+        let path = spares.folder().join(format!("{journal:016x}-{number:010}.{SUFFIX}"));
+        let file = spares.take(&path)?;
+        Ok(Arc::new(Self { path, file, spares: Arc::clone(spares), open: AtomicU64::new(1) }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes records, all or, as far as their reader is concerned, none.
+    pub(super) fn write(&self, records: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(records, at).inspect_err(|_| {
+            // What was written of them must not be taken for a damaged record.
+            let _ = self.file.write_all_at(&vec![0; records.len()], at);
+        })
+    }
+
+    /// Whether the file is as long as it was made, and still has its name.
+    pub(super) fn stands(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.nlink() > 0 && file.len() == SIZE)
     }
 
     /// One more effect in it is not in the database.
@@ -76,76 +64,20 @@ impl Segment {
         self.open.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// One is, or nothing is written to it any more. After the last it goes.
+    /// Makes it empty again where the database has all of it and nobody but its
+    /// writer, who asks, uses it.
+    pub(super) fn begin_anew(&self) -> io::Result<bool> {
+        if self.open.load(Ordering::SeqCst) > 1 {
+            return Ok(false);
+        }
+        disk::blank(&self.file, SIZE).map(|()| true)
+    }
+
+    /// One is, or nothing is written to it any more. After the last the file
+    /// becomes a spare one, or goes.
     pub(super) fn settle(&self) {
-        if self.open.fetch_sub(1, Ordering::SeqCst) == 1
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            tracing::warn!("{} could not be removed: {error}", self.path.display());
+        if self.open.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.spares.keep(&self.path, &self.file);
         }
-    }
-}
-
-/// Takes the disk space of a whole segment, all zeros.
-fn reserve(mut file: &File) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, SIZE as u64) {
-        Ok(()) => file.set_len(SIZE as u64),
-        // Not every file system can be asked.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.write_all(&vec![0; SIZE]),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[allow(unsafe_code, reason = "the one way to map a file; see below why nobody else changes it")]
-fn map(file: &File) -> io::Result<MmapMut> {
-    // SAFETY: the file was made by this process just now, under a name that was
-    // not there, in the state folder, which is the host's alone: no mount may
-    // hold or lie in it. It is locked, kept open as long as it is mapped, never
-    // made shorter, and written to through this map only.
-    unsafe { MmapMut::map_mut(file) }.map_err(|error| {
-        let help =
-            "the state folder has to be on a file system whose files can be mapped into memory, as local disks are";
-        io::Error::new(error.kind(), format!("{error}; {help}"))
-    })
-}
-
-impl Pages {
-    /// Writes a record, encoded in its place. `false` where it has no room.
-    pub(super) fn append(&mut self, record: &impl Serialize) -> io::Result<bool> {
-        let head = self.written + HEAD;
-        let length = loop {
-            match self.map.get_mut(head..self.ready).map(|room| postcard::to_slice(record, room)) {
-                Some(Ok(encoded)) => break encoded.len(),
-                None | Some(Err(postcard::Error::SerializeBufferFull)) if self.ready < SIZE => self.make_ready()?,
-                None => return Ok(false),
-                Some(Err(error)) => {
-                    // What follows the last record has to be zeros.
-                    self.map[head..].fill(0);
-                    let is_full = error == postcard::Error::SerializeBufferFull;
-                    return if is_full { Ok(false) } else { Err(io::Error::other(error)) };
-                }
-            }
-        };
-        let sum = crc32fast::hash(&self.map[head..head + length]);
-        // The head makes it a record: it is put there last, and in one piece.
-        fence(Ordering::Release);
-        let both = u64::from(sum) << 32 | length as u64;
-        self.map[self.written..head].copy_from_slice(&both.to_le_bytes());
-        self.written = head + length;
-        Ok(true)
-    }
-
-    /// Asks for more pages. To touch one that cannot be had would end the
-    /// process.
-    fn make_ready(&mut self) -> io::Result<()> {
-        let length = WINDOW.min(SIZE - self.ready);
-        #[cfg(target_os = "linux")]
-        match self.map.advise_range(memmap2::Advice::PopulateWrite, self.ready, length) {
-            // A kernel before 5.14 cannot be asked.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-            answer => answer?,
-        }
-        self.ready += length;
-        Ok(())
     }
 }

@@ -15,6 +15,9 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// so that a page that many commits touch is copied once.
 const CHECKPOINT_PAGES: u32 = 16_000;
 
+/// The same while the disk is full: 1 MiB, for the log must not grow then.
+const TIGHT_PAGES: u32 = 256;
+
 /// The log's size on disk after a checkpoint.
 const LOG_LIMIT: u32 = 64 * 1024 * 1024;
 
@@ -22,6 +25,7 @@ const LOG_LIMIT: u32 = 64 * 1024 * 1024;
 /// write-ahead log, durable commits.
 pub(super) fn writing(place: &Place, max_pages: Option<u32>) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    place.make_log_in_place();
     let conn = Connection::open_with_flags(place.database(), flags)
         .map_err(|error| Fault::from(error).about(place.database()))?;
     let mode = set_up_writing(&conn, max_pages).map_err(|error| Fault::from(error).about(place.database()))?;
@@ -51,6 +55,18 @@ fn set_up_writing(conn: &Connection, max_pages: Option<u32>) -> rusqlite::Result
         conn.pragma_update(None, "max_page_count", pages)?;
     }
     Ok(mode)
+}
+
+/// Copies the log into the database as far as that goes, so that it is written
+/// anew from its beginning, and keeps it small from now on.
+pub(super) fn tighten(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "wal_autocheckpoint", TIGHT_PAGES)?;
+    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// Lets the log grow as usual again.
+pub(super) fn loosen(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
 }
 
 /// Opens a connection that can only read.

@@ -28,6 +28,10 @@ impl Command for Enqueue {
         self.tasks.len()
     }
 
+    fn is_intake(&self) -> bool {
+        true
+    }
+
     fn apply(&self, writing: &mut Writing<'_>) -> Result<Vec<Enqueued>, Fault> {
         let now = writing.now(self.at);
         enqueue(writing, self.job, &self.tasks, now)

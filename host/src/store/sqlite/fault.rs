@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
+use super::place::Place;
 use crate::store::StoreError;
 
 /// Why a command was not applied, before anybody knows which file it was.
@@ -31,19 +32,28 @@ impl Fault {
         }
     }
 
+    /// Whether the disk of the database at `path`, or a quota on it, is full.
+    /// SQLite tells that only of the simplest case.
+    pub(super) fn is_full(&self, path: &Path) -> bool {
+        let Self::Sql(error) = self else { return false };
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => true,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Place::is_full(path),
+            _ => false,
+        }
+    }
+
     /// As the store's error about the database at `path`.
-    pub(super) fn about(&self, path: &Path) -> StoreError {
+    pub(super) fn about(&self, about: &Path) -> StoreError {
         if self.is_the_commands() {
             return StoreError::Rejected(self.to_string());
         }
         let Self::Sql(error) = self else {
             return StoreError::Rejected(self.to_string());
         };
-        let path = path.display();
+        let path = about.display();
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => StoreError::Unavailable(format!(
-                "{path}: the disk or its quota is full; free space there, sweepd goes on by itself"
-            )),
+            _ if self.is_full(about) => full(about),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(format!(
                 "{path}: another process holds its write lock; end what keeps a transaction open there"
             )),
@@ -59,4 +69,12 @@ impl Fault {
             _ => StoreError::Unavailable(format!("{path}: {error}; check the disk that holds it")),
         }
     }
+}
+
+/// The disk of the database at `path` is full.
+pub(super) fn full(path: &Path) -> StoreError {
+    StoreError::Full(format!(
+        "{}: the disk or its quota is full; free space there, sweepd goes on by itself",
+        path.display()
+    ))
 }

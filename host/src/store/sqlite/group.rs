@@ -21,6 +21,8 @@ use crate::store::StoreError;
 pub(super) trait Entry: Send {
     /// About how many rows it writes.
     fn rows(&self) -> usize;
+    /// Whether it brings in new tasks.
+    fn is_intake(&self) -> bool;
     /// Applies the command and keeps the answer.
     fn apply(&mut self, writing: &mut Writing<'_>) -> Result<(), Fault>;
     /// Keeps an error in place of an answer.
@@ -45,6 +47,10 @@ impl<C: Command> Asked<C> {
 impl<C: Command> Entry for Asked<C> {
     fn rows(&self) -> usize {
         self.command.rows()
+    }
+
+    fn is_intake(&self) -> bool {
+        self.command.is_intake()
     }
 
     fn apply(&mut self, writing: &mut Writing<'_>) -> Result<(), Fault> {

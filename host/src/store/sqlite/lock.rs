@@ -2,8 +2,8 @@
 //! lives and let go by the kernel when it dies.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::Read as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
@@ -34,8 +34,13 @@ impl HostLock {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             if is_at(&file, &path) {
-                file.set_len(0).map_err(failed)?;
-                write!(file, "{}", std::process::id()).map_err(failed)?;
+                // Who has it is for people; the lock stands without that, also on
+                // a full disk. The old text is written over, so that its space
+                // stays ours.
+                let holder = std::process::id().to_string();
+                if file.write_all_at(holder.as_bytes(), 0).is_ok() {
+                    let _ = file.set_len(holder.len() as u64);
+                }
                 return Ok(Self { path, file });
             }
         }

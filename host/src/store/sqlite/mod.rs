@@ -9,7 +9,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `place`, `lock`, `connection`, `migrate` | the file: where, whose, how it is opened, its schema |
-//! | `writer`, `group`, `writing`, `heal` | the writing thread, its transactions, a file removed below it |
+//! | `writer`, `group`, `writing`, `heal`, `reserve` | the writing thread, its transactions, a file removed below it, a full disk |
 //! | `enqueue`, `requests`, `claim`, `finish`, `ending`, `successor`, `nodes`, `plan`, `jobs`, `intervene`, `prune` | one command each, and what they share |
 //! | `effects`, `holds`, `mounts` | what the guarded sandbox keeps |
 //! | `readers`, `list`, `backlog`, `audit`, `peek` | reading |
@@ -69,6 +69,7 @@ mod plan;
 mod prune;
 mod readers;
 mod requests;
+mod reserve;
 mod sql;
 mod successor;
 mod writer;

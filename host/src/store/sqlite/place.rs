@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::store::StoreError;
 
 /// A file, whatever it is called.
@@ -109,6 +110,30 @@ impl Place {
         Ok(())
     }
 
+    /// Where SQLite may write pages that have their space already elsewhere on a
+    /// full disk, its log and the log's index are made so that they stay in place:
+    /// the index is mapped, and the process would end by SIGBUS.
+    pub(super) fn make_log_in_place(&self) {
+        if !disk::copies_on_write(self.folder()) {
+            return;
+        }
+        for path in [&self.log, &self.index] {
+            // Where there is one, its pages stay as they were made.
+            if let Ok(file) = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+                disk::write_in_place(&file);
+            }
+        }
+    }
+
+    /// Whether a file can be made beside the database. Made after something failed
+    /// there, to tell a full disk from a broken one.
+    pub(super) fn is_full(database: &Path) -> bool {
+        let probe = with_suffix(database, &format!(".probe-{}", std::process::id()));
+        let made = std::fs::File::create(&probe).and_then(|file| disk::allocate(&file, 64 << 10));
+        let _ = std::fs::remove_file(&probe);
+        made.is_err_and(|error| disk::is_full(&error))
+    }
+
     /// Makes the folder again if it is gone.
     pub(super) fn make_folder(&self) -> io::Result<()> {
         make_folder(self.folder())
@@ -153,7 +178,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()

@@ -21,6 +21,10 @@ impl Command for EnqueueOnceAt {
         self.ask.tasks.len() + 1
     }
 
+    fn is_intake(&self) -> bool {
+        true
+    }
+
     fn apply(&self, writing: &mut Writing<'_>) -> Result<Once, Fault> {
         let (EnqueueOnce { job, request, tasks }, now) = (&self.ask, writing.now(self.at));
         let found: Option<(Vec<u8>, String)> = writing

@@ -9,11 +9,12 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SqliteOptions;
-use super::fault::Fault;
+use super::fault::{Fault, full};
 use super::group::{self, Asked, Entry, Group, Undone};
 use super::lock::HostLock;
 use super::place::{Opened, Place, Standing};
 use super::readers::{Readers, closed};
+use super::reserve::Reserve;
 use super::writing::{Command, Writing};
 use super::{connection, migrate};
 use crate::domain::time::Clock;
@@ -82,6 +83,45 @@ impl Drop for Commands {
     }
 }
 
+/// Why a group is not committed.
+struct NotCommitted {
+    error: StoreError,
+    /// Whether that is for want of room.
+    is_full: bool,
+}
+
+impl From<StoreError> for NotCommitted {
+    fn from(error: StoreError) -> Self {
+        Self { error, is_full: false }
+    }
+}
+
+/// What makes room on a full disk, in order; after each it is tried again.
+const MAKE_ROOM: [fn(&mut Writer, &mut Group, &StoreError); 4] = [
+    |writer, _, _| writer.keep_log_small(true),
+    |writer, _, _| {
+        writer.reserve.give_second();
+    },
+    |writer, group, error| {
+        refuse_intake(group, error);
+        if !group.is_empty() {
+            writer.reserve.give_first();
+        }
+    },
+    // With the room that was given, more of the log may be copied.
+    |writer, _, _| writer.keep_log_small(true),
+];
+
+/// Answers those that bring in new tasks with this error, and takes them out.
+fn refuse_intake(group: &mut Group, error: &StoreError) {
+    let (intake, others): (Group, Group) = std::mem::take(group).into_iter().partition(|entry| entry.is_intake());
+    *group = others;
+    for mut entry in intake {
+        entry.fail(error.clone());
+        entry.answer();
+    }
+}
+
 /// The owner of the database file.
 pub(super) struct Writer {
     pub(super) place: Place,
@@ -92,6 +132,10 @@ pub(super) struct Writer {
     pub(super) readers: Arc<Readers>,
     clock: Clock,
     max_pages: Option<u32>,
+    /// Room for the time when the disk is full.
+    reserve: Reserve,
+    /// Whether the log is kept small.
+    tight: bool,
     /// When the last write was, until its pages are given back.
     wrote: Option<Instant>,
     /// Whether the last group failed.
@@ -103,6 +147,7 @@ impl Writer {
     /// host's.
     pub(super) fn open(place: Place, readers: Arc<Readers>, options: SqliteOptions) -> Result<Self, StoreError> {
         let lock = options.exclusive.then(|| HostLock::take(place.database())).transpose()?;
+        let reserve = Reserve::of(place.database(), lock.is_some());
         let mut writer = Self {
             place,
             file: None,
@@ -110,15 +155,28 @@ impl Writer {
             readers,
             clock: options.clock,
             max_pages: options.max_pages,
+            reserve,
+            tight: false,
             wrote: None,
             in_doubt: false,
         };
         writer.open_file()?;
+        writer.reserve.regain();
         Ok(writer)
     }
 
-    /// Opens what stands at the place.
+    /// Opens what stands at the place. On a full disk the reserve makes room for
+    /// the log and its index.
     pub(super) fn open_file(&mut self) -> Result<(), StoreError> {
+        loop {
+            match self.try_open() {
+                Err(StoreError::Full(_)) if self.reserve.give_second() || self.reserve.give_first() => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(&mut self) -> Result<(), StoreError> {
         let conn = connection::writing(&self.place, self.max_pages)?;
         migrate::migrate(&conn, self.place.database(), self.clock.now())?;
         let opened = self
@@ -126,6 +184,7 @@ impl Writer {
             .opened()
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.place.database().display())))?;
         self.file = Some((conn, opened));
+        self.tight = false;
         Ok(())
     }
 
@@ -162,8 +221,9 @@ impl Writer {
         if group.is_empty() {
             return;
         }
+        let asked = group.len();
         let committed = self.commit(&mut group);
-        self.in_doubt = committed.is_err();
+        self.in_doubt = committed.is_err() || group.len() < asked;
         if let Err(error) = committed {
             for entry in &mut group {
                 entry.fail(error.clone());
@@ -174,18 +234,56 @@ impl Writer {
         }
     }
 
+    /// Commits the group. On a full disk it makes room for what it can.
     fn commit(&mut self, group: &mut Group) -> Result<(), StoreError> {
         self.stand()?;
+        self.reserve.regain();
+        if self.reserve.is_whole() {
+            self.keep_log_small(false);
+        } else if self.reserve.is_low() {
+            refuse_intake(group, &full(self.place.database()));
+        }
+        for step in MAKE_ROOM {
+            match self.try_commit(group) {
+                Err(NotCommitted { is_full: true, error }) => step(self, group, &error),
+                committed => return committed.map_err(|not| not.error),
+            }
+        }
+        self.try_commit(group).map_err(|not| not.error)
+    }
+
+    /// Copies the log into the database and keeps it small; or lets it grow again.
+    fn keep_log_small(&mut self, small: bool) {
+        let Some((conn, _)) = &self.file else { return };
+        let done = match small {
+            true => connection::tighten(conn),
+            false if self.tight => connection::loosen(conn),
+            false => return,
+        };
+        self.tight = small;
+        if let Err(error) = done {
+            tracing::debug!(%error, "the database's log could not be copied into it");
+        }
+    }
+
+    fn try_commit(&mut self, group: &mut Group) -> Result<(), NotCommitted> {
+        if group.is_empty() {
+            return Ok(());
+        }
         let Some((conn, opened)) = &self.file else {
-            return Err(closed());
+            return Err(closed().into());
         };
         let path = self.place.database();
         let before = conn.total_changes();
         let writing = || Writing::new(conn, &self.clock, self.in_doubt);
-        group::commit(conn, writing, group, |fault| fault.about(path)).map_err(|undone| match undone {
-            Undone::RolledBack(fault) => fault.about(path),
-            Undone::Unconfirmed(fault) if faults::is(Mutant::UnknownIsLost) => fault.about(path),
-            Undone::Unconfirmed(fault) => StoreError::Unknown(fault.about(path).to_string()),
+        group::commit(conn, writing, group, |fault| fault.about(path)).map_err(|undone| {
+            let (Undone::RolledBack(fault) | Undone::Unconfirmed(fault)) = &undone;
+            let (is_full, error) = (fault.is_full(path), fault.about(path));
+            let error = match undone {
+                Undone::Unconfirmed(_) if !faults::is(Mutant::UnknownIsLost) => StoreError::Unknown(error.to_string()),
+                _ => error,
+            };
+            NotCommitted { error, is_full }
         })?;
         let wrote = conn.total_changes() != before;
         if wrote && self.place.standing(opened) != Standing::Ours {

@@ -20,6 +20,11 @@ pub(super) trait Command: Send + 'static {
         1
     }
 
+    /// Whether it brings in new tasks: on a full disk these are refused first.
+    fn is_intake(&self) -> bool {
+        false
+    }
+
     /// Does it, within the transaction of its group.
     fn apply(&self, writing: &mut Writing<'_>) -> Result<Self::Answer, Fault>;
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) mod disk;
+
 /// Longer than anything that a test waits for takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -161,6 +163,13 @@ impl Site {
             "shutdown_grace = \"5s\"\n[server]\nlisten = \"127.0.0.1:0\"\nvideo_delete_record = \"clear\"\n{jobs}"
         );
         fs::write(self.path().join("sweepd.toml"), text).expect("the configuration writes");
+    }
+
+    /// Adds lines to the end of the configuration.
+    pub(crate) fn append(&self, lines: &str) {
+        let file = self.path().join("sweepd.toml");
+        let text = fs::read_to_string(&file).expect("it is configured");
+        fs::write(file, text + lines).expect("the configuration writes");
     }
 
     /// A command of the binary, with this site's configuration.

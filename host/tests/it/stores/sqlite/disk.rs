@@ -9,7 +9,7 @@ use sweepd::domain::job::JobName;
 use sweepd::domain::outcome::Disposition;
 use sweepd::domain::task::{Enqueued, NewTask, Priority, TaskState};
 use sweepd::store::sqlite::{SqliteOptions, SqliteStore};
-use sweepd::store::{At, Store as _, TaskFilter, WriteBack};
+use sweepd::store::{At, Store as _, StoreError, TaskFilter, WriteBack};
 
 use super::{SqliteHarness, assert_sound, copy_of, desk, message, with};
 use crate::stores::{Desk, LEASE, StoreHarness as _, task, with_payload};
@@ -120,7 +120,7 @@ async fn a_full_disk_refuses_and_recovers() {
             Err(error) => break error,
         }
     };
-    let told = message::<()>(Err(refused));
+    let StoreError::Full(told) = refused else { panic!("{refused:?}") };
     assert!(told.contains("full") && told.contains("sweepd.db"), "{told}");
     assert!(stored > 10);
     let all = TaskFilter { limit: 1000, ..TaskFilter::default() };

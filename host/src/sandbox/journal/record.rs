@@ -1,0 +1,83 @@
+//! A record of a journal, as bytes. The encoding is internal to one machine and
+//! version: a record that cannot be read is reported, never guessed.
+//!
+//! ```text
+//!  length (4 bytes) · checksum (4) · record
+//! ```
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::effect::{Effect, EffectId, EffectResult};
+
+/// Length and checksum of a record.
+pub(super) const HEAD: usize = 8;
+
+/// What is read.
+#[derive(Debug, Deserialize)]
+pub(super) enum Record {
+    Intent(Effect),
+    Result(EffectId, EffectResult),
+}
+
+/// The same, to be written.
+#[derive(Debug, Serialize)]
+pub(super) enum Written<'a> {
+    Intent(&'a Effect),
+    Result(EffectId, &'a EffectResult),
+}
+
+/// Appends a record to `bytes`; an error leaves them as they were.
+pub(super) fn encode(record: &Written<'_>, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let start = bytes.len();
+    let body = start + HEAD;
+    bytes.extend([0; HEAD]);
+    let encoded = postcard::to_extend(record, Appended(bytes)).map(drop).map_err(io::Error::other);
+    let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "it is too long to be written down");
+    match encoded.and_then(|()| u32::try_from(bytes.len() - body).map_err(too_long)) {
+        Ok(length) => {
+            let sum = crc32fast::hash(&bytes[body..]);
+            bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+            bytes[start + 4..body].copy_from_slice(&sum.to_le_bytes());
+            Ok(())
+        }
+        Err(error) => {
+            bytes.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+/// Bytes that the encoder appends to.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl Extend<u8> for Appended<'_> {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.0.extend(bytes);
+    }
+}
+
+/// The record at the beginning of `bytes`, and what follows it.
+pub(super) fn decode(bytes: &[u8]) -> Option<(Record, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(HEAD)?;
+    let length = u32::from_le_bytes(head[..4].try_into().ok()?) as usize;
+    let (body, rest) = rest.split_at_checked(length)?;
+    let sum = u32::from_le_bytes(head[4..].try_into().ok()?);
+    if length == 0 || crc32fast::hash(body) != sum {
+        return None;
+    }
+    Some((postcard::from_bytes(body).ok()?, rest))
+}
+
+/// Where the next record begins behind a place that holds none.
+pub(super) fn next(bytes: &[u8]) -> Option<usize> {
+    // A record is found by its checksum. Only lengths that occur are tried: each
+    // try reads so many bytes.
+    const LONGEST: usize = 64 << 10;
+    (1..bytes.len().saturating_sub(HEAD)).find(|at| {
+        let head = &bytes[*at..*at + 4];
+        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        (1..=LONGEST).contains(&length) && decode(&bytes[*at..]).is_some()
+    })
+}

@@ -1,0 +1,293 @@
+//! State and videos on one disk that is full to the last byte: the tool that
+//! frees it must go on, also after a restart, and a full disk is never a signal.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::cli::run;
+use crate::support::disk::SmallDisk;
+use crate::support::{Site, Sweepd, guest, plugin};
+
+const MIB: usize = 1 << 20;
+
+/// A site whose state and videos are on `disk`, a folder of it.
+fn site(component: &Path, more: &str) -> Site {
+    let site = Site::new();
+    site.install(component);
+    let text = format!(
+        "state = \"disk/state\"\nshutdown_grace = \"5s\"\n[server]\nlisten = \"127.0.0.1:0\"\n\
+         [[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\nmounts = [\"disk/videos\"]\n\
+         interval = \"200ms\"\n{more}"
+    );
+    fs::write(site.path().join("sweepd.toml"), text).unwrap();
+    site
+}
+
+fn disk_of(site: &Site) -> std::path::PathBuf {
+    site.path().join("disk")
+}
+
+fn videos(site: &Site) -> std::path::PathBuf {
+    disk_of(site).join("videos")
+}
+
+/// Makes videos of this size, and answers their names.
+fn make(site: &Site, prefix: &str, count: usize, size: usize) -> Vec<String> {
+    fs::create_dir_all(videos(site)).unwrap();
+    let names: Vec<_> = (0..count).map(|number| format!("{prefix}-{number}")).collect();
+    for name in &names {
+        fs::write(videos(site).join(name), vec![1; size]).unwrap();
+    }
+    names
+}
+
+/// Queues the deletions while the job is paused, so that they are acknowledged
+/// and wait.
+fn acknowledge(host: &Sweepd, names: &[String]) {
+    host.serving("clear");
+    assert!(host.request("POST", "/v1/jobs/clear/pause", None).0 < 300);
+    host.enqueue("clear", names);
+}
+
+fn go_on(host: &Sweepd) {
+    let (status, body) = host.request("POST", "/v1/jobs/clear/resume", None);
+    assert!(status < 300, "{status}: {body}");
+}
+
+fn are_gone(site: &Site, names: &[String]) -> bool {
+    names.iter().all(|name| !videos(site).join(name).exists())
+}
+
+/// Acknowledged deletions free the disk, in the running host and in one that
+/// starts on the full disk after a kill and after a stop in good order.
+fn is_freed_through_sweepd_alone(mount: impl Fn(&Path) -> SmallDisk) {
+    let site = site(&plugin("video-clear"), "");
+    let disk = mount(&disk_of(&site));
+    make(&site, "other", 1, 1);
+    let mut host = site.start();
+    for round in 0..3 {
+        let names = make(&site, &format!("round-{round}"), 8, MIB);
+        acknowledge(&host, &names);
+        match round {
+            0 => disk.fill(),
+            1 => {
+                host.kill();
+                disk.fill();
+                host = site.start();
+            }
+            _ => {
+                assert_eq!(host.stop(), Some(0));
+                disk.fill();
+                host = site.start();
+            }
+        }
+        go_on(&host);
+        host.drained("clear");
+        assert!(are_gone(&site, &names), "round {round}\n{}", host.log());
+        assert_eq!(host.tasks("clear", "dead"), [] as [serde_json::Value; 0]);
+        assert!(disk.write(4 * MIB).is_ok(), "round {round}: the disk has room");
+        host.wait("it is ready", || host.request("GET", "/readyz", None).0 == 200);
+        disk.empty();
+    }
+    let effects = run(&site, &["effects", "--json", "--operation", "remove"]).exits(0).out;
+    assert_eq!(effects.lines().filter(|line| line.contains("\"done\"")).count(), 24, "all is on record: {effects}");
+}
+
+#[test]
+fn a_full_tmpfs_is_freed_through_sweepd_alone() {
+    is_freed_through_sweepd_alone(|at| SmallDisk::tmpfs(at, "size=64m"));
+}
+
+#[test]
+fn a_full_ext4_is_freed_through_sweepd_alone() {
+    is_freed_through_sweepd_alone(|at| SmallDisk::ext4(at, 64 << 20));
+}
+
+#[test]
+fn a_full_btrfs_is_freed_through_sweepd_alone() {
+    is_freed_through_sweepd_alone(|at| SmallDisk::btrfs(at, 256 << 20));
+}
+
+/// Into the trash nothing is freed, so that removing must need no room, and
+/// purging makes some.
+#[test]
+fn a_full_disk_with_trash_is_freed_by_purging() {
+    let site = site(&plugin("video-clear"), "trash = \"1h\"\n");
+    let disk = SmallDisk::ext4(&disk_of(&site), 64 << 20);
+    let names = make(&site, "a", 8, MIB);
+    let host = site.start();
+    acknowledge(&host, &names);
+    // The job has not removed anything yet, nor looked at an executor's mounts.
+    go_on(&host);
+    host.drained("clear");
+    let more = make(&site, "b", 8, MIB);
+    acknowledge(&host, &more);
+    disk.fill();
+    go_on(&host);
+    host.drained("clear");
+    assert!(are_gone(&site, &more));
+    assert!(disk.write(4 * MIB).is_err(), "it is all in the trash");
+    let said = run(&site, &["trash", "purge", "clear", "--all", "--yes"]).exits(0);
+    assert_eq!(said.out, "16 purged\n");
+    assert!(disk.write(4 * MIB).is_ok());
+
+    // And by itself, where the job says so, also at the start.
+    disk.empty();
+    let names = make(&site, "c", 8, MIB);
+    host.enqueue("clear", &names);
+    host.drained("clear");
+    host.kill();
+    disk.fill();
+    site.append("trash_min_free = \"4MiB\"\n");
+    let host = site.start();
+    host.wait("the trash gives way", || disk.write(2 * MIB).is_ok());
+}
+
+/// The first removal into the trash is on a full disk.
+#[test]
+fn the_trash_is_made_with_the_marker() {
+    let site = site(&plugin("video-clear"), "trash = \"1h\"\n");
+    let disk = SmallDisk::ext4(&disk_of(&site), 64 << 20);
+    let names = make(&site, "a", 4, MIB);
+    let host = site.start();
+    host.serving("clear");
+    host.wait("the mount is marked", || videos(&site).join(".sweepd-mount").exists());
+    assert!(videos(&site).join(".sweepd-trash").is_dir());
+    acknowledge(&host, &names);
+    disk.fill();
+    go_on(&host);
+    host.drained("clear");
+    assert!(are_gone(&site, &names));
+    assert_eq!(fs::read_dir(videos(&site).join(".sweepd-trash")).unwrap().count(), 4);
+}
+
+/// The folder of removed files grows with their number, and a full disk has no
+/// block for it: nothing is removed for good instead, and nothing fails.
+#[test]
+fn a_trash_without_room_makes_the_job_wait() {
+    let site = site(&plugin("video-clear"), "trash = \"1h\"\n");
+    let _disk = SmallDisk::tmpfs(&disk_of(&site), "size=64m");
+    let disk = SmallDisk::ext4(&videos(&site), 16 << 20);
+    let names = make(&site, "a", 400, 10);
+    let host = site.start();
+    host.serving("clear");
+    host.wait("the mount is marked", || videos(&site).join(".sweepd-mount").exists());
+    acknowledge(&host, &names);
+    disk.fill();
+    go_on(&host);
+    let ready = || host.request("GET", "/readyz", None);
+    host.wait("the job says that it waits", || ready().0 == 503 && ready().1.contains("trash"));
+    let status = host.get("/v1/jobs/clear");
+    assert!(status["hindered"].as_str().is_some_and(|why| why.contains("sweepd trash purge")), "{status}");
+    let pending = host.tasks("clear", "pending");
+    assert!(!pending.is_empty() && pending.iter().all(|task| task["attempts"] == 0), "{pending:?}");
+    disk.empty();
+    host.drained("clear");
+    assert!(are_gone(&site, &names));
+    assert_eq!(fs::read_dir(videos(&site).join(".sweepd-trash")).unwrap().count(), 400);
+    host.wait("it is ready", || ready().0 == 200);
+}
+
+/// A file system without a free inode has bytes, and no file can be made.
+#[test]
+fn without_a_free_inode_deletions_go_on() {
+    let site = site(&plugin("video-clear"), "");
+    let disk = SmallDisk::tmpfs(&disk_of(&site), "size=64m,nr_inodes=150");
+    let names = make(&site, "a", 8, 10);
+    let host = site.start();
+    acknowledge(&host, &names);
+    assert_eq!(host.stop(), Some(0));
+    disk.fill_inodes();
+    let host = site.start();
+    go_on(&host);
+    host.drained("clear");
+    assert!(are_gone(&site, &names));
+}
+
+/// What frees nothing goes on as long as the reserve lasts, new tasks are refused
+/// meanwhile, and the refusal is over when there is room.
+#[test]
+fn new_tasks_are_refused_while_queued_ones_go_on() {
+    let site = site(&guest("noop"), "");
+    let disk = SmallDisk::tmpfs(&disk_of(&site), "size=64m");
+    make(&site, "a", 1, 1);
+    let host = site.start();
+    let names: Vec<_> = (0..2000).map(|number| format!("early-{number}")).collect();
+    acknowledge(&host, &names);
+    disk.fill();
+    let payload = "x".repeat(60_000);
+    let mut queued = names.len();
+    let refused = loop {
+        let task = json!({ "key": format!("late-{queued}"), "payload": payload });
+        let (status, body) = host.request("POST", "/v1/jobs/clear/tasks", Some(&task));
+        if status != 201 {
+            break (status, body);
+        }
+        queued += 1;
+    };
+    assert_eq!(refused.0, 507, "{}", refused.1);
+    assert!(refused.1.contains("storage-full") && refused.1.contains("disk"), "{}", refused.1);
+    assert!(queued > names.len(), "the first part of the reserve is for new tasks, too");
+    let said = run(&site, &["enqueue", "clear", "by-hand", "--payload", &payload]);
+    assert_ne!(said.code, Some(0));
+    assert!(said.err.contains("full"), "{}", said.err);
+    go_on(&host);
+    host.drained("clear");
+    disk.empty();
+    host.wait("new tasks are taken again", || {
+        host.request("POST", "/v1/jobs/clear/tasks", Some(&json!({ "key": "after", "payload": payload }))).0 == 201
+    });
+    host.wait("the reserve is there again", || disk_of(&site).join("state/sweepd.db.reserve-2").exists());
+    host.drained("clear");
+}
+
+/// On a file system that copies on write a page that has its space needs more
+/// when it is touched again. Where no room can be made, the job waits and says
+/// so; the host lives.
+#[test]
+fn a_full_disk_that_copies_on_write_is_no_signal() {
+    let site = site(&plugin("video-clear"), "");
+    let _disk = SmallDisk::tmpfs(&disk_of(&site), "size=64m");
+    let state = SmallDisk::btrfs(&disk_of(&site).join("state"), 256 << 20);
+    make(&site, "other", 1, 1);
+    let host = site.start();
+    for round in 0..3 {
+        host.wait("new tasks are taken", || host.request("GET", "/readyz", None).0 == 200);
+        // On another disk: removing them frees nothing of the state's.
+        let names = make(&site, &format!("round-{round}"), 300, 10);
+        acknowledge(&host, &names);
+        state.fill();
+        go_on(&host);
+        host.wait("they are gone, or the host says why not", || {
+            // Pages that are on the disk are written elsewhere the next time.
+            rustix::fs::sync();
+            are_gone(&site, &names) || host.request("GET", "/readyz", None).0 == 503
+        });
+        state.empty();
+        host.drained("clear");
+        assert!(are_gone(&site, &names));
+    }
+    assert_eq!(host.stop(), Some(0));
+}
+
+/// Somebody cuts the journal under the running host.
+#[test]
+fn a_journal_that_is_cut_is_no_signal() {
+    let site = site(&plugin("video-clear"), "");
+    let _disk = SmallDisk::tmpfs(&disk_of(&site), "size=64m");
+    make(&site, "other", 1, 1);
+    let host = site.start();
+    for round in 0..3 {
+        let names = make(&site, &format!("round-{round}"), 50, 10);
+        host.serving("clear");
+        for entry in fs::read_dir(disk_of(&site).join("state/journal")).unwrap() {
+            fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_len(0).unwrap();
+        }
+        host.enqueue("clear", &names);
+        host.drained("clear");
+        assert!(are_gone(&site, &names));
+    }
+    assert_eq!(host.stop(), Some(0));
+}
