@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 
+use super::deadline::BootTime;
 use super::deeds::Recorded;
 use super::guest::Role;
 use super::journal::Journal;
@@ -84,6 +85,12 @@ impl Custody {
             Some(chunks) => chunks.try_send(done).map_err(mpsc::error::TrySendError::into_inner),
             None => Err(done),
         }
+    }
+
+    /// The time by which the meter counts its hour: one that nobody sets.
+    #[must_use]
+    pub fn metered_now(&self) -> Timestamp {
+        if self.clock.is_manual() { self.clock.now() } else { Timestamp(0).after(BootTime::now().running()) }
     }
 
     /// Whether changes are simulated.
