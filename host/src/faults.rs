@@ -1,4 +1,4 @@
-//! What the torture test switches on in a debug build. In a release build all
+//! What tests switch on in a debug build. In a release build all
 //! of it is constant and compiled to nothing.
 //!
 //! A [`Mutant`] is a mistake that this code could have: `SWEEPD_MUTANT` names
@@ -19,6 +19,10 @@
 //! | `held KEY FENCE PID AT FENCE PID AT` | the same, but another has the key's lock: who |
 //! | `end KEY FENCE PID AT TASK OUTCOME` | after the guest's call |
 //! | `lost PID` | when the node learnt that its lease was lost |
+//!
+//! The *clock*: `SWEEPD_CLOCK` names a file with the number of milliseconds by which
+//! this process takes the machine's clock to be ahead; a test changes it while the
+//! host runs. It is in the state folder, which stays within reach.
 //!
 //! `AT` is when it was allowed to begin, in nanoseconds of boot time: taken
 //! before gate and lease were asked. A node that is stopped between there and
@@ -42,10 +46,11 @@ use crate::domain::task::ClaimedTask;
 const MUTANT: &str = "SWEEPD_MUTANT";
 const TRACE: &str = "SWEEPD_TRACE";
 const KILL: &str = "SWEEPD_KILL";
+const CLOCK: &str = "SWEEPD_CLOCK";
 
 /// Whether the environment variable of this name is read here.
 pub(crate) fn reads(variable: &str) -> bool {
-    cfg!(debug_assertions) && [MUTANT, TRACE, KILL].contains(&variable)
+    cfg!(debug_assertions) && [MUTANT, TRACE, KILL, CLOCK].contains(&variable)
 }
 
 /// A mistake that can be switched on.
@@ -101,6 +106,20 @@ fn active() -> Option<Mutant> {
         let named = Mutant::ALL.iter().find(|(name, _)| *name == wanted);
         Some(named.unwrap_or_else(|| panic!("{MUTANT}={wanted} is none of {:?}", Mutant::ALL)).1)
     })
+}
+
+/// Sets the clock of this process as the file says, if there is one.
+pub(crate) fn set_clock() {
+    if cfg!(debug_assertions) && env::var_os(CLOCK).is_some() {
+        crate::domain::time::Clock::shift_system(clock_shift);
+    }
+}
+
+fn clock_shift() -> i64 {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    let file = FILE.get_or_init(|| env::var_os(CLOCK).unwrap_or_default().into());
+    // Not there is not set; a test replaces it as a whole.
+    fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The folders of the trace and of kills, which have to stay within reach.

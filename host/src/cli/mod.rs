@@ -166,6 +166,7 @@ enum Command {
 /// Runs what the command line asks for; the process ends with what it answers.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::faults::set_clock();
     let cli = Cli::parse();
     // A panic was told by its hook; its line must not be lost at the end.
     let done =

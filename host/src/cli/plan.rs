@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -132,7 +133,7 @@ impl Stage {
         }
         let holds = Arc::new(Holds::new(store.holds(id, At::Server).await?));
         let files = counted(&job)?;
-        let in_hour = others_in_hour(&store, id, &job.budget, now, None).await?;
+        let in_hour = others_in_hour(&store, id, &job.budget, Duration::from_hours(1), now, None).await?;
         Ok(Self { job, queue: Some((store, id)), holds, now, files, in_hour })
     }
 

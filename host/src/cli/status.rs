@@ -52,6 +52,7 @@ pub(super) struct View {
     pub(super) node: Option<String>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) wall: Option<WallView>,
+    pub(super) clock: Option<EventView>,
     pub(super) nodes: Vec<NodeView>,
     pub(super) parts: Vec<PartView>,
     pub(super) jobs: Vec<JobView>,

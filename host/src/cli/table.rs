@@ -45,6 +45,9 @@ pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
     if let Some(why) = view.wall.as_ref().and_then(|wall| wall.why.as_ref()) {
         let _ = writeln!(text, "the wall (sandbox.landlock): {why}");
     }
+    if let Some(clock) = &view.clock {
+        let _ = writeln!(text, "clock ({} ago): {}", ago(now, clock.at), clock.message);
+    }
     for part in &view.parts {
         part_note(&mut text, part, now);
     }

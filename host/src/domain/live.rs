@@ -12,6 +12,7 @@
 //! leases, crashes and late nodes. Their invariant: a row changes hands only by
 //! a claim, under a fence above all that the key ever had.
 
+use super::clock;
 use super::outcome::Disposition;
 use super::task::{Enqueued, Fence, NewTask, Payload, Priority, TaskId, TaskState};
 use super::time::Timestamp;
@@ -25,6 +26,9 @@ pub struct Live {
     pub priority: Priority,
     /// When it is due.
     pub run_at: Timestamp,
+    /// When the store's clock gave that time, as "now" or as a wait from then;
+    /// `None` where whoever queued it named the time.
+    pub waits_from: Option<Timestamp>,
     /// Attempts used.
     pub attempts: u32,
     /// Nodes lost while they held it.
@@ -59,6 +63,8 @@ pub struct Successor {
     pub priority: Priority,
     /// When it is due.
     pub run_at: Timestamp,
+    /// As [`Live::waits_from`].
+    pub waits_from: Option<Timestamp>,
     /// What the enqueuer added.
     pub payload: Option<Payload>,
 }
@@ -85,6 +91,7 @@ impl Live {
             id,
             priority: task.priority,
             run_at: task.run_at.unwrap_or(now),
+            waits_from: task.waits_from(now),
             attempts: 0,
             losses: 0,
             backoff: false,
@@ -98,7 +105,8 @@ impl Live {
     /// Its key is asked for again.
     pub fn enqueue(&mut self, task: &NewTask, now: Timestamp) -> Enqueued {
         let run_at = task.run_at.unwrap_or(now);
-        let asked = Successor { priority: task.priority, run_at, payload: task.payload.clone() };
+        let waits_from = task.waits_from(now);
+        let asked = Successor { priority: task.priority, run_at, waits_from, payload: task.payload.clone() };
         if self.run.is_none() {
             self.take_in(asked);
             return Enqueued::Pending(self.id);
@@ -107,7 +115,9 @@ impl Live {
             None => self.successor = Some(asked),
             Some(successor) => {
                 successor.priority = successor.priority.min(asked.priority);
-                successor.run_at = successor.run_at.min(asked.run_at);
+                if asked.run_at < successor.run_at {
+                    (successor.run_at, successor.waits_from) = (asked.run_at, asked.waits_from);
+                }
                 successor.payload = asked.payload.or(successor.payload.take());
             }
         }
@@ -118,8 +128,8 @@ impl Live {
     /// win, but not against a backoff.
     fn take_in(&mut self, asked: Successor) {
         self.priority = self.priority.min(asked.priority);
-        if !self.backoff {
-            self.run_at = self.run_at.min(asked.run_at);
+        if !self.backoff && asked.run_at < self.run_at {
+            (self.run_at, self.waits_from) = (asked.run_at, asked.waits_from);
         }
         if asked.payload.is_some() {
             self.payload = asked.payload;
@@ -135,6 +145,26 @@ impl Live {
     /// A node takes it. A task with losses is claimed alone.
     pub fn claim(&mut self, fence: Fence) {
         self.run = Some(Run { fence, alone: self.losses > 0, asked: None });
+    }
+
+    /// A person wants it to be due now.
+    pub fn make_due(&mut self, now: Timestamp) {
+        if self.run_at > now {
+            (self.run_at, self.waits_from) = (now, Some(now));
+        }
+        self.backoff = false;
+    }
+
+    /// The store's clock was set back: what waits from a time in the future
+    /// waits from now. A time that somebody named stays.
+    pub fn draw_in(&mut self, now: Timestamp) {
+        if self.waits_from.is_some_and(|from| clock::is_ahead(from, now)) {
+            (self.run_at, self.waits_from) = drawn_in_due(self.run_at, self.waits_from, now);
+            self.postponed_since = self.postponed_since.map(|since| since.min(now));
+        }
+        if let Some(successor) = &mut self.successor {
+            (successor.run_at, successor.waits_from) = drawn_in_due(successor.run_at, successor.waits_from, now);
+        }
     }
 
     /// A person wants a running task to end so.
@@ -155,16 +185,18 @@ impl Live {
         match disposition {
             Disposition::Retry { after, .. } => {
                 (self.attempts, self.backoff, self.postponed_since) = (self.attempts + 1, true, None);
-                self.run_at = now.after(*after);
+                (self.run_at, self.waits_from) = (now.after(*after), Some(now));
             }
             Disposition::Postpone { after, .. } => {
                 self.backoff = false;
                 self.postponed_since.get_or_insert(now);
-                self.run_at = now.after(*after);
+                (self.run_at, self.waits_from) = (now.after(*after), Some(now));
             }
             Disposition::Release { after } => {
                 self.backoff = false;
-                self.run_at = after.map_or(self.run_at, |after| now.after(after));
+                if let Some(after) = after {
+                    (self.run_at, self.waits_from) = (now.after(*after), Some(now));
+                }
             }
             Disposition::Done(_) | Disposition::Skipped(_) | Disposition::Bury(_) | Disposition::Cancel(_) => {
                 unreachable!("these end, and were taken above")
@@ -201,11 +233,12 @@ impl Live {
     /// The successor as a task of its own; `None` where there is none.
     #[must_use]
     pub fn promoted(self, id: TaskId) -> Option<Self> {
-        let Successor { priority, run_at, payload } = self.successor?;
+        let Successor { priority, run_at, waits_from, payload } = self.successor?;
         Some(Self {
             id,
             priority,
             run_at,
+            waits_from,
             attempts: 0,
             losses: 0,
             backoff: false,
@@ -217,15 +250,32 @@ impl Live {
     }
 }
 
+fn drawn_in_due(run_at: Timestamp, waits_from: Option<Timestamp>, now: Timestamp) -> (Timestamp, Option<Timestamp>) {
+    match waits_from {
+        Some(from) => (clock::wait_drawn_in(run_at, from, now), Some(clock::drawn_in(from, now))),
+        None => (run_at, None),
+    }
+}
+
 impl NewTask {
+    /// As [`Live::waits_from`], where it is queued now.
+    #[must_use]
+    pub fn waits_from(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.run_at.is_none() { Some(now) } else { None }
+    }
+
     /// The same key was asked for twice at once: what the second changes is
     /// what it would change in a pending row.
     #[must_use]
     pub fn merged(self, later: Self, now: Timestamp) -> Self {
-        let run_at = self.run_at.unwrap_or(now).min(later.run_at.unwrap_or(now));
+        // A time that comes before now is the earlier one; without one it is now.
+        let run_at = match (self.run_at, later.run_at) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other).filter(|named| *named < now),
+        };
         Self {
             priority: self.priority.min(later.priority),
-            run_at: Some(run_at),
+            run_at,
             payload: later.payload.or(self.payload),
             key: self.key,
         }
@@ -256,6 +306,59 @@ mod tests {
         assert_eq!(live.finish(Fence(7), &Disposition::Done(None), Timestamp(9)), Step::Succeeded(TaskState::Done));
         let next = live.promoted(TaskId(2)).expect("a successor");
         assert_eq!((next.id, next.run_at, next.attempts), (TaskId(2), Timestamp(9), 0));
+    }
+
+    #[test]
+    fn a_clock_set_back_leaves_waits_as_long_as_they_were() {
+        let hour = 3_600_000;
+        let (ahead, now) = (Timestamp(20 * hour), Timestamp(10 * hour));
+        let by_now = NewTask { run_at: None, ..asked(0) };
+        let fresh = |task: &NewTask, at| Live::new(TaskId(1), task, at);
+        let waits = |disposition| {
+            let mut live = fresh(&by_now, ahead);
+            live.claim(Fence(1));
+            live.finish(Fence(1), &disposition, ahead);
+            live
+        };
+        let later = Duration::from_mins(5);
+        let postponed = waits(Disposition::Postpone { after: later, reason: None });
+        assert_eq!(postponed.postponed_since, Some(ahead));
+        for (what, mut live, due) in [
+            ("queued by now", fresh(&by_now, ahead), now),
+            ("queued before", fresh(&by_now, Timestamp(hour)), Timestamp(hour)),
+            ("a time that was named", fresh(&asked(30 * hour), ahead), Timestamp(30 * hour)),
+            ("retried", waits(retry()), Timestamp(now.0 + 1000)),
+            ("postponed", postponed, now.after(later)),
+            ("released", waits(Disposition::Release { after: Some(later) }), now.after(later)),
+        ] {
+            live.draw_in(now);
+            assert_eq!(live.run_at, due, "{what}");
+            assert!(live.postponed_since.is_none_or(|since| since == now), "{what}");
+            let drawn = live.clone();
+            live.draw_in(now);
+            assert_eq!(live, drawn, "once is enough: {what}");
+        }
+        let mut running = fresh(&by_now, Timestamp(hour));
+        running.claim(Fence(1));
+        running.enqueue(&by_now, ahead);
+        running.draw_in(now);
+        let next = running.promoted(TaskId(2)).expect("a successor");
+        assert_eq!((next.run_at, next.waits_from), (now, Some(now)));
+    }
+
+    #[test]
+    fn a_key_twice_in_one_call_keeps_a_time_that_was_named() {
+        let now = Timestamp(100);
+        let by_now = NewTask { run_at: None, ..asked(0) };
+        for (one, other, run_at) in [
+            (asked(50), asked(200), Some(Timestamp(50))),
+            (asked(300), asked(200), Some(Timestamp(200))),
+            (asked(50), by_now.clone(), Some(Timestamp(50))),
+            (by_now.clone(), asked(200), None),
+            (by_now.clone(), by_now.clone(), None),
+        ] {
+            assert_eq!(one.merged(other, now).run_at, run_at);
+        }
     }
 
     #[test]

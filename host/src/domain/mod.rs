@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod budget;
 pub mod chunk;
+pub mod clock;
 pub mod digest;
 pub mod effect;
 pub mod foreseen;

@@ -1,9 +1,12 @@
 //! What sweepd says of itself: plain data, made by the runner, shown by HTTP
 //! and the command line.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::budget::{Budget, Spent};
+use super::clock::{Jump, Way};
 use super::digest::Digest;
 use super::node::NodeView;
 use super::plugin_history::{Listed, SetAside};
@@ -21,6 +24,10 @@ pub struct HostStatus {
     pub started_at: Timestamp,
     /// What confines it.
     pub wall: WallStatus,
+    /// How a clock was set last; absent where none was, as far as this
+    /// incarnation knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockNotice>,
     /// The nodes that share its queue, itself among them.
     pub nodes: Vec<NodeView>,
     /// Its parts that ended though they should go on; none in good health.
@@ -43,6 +50,41 @@ pub struct PartStatus {
     pub why: String,
     /// When it ended last.
     pub at: Timestamp,
+}
+
+/// A clock was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClockNotice {
+    /// When that was noticed, by the machine's clock.
+    pub at: Timestamp,
+    /// Which way.
+    pub set: Way,
+    /// How far, in milliseconds.
+    pub by_ms: u64,
+    /// Whose clock, which way, and what follows.
+    pub message: String,
+}
+
+impl ClockNotice {
+    /// Noticed `at`. `found`: not seen, but told by times in the future, so that
+    /// it may have been further.
+    #[must_use]
+    pub fn new(whose: &str, jump: Jump, at: Timestamp, found: bool) -> Self {
+        // To the second: what is read in between takes its time.
+        let by = humantime::format_duration(Duration::from_secs((jump.by + Duration::from_millis(500)).as_secs()));
+        let message = match jump.way {
+            Way::Back if found => format!(
+                "{whose} was set back by {by} or more before this host began, or a node's clock is so far ahead: times \
+                 in the future count from now"
+            ),
+            Way::Back => format!("{whose} was set back by {by}: times in the future count from now"),
+            Way::Forward => format!(
+                "{whose} was set forward by {by}: for a day, trash, history and holds still go by what it showed \
+                 before; a restart takes what it shows now"
+            ),
+        };
+        Self { at, set: jump.way, by_ms: u64::try_from(jump.by.as_millis()).unwrap_or(u64::MAX), message }
+    }
 }
 
 /// One job.

@@ -1,8 +1,8 @@
 //! Points in time as every part of sweepd writes them, and where they are read.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -15,6 +15,12 @@ impl Timestamp {
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// This point and `delay` earlier, at most the epoch.
+    #[must_use]
+    pub fn before(self, delay: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// How long before `self` the point `earlier` was; zero if it was not.
@@ -53,35 +59,75 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
+/// How far tests set the machine's clock, in milliseconds.
+static SHIFT: OnceLock<fn() -> i64> = OnceLock::new();
+
 /// The one reader of wall-clock time; tests hold one that they move by hand.
+/// Clones share what they know.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Option<Arc<AtomicU64>>);
+pub struct Clock {
+    manual: Option<Arc<AtomicU64>>,
+    /// How far it may be ahead, in milliseconds.
+    ahead: Arc<AtomicU64>,
+}
 
 impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(None)
+        Self::default()
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Some(Arc::new(AtomicU64::new(start.0))))
+        Self { manual: Some(Arc::new(AtomicU64::new(start.0))), ..Self::default() }
+    }
+
+    /// Sets the machine's clock in all of this process by what `shift` answers,
+    /// in milliseconds; for tests of debug builds, once.
+    pub(crate) fn shift_system(shift: fn() -> i64) {
+        let _ = SHIFT.set(shift);
     }
 
     /// The time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
-            Some(manual) => Timestamp(manual.load(Ordering::SeqCst)),
-            None => Timestamp::default().after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
+        if let Some(manual) = &self.manual {
+            return Timestamp(manual.load(Ordering::SeqCst));
         }
+        let now = Timestamp::default().after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let shift = SHIFT.get().filter(|_| cfg!(debug_assertions));
+        shift.map_or(now, |shift| Timestamp(now.0.saturating_add_signed(shift())))
+    }
+
+    /// The time now, less what the clock may be ahead: for what must not happen
+    /// too early, since it cannot be undone.
+    #[must_use]
+    pub fn careful(&self) -> Timestamp {
+        self.now().before(self.ahead())
+    }
+
+    /// How far the clock may be ahead: it was set forward a short while ago.
+    #[must_use]
+    pub fn ahead(&self) -> Duration {
+        Duration::from_millis(self.ahead.load(Ordering::SeqCst))
+    }
+
+    /// The clock may be so far ahead.
+    pub fn doubt(&self, ahead: Duration) {
+        self.ahead.store(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Whether it is moved by hand.
+    #[must_use]
+    pub fn is_manual(&self) -> bool {
+        self.manual.is_some()
     }
 
     /// Moves a manual clock; the system's stays as it is.
     pub fn advance(&self, by: Duration) {
-        if let Some(manual) = &self.0 {
+        if let Some(manual) = &self.manual {
             manual.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
         }
     }

@@ -56,11 +56,15 @@ impl From<StoreError> for NotReady {
 impl Job {
     /// Makes ready for a sweep. `exempt` lets it go over the budget.
     pub(super) async fn make_ready(&self, exempt: bool) -> Result<(), NotReady> {
+        // A clock that was set forward a moment ago ends no hold.
+        self.clocks.ahead();
         for mount in &self.spec.mounts {
             self.must_be_known(mount).await?;
         }
         let (budget, meter) = (&self.spec.budget, &self.custody.meter);
-        let others = others_in_hour(&self.store, self.id, budget, meter.counted_at(), Some(self.journal)).await?;
+        // Over a clock that was set forward meanwhile.
+        let hour = self.clocks.reach(HOUR);
+        let others = others_in_hour(&self.store, self.id, budget, hour, meter.counted_at(), Some(self.journal)).await?;
         meter.begin_sweep(others, exempt);
         if meter.is_ready() { Ok(()) } else { Err(NotReady::Counting) }
     }
@@ -70,7 +74,7 @@ impl Job {
     pub(super) async fn take_up_holds(&self) -> Result<(), StoreError> {
         // In turns, so that what was read earlier does not come later.
         let _turn = self.taking_up.lock().await;
-        let holds = self.store.holds(self.id, At::Server).await?;
+        let holds = self.store.holds(self.id, At::Fixed(self.clocks.careful_now().await?)).await?;
         if !self.custody.holds.load().are(&holds) {
             self.custody.holds.store(Arc::new(Holds::new(holds)));
         }
@@ -131,7 +135,8 @@ pub fn count_files(job: &JobSpec, go_on: impl Fn() -> bool) -> std::io::Result<u
 
 /// What a job did in the last hour, the effects of the journal `except` left
 /// out, as a [`Ledger`](crate::domain::ledger::Ledger) wants to know it whose
-/// files were counted at `counted`.
+/// files were counted at `counted`. Times of the last hour lie up to `hour` back:
+/// further than an hour where a clock was set forward.
 ///
 /// # Errors
 ///
@@ -140,6 +145,7 @@ pub async fn others_in_hour(
     store: &SharedStore,
     job: JobId,
     budget: &Budget,
+    hour: Duration,
     counted: Timestamp,
     except: Option<u64>,
 ) -> Result<Others, StoreError> {
@@ -147,7 +153,7 @@ pub async fn others_in_hour(
         return Ok(Others::default());
     }
     let now = store.now(At::Server).await?;
-    let since = Timestamp(now.0.saturating_sub(u64::try_from(HOUR.as_millis()).unwrap_or(u64::MAX)));
+    let since = now.before(hour);
     let spent = store.spent(job, since, except).await?;
     let changed = if budget.hour.share.is_some() && counted > since {
         store.changed_files(job, since, counted, except).await?

@@ -235,6 +235,6 @@ fn trash_of(job: &Job) -> TrashOf {
 /// What is back in its place counts as a file of the mount again.
 fn count_back(job: &Job, done: Vec<TakenOut>) -> Vec<TakenOut> {
     let restored = done.iter().filter(|one| one.result == TrashResult::Restored);
-    restored.for_each(|_| job.custody.meter.made(job.clock.now()));
+    restored.for_each(|_| job.custody.meter.made(job.custody.metered_now()));
     done
 }

@@ -19,6 +19,7 @@ use crate::sandbox::{Custody, Journal};
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 use crate::supervise;
 
+use super::clocks::Clocks;
 use super::error::{HostError, elsewhere};
 use super::files::{CHUNKS, reconcile};
 use super::housekeeping::Ages;
@@ -71,6 +72,7 @@ pub struct Host {
     /// Where accepted components are kept.
     pub(super) state: PathBuf,
     pub(super) node: Arc<Node>,
+    clocks: Arc<Clocks>,
     phase: Phase,
     pub(super) jobs: Arc<[Seat]>,
     /// Something was asked of a running task.
@@ -97,6 +99,7 @@ impl Host {
         compiler: Arc<Compiler>,
         clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
+        let clocks = Arc::new(Clocks::new(Arc::clone(&store), clock.clone(), spec.node.lease));
         let node = Node::begin(spec.node, Arc::clone(&store)).await?;
         let (stop, stopped) = watch::channel(false);
         let (stop_node, node_stopped) = watch::channel(false);
@@ -105,11 +108,13 @@ impl Host {
         let mut running = Running::default();
         let folder = spec.state.join("journal");
         reconcile(&store, &folder).await?;
+        // Before a job reads when it was last scanned.
+        clocks.look().await?;
         let journal = Journal::begin(&folder)
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display())))?;
         let (chunks, handed_over) = mpsc::channel(CHUNKS);
         running.keep_record(&store, handed_over, &node_stopped);
-        let shared = Shared { node, store, clock, phase, journal: journal.id() };
+        let shared = Shared { node, store, clock, clocks, phase, journal: journal.id() };
         for job in spec.jobs {
             let row = shared.store.register_job(&job.name).await?;
             let slot = Arc::new(Slot::new(job.plugin.clone(), shared.clock.clone()));
@@ -127,11 +132,11 @@ impl Host {
             running.keep_plugin(&job, &compiler, Kept::of(&spec.state, job.spec.name.as_str()), &stopped);
             jobs.push(Seat { job, control: Some(control) });
         }
-        let Shared { node, store, clock, phase, .. } = shared;
+        let Shared { node, store, clock, clocks, phase, .. } = shared;
         let (jobs, asked): (Arc<[Seat]>, _) = (jobs.into(), Arc::new(Notify::new()));
         running.keep_node(&node, &jobs, &asked, &node_stopped);
         let ages = Ages { history: spec.history, effects: spec.effects };
-        running.keep_store(&store, &jobs, ages, &stopped);
+        running.keep_store(&store, &clocks, &jobs, ages, &stopped);
         Ok(Arc::new(Self {
             started_at: clock.now(),
             wall: spec.wall,
@@ -139,6 +144,7 @@ impl Host {
             journal,
             state: spec.state,
             node,
+            clocks,
             phase,
             jobs,
             asked,
@@ -188,6 +194,7 @@ impl Host {
             node: self.node.about().name.clone(),
             started_at: self.started_at,
             wall: self.wall.clone(),
+            clock: self.clocks.notice(),
             nodes: self.nodes().await?,
             parts: supervise::fallen(),
             jobs,
@@ -359,9 +366,9 @@ fn all_wait(tasks: &[NewTask], now: Timestamp) -> bool {
 async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
     let backlog = job.store.backlog(job.id, At::Server).await?;
     let view = job.view();
-    let (meter, now) = (&job.custody.meter, job.clock.now());
+    let meter = &job.custody.meter;
     let budget = Some(job.spec.budget).filter(|budget| !budget.is_none());
-    let taken = TakenStatus { sweep: meter.spent(), hour: meter.in_hour(now), budget };
+    let taken = TakenStatus { sweep: meter.spent(), hour: meter.in_hour(job.custody.metered_now()), budget };
     Ok(JobStatus {
         name: job.spec.name.to_string(),
         labels: job.spec.labels.iter().map(ToString::to_string).collect(),
@@ -369,7 +376,7 @@ async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
         backlog,
         slot: job.slot.status(),
         taken,
-        holds: job.custody.holds.load().standing_at(now),
+        holds: job.custody.holds.load().standing_at(job.clock.careful()),
         last_sweep: view.last_sweep,
         hindered: view.hindered,
         last_error: view.last_error,

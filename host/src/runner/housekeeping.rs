@@ -1,13 +1,15 @@
 //! Forgets what ended long ago, a little at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::domain::time::Timestamp;
 use crate::stop::told;
 use crate::store::{At, Prune, SharedStore, StoreError};
+
+use super::clocks::Clocks;
 
 /// How often it is looked for what may go.
 const EVERY: Duration = Duration::from_mins(1);
@@ -28,9 +30,9 @@ pub(super) struct Ages {
 }
 
 /// Forgets what was kept for long enough, until `stop` becomes true.
-pub(super) async fn keep_house(store: SharedStore, ages: Ages, mut stop: watch::Receiver<bool>) {
+pub(super) async fn keep_house(store: SharedStore, clocks: Arc<Clocks>, ages: Ages, mut stop: watch::Receiver<bool>) {
     loop {
-        if let Err(error) = prune(&store, ages, &mut stop).await {
+        if let Err(error) = prune(&store, &clocks, ages, &mut stop).await {
             tracing::warn!("what is old could not be pruned: {error}");
         }
         tokio::select! {
@@ -40,13 +42,19 @@ pub(super) async fn keep_house(store: SharedStore, ages: Ages, mut stop: watch::
     }
 }
 
-async fn prune(store: &SharedStore, ages: Ages, stop: &mut watch::Receiver<bool>) -> Result<(), StoreError> {
-    let now = store.now(At::Server).await?;
-    let ago = |kept: Duration| Timestamp(now.0.saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)));
-    let prune = Prune { ended_before: ago(ages.history), effects_before: ago(ages.effects), limit: AT_ONCE };
+async fn prune(
+    store: &SharedStore,
+    clocks: &Clocks,
+    ages: Ages,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), StoreError> {
+    // A clock that is ahead makes everything old.
+    let now = clocks.careful_now().await?;
+    let (ended_before, effects_before) = (now.before(ages.history), now.before(ages.effects));
+    let prune = Prune { ended_before, effects_before, limit: AT_ONCE };
     let (mut tasks, mut effects) = (0, 0);
     while !*stop.borrow() {
-        let pruned = store.prune(prune, At::Server).await?;
+        let pruned = store.prune(prune, At::Fixed(now)).await?;
         (tasks, effects) = (tasks + pruned.tasks, effects + pruned.effects);
         if !pruned.more {
             break;

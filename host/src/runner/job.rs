@@ -23,6 +23,7 @@ use crate::stop::told;
 use crate::store::{JobRow, SharedStore, StoreError};
 
 use super::claim::Unsure;
+use super::clocks::Clocks;
 use super::dispatcher::Dispatcher;
 use super::executors::Executors;
 use super::files::NotReady;
@@ -46,6 +47,7 @@ pub(super) struct Job {
     pub(super) store: SharedStore,
     pub(super) node: Arc<Node>,
     pub(super) clock: Clock,
+    pub(super) clocks: Arc<Clocks>,
     pub(super) phase: Phase,
     pub(super) pace: Pace,
     pub(super) wake: Notify,
@@ -74,6 +76,7 @@ pub(super) struct Shared {
     pub(super) node: Arc<Node>,
     pub(super) store: SharedStore,
     pub(super) clock: Clock,
+    pub(super) clocks: Arc<Clocks>,
     pub(super) phase: Phase,
     /// The number of the journal of effects.
     pub(super) journal: u64,
@@ -115,7 +118,7 @@ impl Control {
 
 impl Job {
     pub(super) fn new(row: JobRow, slot: Arc<Slot>, custody: Arc<Custody>, shared: Shared) -> Arc<Self> {
-        let Shared { node, store, clock, phase, journal } = shared;
+        let Shared { node, store, clock, clocks, phase, journal } = shared;
         let gate = ArcSwap::new(Gate::new(Arc::clone(node.lease())));
         let view = Mutex::new(View { paused: row.paused, ..View::default() });
         Arc::new(Self {
@@ -126,6 +129,7 @@ impl Job {
             store,
             node,
             clock,
+            clocks,
             phase,
             pace: Pace::default(),
             wake: Notify::new(),

@@ -13,6 +13,7 @@ mod batch;
 mod breaker;
 mod by_hand;
 mod claim;
+mod clocks;
 mod dispatcher;
 mod error;
 mod executors;

@@ -1,5 +1,5 @@
-//! What a node does at every heartbeat: it extends its lease, takes over from
-//! the dead, and hears what people asked of jobs and tasks at other nodes.
+//! What a node does at every heartbeat: it extends its lease, looks at the
+//! clocks, takes over from the dead, and hears what people asked of jobs and tasks at other nodes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use crate::domain::job::JobId;
 use crate::sandbox::Gate;
 use crate::stop::told;
-use crate::store::{At, JobRow, Store, StoreError};
+use crate::store::{At, JobRow, Reaped, Store, StoreError};
 
 use super::host::Seat;
 use super::job::Control;
@@ -69,11 +69,17 @@ impl Pulse {
 
     async fn look_around(&self) -> Result<(), StoreError> {
         let store = &self.seats[0].job.store;
-        let reaped = store.reap(At::Server).await?;
+        let look = self.seats[0].job.clocks.look().await?;
+        // By the very time that was looked at: a clock that is set forward right
+        // after it takes nobody for dead.
+        let reaped = match look.reap_at {
+            Some(now) => store.reap(At::Fixed(now)).await?,
+            None => Reaped::default(),
+        };
         if reaped.nodes > 0 {
             tracing::warn!(nodes = reaped.nodes, tasks = reaped.tasks, "took over from nodes whose lease had ended");
         }
-        if reaped.tasks > 0 {
+        if reaped.tasks > 0 || look.drawn {
             self.seats.iter().for_each(|seat| seat.job.wake());
         }
         let rows: HashMap<JobId, JobRow> = store.jobs().await?.into_iter().map(|row| (row.id, row)).collect();

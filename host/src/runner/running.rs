@@ -11,6 +11,7 @@ use crate::stop::told;
 use crate::store::SharedStore;
 use crate::supervise::Tasks;
 
+use super::clocks::Clocks;
 use super::files::record_chunks;
 use super::host::Seat;
 use super::housekeeping::{Ages, keep_house};
@@ -100,14 +101,17 @@ impl Running {
     pub(super) fn keep_store(
         &mut self,
         store: &SharedStore,
+        clocks: &Arc<Clocks>,
         jobs: &Arc<[Seat]>,
         ages: Ages,
         stop: &watch::Receiver<bool>,
     ) {
         let (heard, jobs, told) = (Arc::clone(store), Arc::clone(jobs), stop.clone());
         self.helpers.keep("wake-up", stop.clone(), move || hear(Arc::clone(&heard), Arc::clone(&jobs), told.clone()));
-        let (store, told) = (Arc::clone(store), stop.clone());
-        self.helpers.keep("housekeeping", stop.clone(), move || keep_house(Arc::clone(&store), ages, told.clone()));
+        let (store, clocks, told) = (Arc::clone(store), Arc::clone(clocks), stop.clone());
+        self.helpers.keep("housekeeping", stop.clone(), move || {
+            keep_house(Arc::clone(&store), Arc::clone(&clocks), ages, told.clone())
+        });
     }
 }
 

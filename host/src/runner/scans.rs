@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::clock::is_ahead;
 use crate::domain::node::NodeId;
 use crate::domain::time::Timestamp;
 use crate::store::{At, ScanLease, StoreError, TakeScan};
@@ -55,6 +56,11 @@ impl Scans {
     /// However many times of the schedule were missed, they are one scan.
     async fn take_scheduled(&mut self) -> Result<bool, StoreError> {
         let now = self.job.store.now(At::Server).await?;
+        if is_ahead(self.scheduled, now) {
+            // Here and in the store, or the next time would count as scanned.
+            self.job.clocks.draw_in().await?;
+            self.scheduled = now;
+        }
         let due = self.job.spec.schedule.as_ref().and_then(|schedule| schedule.due(self.scheduled, now));
         match due {
             Some(due) => self.take(Some(due)).await,

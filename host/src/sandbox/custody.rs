@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 
 use super::call::Hindrance;
+use super::deadline::BootTime;
 use super::deeds::Recorded;
 use super::guest::Role;
 use super::journal::Journal;
@@ -113,6 +114,12 @@ impl Custody {
     #[must_use]
     pub fn take_hindrance(&self) -> Option<Hindrance> {
         self.hindrance.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The time by which the meter counts its hour: one that nobody sets.
+    #[must_use]
+    pub fn metered_now(&self) -> Timestamp {
+        if self.clock.is_manual() { self.clock.now() } else { Timestamp(0).after(BootTime::now().running()) }
     }
 
     /// Whether changes are simulated.

@@ -28,6 +28,12 @@ impl BootTime {
         Self(self.0.saturating_add(delay))
     }
 
+    /// How long the machine has been running.
+    #[must_use]
+    pub fn running(self) -> Duration {
+        self.0
+    }
+
     /// Nanoseconds since the start of the machine, for an atomic.
     #[must_use]
     pub fn as_nanos(self) -> u64 {

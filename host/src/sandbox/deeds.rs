@@ -100,8 +100,8 @@ impl Call {
         match done {
             Ok(done) => {
                 match deed.operation {
-                    Operation::Remove => self.custody.meter.gone(recorded.effect.at),
-                    Operation::Create | Operation::Link => self.custody.meter.made(recorded.effect.at),
+                    Operation::Remove => self.custody.meter.gone(self.custody.metered_now()),
+                    Operation::Create | Operation::Link => self.custody.meter.made(self.custody.metered_now()),
                     _ => {}
                 }
                 self.conclude(recorded, cost, EffectResult::Done);
@@ -140,7 +140,7 @@ impl Call {
         let done = self.perform(deed, act);
         let result = match &done {
             Ok(_) => {
-                self.custody.meter.gone(recorded.effect.at);
+                self.custody.meter.gone(self.custody.metered_now());
                 EffectResult::Done
             }
             Err(NotDone::Refused(error)) => EffectResult::Failed(std::io::Error::from(*error).to_string()),
@@ -187,7 +187,7 @@ impl Call {
         let effect = self.effect(task, deed);
         let cost = effect.cost();
         if cost != Spent::default()
-            && let Err(over) = custody.meter.take(cost, effect.at)
+            && let Err(over) = custody.meter.take(cost, custody.metered_now())
         {
             self.say_refused(deed.operation.name(), &over.to_string());
             return Err(NotDone::Interrupted(Interrupt::OverBudget));

@@ -37,7 +37,7 @@ impl Call {
         if holds.is_empty() {
             return Ok(());
         }
-        let (path, mount, now) = (place.path(), &place.mount().host, self.custody.clock.now());
+        let (path, mount, now) = (place.path(), &place.mount().host, self.custody.clock.careful());
         let hold = if is_folder { holds.within(mount, &path, now) } else { holds.on(mount, &path, now) };
         match hold {
             None => Ok(()),

@@ -9,8 +9,11 @@ use crate::domain::outcome::{Finish, Finished};
 use crate::domain::task::{ClaimedTask, Enqueued, Fence, NewTask, TaskId, TaskState};
 use crate::domain::time::Timestamp;
 
+mod clock;
 mod guard;
 
+pub use clock::DrawnIn;
+pub(super) use clock::Squeezed;
 pub use guard::{DuePlace, EffectFilter, HoldRemoved, NewHold, PeekDue, Peeked};
 
 /// One life of a node.

@@ -35,7 +35,7 @@ mod sessions;
 pub mod sqlite;
 
 pub use asks::{
-    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DuePlace, EffectFilter, EnqueueOnce, Heartbeat,
+    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DrawnIn, DuePlace, EffectFilter, EnqueueOnce, Heartbeat,
     HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
     RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
 };
@@ -47,7 +47,8 @@ pub enum At {
     /// The database server's, read in the statement: nodes with wrong clocks
     /// steal nothing. For an embedded database it is this machine's.
     Server,
-    /// This one; for tests.
+    /// This one: the server's as it was read a moment ago, less what it may be
+    /// ahead; or one of a test.
     Fixed(Timestamp),
 }
 
@@ -234,6 +235,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// When the first pending task of the job is due, if any is pending.
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Draws in times that lie in the future though this store's clock, or a
+    /// node's, gave them, as they do when a clock was set back: what waits from
+    /// such a time waits from now, and a schedule, a lease, a record, and a file
+    /// in a trash count from now. A time that somebody named stays. Of tasks,
+    /// effects and records, at most `limit` each, to keep its transaction short.
+    /// Repeated, it does the rest.
+    async fn draw_in(&self, limit: u32, at: At) -> Result<DrawnIn, StoreError>;
 
     /// Forgets a small number of what ended long ago, and gives space back.
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError>;

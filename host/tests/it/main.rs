@@ -9,6 +9,7 @@ mod breaker;
 mod budgets;
 mod by_hand;
 mod cli;
+mod clock;
 mod cluster;
 mod compiled;
 mod crash;

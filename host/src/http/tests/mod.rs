@@ -131,6 +131,7 @@ impl HostApi for Fake {
             node: "n".to_owned(),
             started_at: Timestamp(5),
             wall,
+            clock: None,
             nodes: Vec::new(),
             parts: Vec::new(),
             jobs,

@@ -21,6 +21,14 @@ const BYTES: usize = 1 << 20;
 /// prepared; others are rarely of the same size.
 const KEPT: usize = 8;
 
+/// Names of effects from a JSON array, as the table `given`.
+macro_rules! named {
+    () => {
+        "JSON_TABLE(?, '$[*]' COLUMNS (journal BIGINT PATH '$[0]', number BIGINT PATH '$[1]')) AS given"
+    };
+}
+pub(super) use named;
+
 /// [`Store::record_effects`](crate::store::Store::record_effects).
 pub(super) struct Record {
     pub(super) effects: Vec<Effect>,
@@ -128,13 +136,6 @@ pub(super) struct Settle {
     pub(super) ids: Vec<EffectId>,
     pub(super) fate: Fate,
     pub(super) at: At,
-}
-
-/// Names of effects from a JSON array, as the table `given`.
-macro_rules! named {
-    () => {
-        "JSON_TABLE(?, '$[*]' COLUMNS (journal BIGINT PATH '$[0]', number BIGINT PATH '$[1]')) AS given"
-    };
 }
 
 #[async_trait]

@@ -187,7 +187,8 @@ async fn insert_some(conn: &mut MySqlConnection, rows: &[&Row<'_>]) -> Result<()
             .bind(sql::priority(row.task.priority))
             .bind(sql::millis(row.task.run_at.unwrap_or(row.now)))
             .bind(sql::millis(row.now))
-            .bind(row.task.payload.as_ref().map(Payload::as_str));
+            .bind(row.task.payload.as_ref().map(Payload::as_str))
+            .bind(row.task.waits_from(row.now).map(sql::millis));
     }
     insert.execute(conn).await?;
     Ok(())
@@ -195,22 +196,28 @@ async fn insert_some(conn: &mut MySqlConnection, rows: &[&Row<'_>]) -> Result<()
 
 /// Inserts so many rows, or merges them into those that have their keys.
 fn statement(rows: usize) -> String {
-    let mut text = "INSERT INTO tasks (id, job, `key`, priority, run_at, enqueued_at, payload) VALUES ".to_owned();
+    const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?)";
+    let mut text =
+        "INSERT INTO tasks (id, job, `key`, priority, run_at, enqueued_at, payload, waits_from) VALUES ".to_owned();
     for row in 0..rows {
-        text.push_str(if row == 0 { "(?, ?, ?, ?, ?, ?, ?)" } else { ", (?, ?, ?, ?, ?, ?, ?)" });
+        text.push_str(if row == 0 { "" } else { ", " });
+        text.push_str(ROW);
     }
-    // Each assignment reads its own column, and two that none of them writes.
+    // Each assignment reads its own column, and two that none of them writes;
+    // what a due time waits from is decided before the due time is written.
     // The payload's comes last: MariaDB gives `VALUES` of a text the memory of
     // its column, and what was assigned there is what it then reads.
     text.push_str(
         " ON DUPLICATE KEY UPDATE
              next_priority = IF(state = 0, next_priority,
                                 LEAST(COALESCE(next_priority, VALUES(priority)), VALUES(priority))),
+             next_waits_from = IF(state = 0 OR next_run_at <= VALUES(run_at), next_waits_from, VALUES(waits_from)),
              next_run_at = IF(state = 0, next_run_at,
                               LEAST(COALESCE(next_run_at, VALUES(run_at)), VALUES(run_at))),
              next_payload = IF(state = 0, next_payload, COALESCE(VALUES(payload), next_payload)),
              next_enqueued_at = IF(state = 0, next_enqueued_at, COALESCE(next_enqueued_at, VALUES(enqueued_at))),
              priority = IF(state = 0, LEAST(priority, VALUES(priority)), priority),
+             waits_from = IF(state = 0 AND backoff = 0 AND run_at > VALUES(run_at), VALUES(waits_from), waits_from),
              run_at = IF(state = 0 AND backoff = 0, LEAST(run_at, VALUES(run_at)), run_at),
              payload = IF(state = 0, COALESCE(VALUES(payload), payload), payload)",
     );

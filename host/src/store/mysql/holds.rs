@@ -14,6 +14,9 @@ use crate::store::{At, HoldRemoved, NewHold};
 /// As a row has it; the pattern in bytes, which no collation compares.
 type Columns = (i64, i64, Vec<u8>, Option<i64>, String, i64);
 
+/// When a hold ended that a person removed: at a time that no clock shows again.
+const REMOVED: i64 = 0;
+
 /// [`Store::add_hold`](crate::store::Store::add_hold).
 pub(super) struct AddHold {
     pub(super) hold: NewHold,
@@ -83,7 +86,7 @@ impl Command for RemoveHold {
         .await?;
         let Some(removed) = removed else { return Ok(HoldRemoved::NotThere) };
         sqlx::query("UPDATE holds SET held_until = ? WHERE id = ?")
-            .bind(now)
+            .bind(REMOVED)
             .bind(self.hold.0)
             .execute(work.conn())
             .await?;

@@ -134,9 +134,12 @@ async fn make_due(conn: &mut MySqlConnection, ids: &[i64], now: Timestamp) -> Re
         "UPDATE ",
         given!(),
         " STRAIGHT_JOIN tasks FORCE INDEX (PRIMARY) ON tasks.id = given.id
-         SET run_at = LEAST(run_at, ?), backoff = 0 WHERE state = 0"
+         SET waits_from = IF(run_at > ?, ?, waits_from), run_at = LEAST(run_at, ?), backoff = 0
+         WHERE state = 0"
     ))
     .bind(json(&ids)?)
+    .bind(sql::millis(now))
+    .bind(sql::millis(now))
     .bind(sql::millis(now))
     .execute(conn)
     .await?;

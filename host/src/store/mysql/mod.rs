@@ -27,9 +27,9 @@ use self::numbers::Numbers;
 use self::server::Server;
 use super::group::Group;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved, Incarnation,
-    Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
-    StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved,
+    Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease,
+    Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -48,6 +48,7 @@ mod audit;
 mod backlog;
 mod batches;
 mod claim;
+mod draw_in;
 mod effects;
 mod ending;
 mod enqueue;
@@ -319,6 +320,10 @@ impl Store for MySqlStore {
 
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
         self.shared.server.read(async |conn| backlog::next_due(conn, job).await).await
+    }
+
+    async fn draw_in(&self, limit: u32, at: At) -> Result<DrawnIn, StoreError> {
+        self.shared.write(&draw_in::DrawIn { limit, at }).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {

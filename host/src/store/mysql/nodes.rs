@@ -13,6 +13,7 @@ use super::writing::{Command, Work};
 use crate::domain::job::JobId;
 use crate::domain::node::{LeaseTerm, NewNode, NodeId};
 use crate::domain::task::Fence;
+use crate::domain::time::Timestamp;
 use crate::store::{At, Heartbeat, Incarnation, Reaped, StoreError};
 
 /// [`Store::begin_incarnation`](crate::store::Store::begin_incarnation).
@@ -30,15 +31,17 @@ impl Command for Begin {
     async fn apply(&self, work: &mut Work<'_>) -> Result<Incarnation, Fault> {
         let now = work.now(self.at);
         let NewNode { name, labels, version, lease } = &self.node;
-        let begun =
-            sqlx::query("INSERT INTO nodes (name, labels, version, started_at, expires) VALUES (?, ?, ?, ?, ?)")
-                .bind(name)
-                .bind(labels.join(" "))
-                .bind(version)
-                .bind(sql::millis(now))
-                .bind(sql::millis(lease.ends(now)))
-                .execute(work.conn())
-                .await?;
+        let begun = sqlx::query(
+            "INSERT INTO nodes (name, labels, version, started_at, expires, lease) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(name)
+        .bind(labels.join(" "))
+        .bind(version)
+        .bind(sql::millis(now))
+        .bind(sql::millis(lease.ends(now)))
+        .bind(sql::millis(lease.ends(Timestamp(0))))
+        .execute(work.conn())
+        .await?;
         let node = NodeId(i64::try_from(begun.last_insert_id()).unwrap_or(i64::MAX));
         Ok(Incarnation { node, recovered: 0 })
     }

@@ -29,9 +29,9 @@ pub(super) async fn promote(conn: &mut MySqlConnection, ids: &[i64]) -> Result<(
         "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$[0]', fresh BIGINT PATH '$[1]')) AS given
          STRAIGHT_JOIN tasks FORCE INDEX (PRIMARY) ON tasks.id = given.id
          SET tasks.id = given.fresh, state = 0, priority = next_priority, run_at = next_run_at,
-             attempt = 0, losses = 0, solo = 0, backoff = 0, fence = 0, asked = 0, asked_why = NULL,
+             waits_from = next_waits_from, attempt = 0, losses = 0, solo = 0, backoff = 0, fence = 0, asked = 0, asked_why = NULL,
              enqueued_at = next_enqueued_at, postponed_since = NULL, note = NULL,
-             payload = next_payload, next_enqueued_at = NULL, next_run_at = NULL,
+             payload = next_payload, next_enqueued_at = NULL, next_run_at = NULL, next_waits_from = NULL,
              next_priority = NULL, next_payload = NULL",
     )
     .bind(json(&renamed)?)
@@ -50,9 +50,11 @@ pub(super) async fn merge(conn: &mut MySqlConnection, ids: &[i64]) -> Result<(),
         given!(),
         " STRAIGHT_JOIN tasks FORCE INDEX (PRIMARY) ON tasks.id = given.id
          SET priority = LEAST(priority, next_priority),
+             waits_from = IF(backoff OR run_at <= next_run_at, waits_from, next_waits_from),
              run_at = IF(backoff, run_at, LEAST(run_at, next_run_at)),
              payload = COALESCE(next_payload, payload),
-             next_enqueued_at = NULL, next_run_at = NULL, next_priority = NULL, next_payload = NULL
+             next_enqueued_at = NULL, next_run_at = NULL, next_waits_from = NULL, next_priority = NULL,
+             next_payload = NULL
          WHERE state = 0 AND next_enqueued_at IS NOT NULL"
     ))
     .bind(json(&ids)?)

@@ -56,6 +56,7 @@ async fn update(conn: &mut MySqlConnection, rows: &[Row<'_>], now: Timestamp) ->
                     postponed TINYINT PATH '$[3]', note TEXT PATH '$[4]')) AS waits
          STRAIGHT_JOIN tasks FORCE INDEX (PRIMARY) ON tasks.id = waits.id
          SET state = 0, solo = 0, backoff = waits.failed, attempt = attempt + waits.failed,
+             waits_from = IF(waits.run_at IS NULL, waits_from, ?),
              tasks.run_at = COALESCE(waits.run_at, tasks.run_at),
              postponed_since = CASE WHEN waits.failed THEN NULL
                                     WHEN waits.postponed THEN COALESCE(postponed_since, ?)
@@ -63,6 +64,7 @@ async fn update(conn: &mut MySqlConnection, rows: &[Row<'_>], now: Timestamp) ->
              tasks.note = IF(waits.failed OR waits.postponed, waits.note, tasks.note)",
     )
     .bind(json(&rows)?)
+    .bind(sql::millis(now))
     .bind(sql::millis(now))
     .execute(conn)
     .await?;

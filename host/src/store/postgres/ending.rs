@@ -39,7 +39,7 @@ const END: &str = "
                 AS finish (id, fence, state, outcome, note, attempted, started, ended, node, digest)
         WHERE tasks.id = finish.id AND tasks.fence = finish.fence AND tasks.state = $11
         RETURNING tasks.id, job, key, priority, run_at, attempt, losses, tasks.fence, enqueued_at, payload,
-                  next_enqueued_at, next_run_at, next_priority, next_payload,
+                  next_enqueued_at, next_run_at, next_waits_from, next_priority, next_payload,
                   finish.state, outcome, finish.note, attempted, started, ended, node, digest),
     kept AS (
         INSERT INTO history
@@ -49,8 +49,8 @@ const END: &str = "
                started, ended, $12, outcome, digest, note, payload, node
         FROM gone),
     next AS (
-        INSERT INTO tasks (job, key, priority, run_at, enqueued_at, payload)
-        SELECT job, key, next_priority, next_run_at, next_enqueued_at, next_payload
+        INSERT INTO tasks (job, key, priority, run_at, waits_from, enqueued_at, payload)
+        SELECT job, key, next_priority, next_run_at, next_waits_from, next_enqueued_at, next_payload
         FROM gone WHERE next_enqueued_at IS NOT NULL)
     SELECT coalesce(array_agg(id), '{}') FROM gone";
 

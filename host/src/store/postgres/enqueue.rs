@@ -154,6 +154,10 @@ impl Row<'_> {
         sql::millis(self.task.run_at.unwrap_or(self.now))
     }
 
+    fn waits_from(&self) -> Option<i64> {
+        self.task.waits_from(self.now).map(sql::millis)
+    }
+
     fn priority(&self) -> i16 {
         sql::priority(self.task.priority)
     }
@@ -188,11 +192,11 @@ fn distinct<'a>(asked: &[Asked<'a>]) -> (Vec<Row<'a>>, Vec<usize>) {
 /// in a circle. Nodes that may be waiting are told, if there are any.
 const INSERT: &str = "
     WITH new AS (
-        INSERT INTO tasks (id, job, key, priority, run_at, enqueued_at, payload)
+        INSERT INTO tasks (id, job, key, priority, run_at, enqueued_at, payload, waits_from)
         SELECT * FROM (
             SELECT nextval('task_ids'), asked.*
-            FROM unnest($1::int8[], $2::bytea[], $3::int2[], $4::int8[], $5::int8[], $6::text[])
-                AS asked (job, key, priority, run_at, enqueued_at, payload)
+            FROM unnest($1::int8[], $2::bytea[], $3::int2[], $4::int8[], $5::int8[], $6::text[], $9::int8[])
+                AS asked (job, key, priority, run_at, enqueued_at, payload, waits_from)
             OFFSET 0) AS numbered
         ORDER BY job, key
         ON CONFLICT (job, key) DO NOTHING
@@ -215,6 +219,7 @@ async fn insert(work: &mut Work, rows: &[Row<'_>], which: &[usize]) -> Result<Ve
         .bind(rows().map(Row::payload).collect::<Vec<_>>())
         .bind(voice)
         .bind(life)
+        .bind(rows().map(Row::waits_from).collect::<Vec<_>>())
         .fetch_one(work.conn())
         .await?;
     let mut ids: Vec<i64> = row.try_get(0)?;
@@ -262,8 +267,8 @@ async fn merge(
 
 macro_rules! asked_of_rows {
     () => {
-        " FROM unnest($1::int8[], $2::int2[], $3::int8[], $4::text[], $5::int8[])
-              AS asked (id, priority, run_at, payload, enqueued_at)
+        " FROM unnest($1::int8[], $2::int2[], $3::int8[], $4::text[], $5::int8[], $6::int8[])
+              AS asked (id, priority, run_at, payload, enqueued_at, waits_from)
           WHERE tasks.id = asked.id "
     };
 }
@@ -272,6 +277,8 @@ const MERGE: &str = concat!(
     "UPDATE tasks
      SET priority = least(tasks.priority, asked.priority),
          run_at = CASE WHEN backoff THEN tasks.run_at ELSE least(tasks.run_at, asked.run_at) END,
+         waits_from = CASE WHEN backoff OR tasks.run_at <= asked.run_at THEN tasks.waits_from
+                           ELSE asked.waits_from END,
          payload = coalesce(asked.payload, tasks.payload)",
     asked_of_rows!(),
     "AND (tasks.priority > asked.priority OR (tasks.run_at > asked.run_at AND NOT backoff)
@@ -282,6 +289,7 @@ const SUCCEED: &str = concat!(
     "UPDATE tasks
      SET next_priority = least(next_priority, asked.priority),
          next_run_at = least(next_run_at, asked.run_at),
+         next_waits_from = CASE WHEN next_run_at <= asked.run_at THEN next_waits_from ELSE asked.waits_from END,
          next_payload = coalesce(asked.payload, next_payload),
          next_enqueued_at = coalesce(next_enqueued_at, asked.enqueued_at)",
     asked_of_rows!()
@@ -297,6 +305,7 @@ async fn update(work: &mut Work, sql: &'static str, rows: &[(i64, &Row<'_>)]) ->
         .bind(rows.iter().map(|(_, row)| row.run_at()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, row)| row.payload()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, row)| sql::millis(row.now)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, row)| row.waits_from()).collect::<Vec<_>>())
         .execute(work.conn())
         .await?;
     Ok(())

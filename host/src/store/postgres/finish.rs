@@ -156,13 +156,17 @@ const WAIT: &str = "
             attempt = attempt + retried::int4,
             run_at = CASE WHEN retried THEN due
                           ELSE least(coalesce(due, run_at), next_run_at) END,
+            waits_from = CASE WHEN NOT retried AND next_run_at < coalesce(due, run_at) THEN next_waits_from
+                              WHEN due IS NOT NULL THEN $10
+                              ELSE waits_from END,
             postponed_since = CASE WHEN retried THEN NULL
                                    WHEN postponed THEN coalesce(postponed_since, $10)
                                    ELSE postponed_since END,
             note = CASE WHEN retried OR postponed THEN finish.note ELSE tasks.note END,
             priority = least(priority, next_priority),
             payload = coalesce(next_payload, payload),
-            next_enqueued_at = NULL, next_run_at = NULL, next_priority = NULL, next_payload = NULL
+            next_enqueued_at = NULL, next_run_at = NULL, next_waits_from = NULL, next_priority = NULL,
+            next_payload = NULL
         FROM unnest($1::int8[], $2::int8[], $3::bool[], $4::bool[], $5::int8[], $6::text[],
                     $7::int8[], $8::int8[], $9::int8[], $11::bytea[])
             AS finish (id, fence, retried, postponed, due, note, started, ended, node, digest)

@@ -13,6 +13,9 @@ use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::{At, HoldRemoved, NewHold};
 
+/// When a hold ended that a person removed: at a time that no clock shows again.
+const REMOVED: i64 = 0;
+
 /// [`Store::add_hold`](crate::store::Store::add_hold).
 pub(super) struct AddHold {
     pub(super) hold: NewHold,
@@ -93,7 +96,7 @@ impl Command for RemoveHold {
         let Some(removed) = removed else { return Ok(HoldRemoved::NotThere) };
         sqlx::query("UPDATE holds SET held_until = $2 WHERE id = $1")
             .bind(self.hold.0)
-            .bind(now)
+            .bind(REMOVED)
             .execute(work.conn())
             .await?;
         Ok(HoldRemoved::Removed(hold(&removed)?))

@@ -121,7 +121,9 @@ async fn find(work: &mut Work, ids: &[TaskId]) -> Result<Standing, Fault> {
 async fn due_now(work: &mut Work, ids: &[i64], now: Timestamp) -> Result<(), Fault> {
     if !ids.is_empty() {
         sqlx::query(
-            "UPDATE tasks SET run_at = least(run_at, $2), backoff = FALSE
+            "UPDATE tasks
+             SET run_at = least(run_at, $2), waits_from = CASE WHEN run_at > $2 THEN $2 ELSE waits_from END,
+                 backoff = FALSE
              WHERE id = ANY ($1::int8[]) AND state = 0",
         )
         .bind(ids)

@@ -29,9 +29,9 @@ use self::shared::Shared;
 use self::writing::{Command, write};
 use super::group::Group;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved, Incarnation,
-    Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
-    StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved,
+    Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease,
+    Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -48,6 +48,7 @@ use crate::domain::time::Timestamp;
 mod audit;
 mod backlog;
 mod claim;
+mod draw_in;
 mod effects;
 mod ending;
 mod enqueue;
@@ -331,6 +332,10 @@ impl Store for PostgresStore {
 
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
         self.shared.read(async |conn| backlog::next_due(conn, job).await).await
+    }
+
+    async fn draw_in(&self, limit: u32, at: At) -> Result<DrawnIn, StoreError> {
+        write(&self.shared, &draw_in::DrawIn { limit, at }).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {

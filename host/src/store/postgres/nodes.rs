@@ -36,13 +36,15 @@ impl Command for Begin {
         let now = work.now(self.at);
         let NewNode { name, labels, version, lease } = &self.node;
         let row = sqlx::query(
-            "INSERT INTO nodes (name, labels, version, started_at, expires) VALUES ($1, $2, $3, $4, $5) RETURNING id",
+            "INSERT INTO nodes (name, labels, version, started_at, expires, lease)
+             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
         )
         .bind(name)
         .bind(labels.join(" "))
         .bind(version)
         .bind(sql::millis(now))
         .bind(sql::millis(lease.ends(now)))
+        .bind(sql::millis(lease.ends(Timestamp(0))))
         .fetch_one(work.conn())
         .await?;
         Ok(Incarnation { node: NodeId(row.try_get(0)?), recovered: 0 })
@@ -242,8 +244,10 @@ async fn put_back(work: &mut Work, fences: &[i64], why: PutBack, now: Timestamp)
              note = CASE $3::int4 WHEN 0 THEN note ELSE 'the host was lost while it held the task' END,
              priority = least(priority, next_priority),
              run_at = least(run_at, next_run_at),
+             waits_from = CASE WHEN next_run_at < run_at THEN next_waits_from ELSE waits_from END,
              payload = coalesce(next_payload, payload),
-             next_enqueued_at = NULL, next_run_at = NULL, next_priority = NULL, next_payload = NULL
+             next_enqueued_at = NULL, next_run_at = NULL, next_waits_from = NULL, next_priority = NULL,
+             next_payload = NULL
          WHERE id = ANY ($2::int8[]) AND fence = ANY ($1::int8[]) AND state = 1",
     )
     .bind(fences)

@@ -54,8 +54,16 @@ pub(super) fn enqueue(
     for task in tasks {
         let row = Row::of(job, task, now);
         let id = writing.fresh_task()?;
-        let inserted =
-            insert.execute(params![sql::id(id), row.job, row.key, row.priority, row.run_at, row.now, row.payload])?;
+        let inserted = insert.execute(params![
+            sql::id(id),
+            row.job,
+            row.key,
+            row.priority,
+            row.run_at,
+            row.now,
+            row.payload,
+            row.waits_from
+        ])?;
         answers.push(match inserted {
             1 => Enqueued::New(id),
             _ => row.merge(writing)?,
@@ -65,14 +73,15 @@ pub(super) fn enqueue(
 }
 
 const INSERT: &str = "
-    INSERT INTO tasks (id, job, key, priority, run_at, enqueued_at, payload)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    INSERT INTO tasks (id, job, key, priority, run_at, enqueued_at, payload, waits_from)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
     ON CONFLICT (job, key) DO NOTHING";
 
 const MERGE: &str = "
     UPDATE tasks
     SET priority = min(priority, ?2),
         run_at = iif(backoff, run_at, min(run_at, ?3)),
+        waits_from = iif(backoff OR run_at <= ?3, waits_from, ?5),
         payload = coalesce(?4, payload)
     WHERE id = ?1 AND (priority > ?2 OR (run_at > ?3 AND NOT backoff) OR ?4 IS NOT NULL)";
 
@@ -80,6 +89,7 @@ const SUCCEED: &str = "
     UPDATE tasks
     SET next_priority = min(coalesce(next_priority, ?2), ?2),
         next_run_at = min(coalesce(next_run_at, ?3), ?3),
+        next_waits_from = iif(next_run_at <= ?3, next_waits_from, ?6),
         next_payload = coalesce(?4, next_payload),
         next_enqueued_at = coalesce(next_enqueued_at, ?5)
     WHERE id = ?1";
@@ -90,6 +100,7 @@ struct Row<'t> {
     key: &'t [u8],
     priority: i64,
     run_at: i64,
+    waits_from: Option<i64>,
     now: i64,
     payload: Option<&'t str>,
 }
@@ -101,6 +112,7 @@ impl<'t> Row<'t> {
             key: task.key.as_str().as_bytes(),
             priority: sql::priority(task.priority),
             run_at: sql::millis(task.run_at.unwrap_or(now)),
+            waits_from: task.waits_from(now).map(sql::millis),
             now: sql::millis(now),
             payload: task.payload.as_ref().map(Payload::as_str),
         }
@@ -113,11 +125,11 @@ impl<'t> Row<'t> {
             .query_row(params![self.job, self.key], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (priority, run_at, payload) = (self.priority, self.run_at, self.payload);
         if state == sql::RUNNING {
-            let row = params![id, priority, run_at, payload, self.now];
+            let row = params![id, priority, run_at, payload, self.now, self.waits_from];
             writing.statement(SUCCEED)?.execute(row)?;
             Ok(Enqueued::Successor(sql::task_id(id)))
         } else {
-            writing.statement(MERGE)?.execute(params![id, priority, run_at, payload])?;
+            writing.statement(MERGE)?.execute(params![id, priority, run_at, payload, self.waits_from])?;
             Ok(Enqueued::Pending(sql::task_id(id)))
         }
     }

@@ -91,7 +91,7 @@ impl<'c> Statements<'c> {
             endings: Endings::prepare(writing)?,
             retry: writing.statement(
                 "UPDATE tasks
-                 SET state = 0, run_at = ?3, attempt = attempt + 1, solo = 0, backoff = 1,
+                 SET state = 0, run_at = ?3, waits_from = ?5, attempt = attempt + 1, solo = 0, backoff = 1,
                      postponed_since = NULL, note = ?4
                  WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
@@ -101,12 +101,14 @@ impl<'c> Statements<'c> {
             )?,
             postpone: writing.statement(
                 "UPDATE tasks
-                 SET state = 0, run_at = ?3, solo = 0, backoff = 0,
+                 SET state = 0, run_at = ?3, waits_from = ?4, solo = 0, backoff = 0,
                      postponed_since = coalesce(postponed_since, ?4), note = ?5
                  WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
             release: writing.statement(
-                "UPDATE tasks SET state = 0, run_at = coalesce(?3, run_at), solo = 0, backoff = 0
+                "UPDATE tasks
+                 SET state = 0, run_at = coalesce(?3, run_at), waits_from = iif(?3 IS NULL, waits_from, ?4),
+                     solo = 0, backoff = 0
                  WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
             asked: writing
@@ -129,7 +131,7 @@ impl<'c> Statements<'c> {
             Disposition::Bury(error) => (TaskState::Dead, "failed", Some(error.as_str())),
             Disposition::Cancel(why) => (TaskState::Cancelled, "cancelled", Some(why.as_str())),
             Disposition::Retry { after, error } => {
-                let retried = self.retry.execute(params![id, fence, due(*after), error])?;
+                let retried = self.retry.execute(params![id, fence, due(*after), error, sql::millis(now)])?;
                 if retried == 1 {
                     self.record_attempt(finish, error)?;
                 }
@@ -142,7 +144,7 @@ impl<'c> Statements<'c> {
                 return self.waits_again(writing, finish, postponed, now);
             }
             Disposition::Release { after } => {
-                let released = self.release.execute(params![id, fence, after.map(due)])?;
+                let released = self.release.execute(params![id, fence, after.map(due), sql::millis(now)])?;
                 return self.waits_again(writing, finish, released, now);
             }
         };

@@ -10,6 +10,9 @@ use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::{At, HoldRemoved, NewHold};
 
+/// When a hold ended that a person removed: at a time that no clock shows again.
+const REMOVED: i64 = 0;
+
 /// [`Store::add_hold`](crate::store::Store::add_hold).
 pub(super) struct AddHold {
     pub(super) hold: NewHold,
@@ -69,7 +72,7 @@ impl Command for RemoveHold {
             .query_row(params![self.hold.0, self.job.0, now], hold)
             .optional()?;
         let Some(removed) = removed else { return Ok(HoldRemoved::NotThere) };
-        writing.statement("UPDATE holds SET held_until = ?2 WHERE id = ?1")?.execute([self.hold.0, now])?;
+        writing.statement("UPDATE holds SET held_until = ?2 WHERE id = ?1")?.execute([self.hold.0, REMOVED])?;
         Ok(HoldRemoved::Removed(removed))
     }
 }

@@ -38,7 +38,11 @@ fn one(writing: &mut Writing<'_>, action: Action, id: TaskId, why: &str, now: Ti
         Effect::Refused => return Ok(Intervened::Refused { state }),
         Effect::DueNow => {
             writing
-                .statement("UPDATE tasks SET run_at = min(run_at, ?2), backoff = 0 WHERE id = ?1 AND state = 0")?
+                .statement(
+                    "UPDATE tasks
+                     SET run_at = min(run_at, ?2), waits_from = iif(run_at > ?2, ?2, waits_from), backoff = 0
+                     WHERE id = ?1 AND state = 0",
+                )?
                 .execute(params![sql::id(id), sql::millis(now)])?;
         }
         Effect::Anew => return anew(writing, id, now),

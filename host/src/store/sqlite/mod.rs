@@ -26,9 +26,9 @@ use self::readers::Readers;
 use self::writer::{Commands, Writer};
 use self::writing::Command;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved, Incarnation,
-    Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
-    StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved,
+    Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease,
+    Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -48,6 +48,7 @@ mod bell;
 mod check;
 mod claim;
 mod connection;
+mod draw_in;
 mod effects;
 mod ending;
 mod enqueue;
@@ -365,6 +366,10 @@ impl Store for SqliteStore {
 
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
         self.readers.read(move |conn| backlog::next_due(conn, job)).await
+    }
+
+    async fn draw_in(&self, limit: u32, at: At) -> Result<DrawnIn, StoreError> {
+        self.ask(draw_in::DrawIn { limit, at }).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {

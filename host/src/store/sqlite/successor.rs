@@ -20,8 +20,10 @@ macro_rules! merged {
     () => {
         "priority = min(priority, next_priority),
          run_at = iif(backoff, run_at, min(run_at, next_run_at)),
+         waits_from = iif(backoff OR run_at <= next_run_at, waits_from, next_waits_from),
          payload = coalesce(next_payload, payload),
-         next_enqueued_at = NULL, next_run_at = NULL, next_priority = NULL, next_payload = NULL"
+         next_enqueued_at = NULL, next_run_at = NULL, next_waits_from = NULL, next_priority = NULL,
+         next_payload = NULL"
     };
 }
 
@@ -36,10 +38,10 @@ pub(super) fn promote(writing: &mut Writing<'_>, id: TaskId) -> Result<(), Fault
         .statement(
             "UPDATE tasks
              SET id = ?2, state = 0, priority = next_priority, run_at = next_run_at,
-                 attempt = 0, losses = 0, solo = 0, backoff = 0, fence = 0, asked = 0, asked_why = NULL,
+                 waits_from = next_waits_from, attempt = 0, losses = 0, solo = 0, backoff = 0, fence = 0, asked = 0, asked_why = NULL,
                  enqueued_at = next_enqueued_at, postponed_since = NULL, note = NULL,
                  payload = next_payload, next_enqueued_at = NULL, next_run_at = NULL,
-                 next_priority = NULL, next_payload = NULL
+                 next_waits_from = NULL, next_priority = NULL, next_payload = NULL
              WHERE id = ?1",
         )?
         .execute(params![sql::id(id), sql::id(fresh)])?;

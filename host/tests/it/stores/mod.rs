@@ -18,6 +18,7 @@ use sweepd::store::{At, Claim, ClaimDue, SharedStore, StoreError, TakeScan, Writ
 
 mod accounts;
 mod claim;
+mod clock;
 mod effects;
 mod enqueue;
 mod finish;
@@ -322,6 +323,12 @@ macro_rules! conformance {
                 a_mount_is_known, a_permission_is_taken_once, what_is_due_is_seen_in_order,
                 it_is_seen_as_a_claim_would_have_it, a_reader_changes_nothing,
             }
+            clock {
+                what_was_now_is_due_now, a_wait_counts_from_now, a_successor_is_due_now, a_named_time_stays,
+                a_schedule_goes_on, a_request_is_kept_and_goes, effects_keep_their_order, a_trash_counts_from_now,
+                a_removed_hold_stays_removed, old_history_goes_all_the_same, what_is_not_ahead_stays,
+                it_is_done_little_by_little,
+            }
             property { any_order_is_legal }
             accounts { any_order_is_legal }
         }
@@ -350,7 +357,7 @@ macro_rules! conformance_of_shared {
             shared {
                 an_ended_lease_is_reaped_once, a_held_lease_is_not, a_dead_node_cannot_claim, what_a_late_node_writes_is_refused,
                 nodes_share_the_work, many_claimers_take_each_task_once, opened_at_once, one_wakes_the_other,
-                the_clock_is_the_databases,
+                the_clock_is_the_databases, a_lease_is_no_longer_than_it_is,
             }
         }
     };

@@ -12,9 +12,9 @@ use sweepd::domain::live::{Live, Step};
 use sweepd::domain::outcome::{Disposition, Finished};
 use sweepd::domain::task::{ClaimedTask, Fence, NewTask, Payload, Priority, TaskId, TaskState};
 use sweepd::domain::time::Timestamp;
-use sweepd::store::{ClaimDue, Intervene, TaskFilter};
+use sweepd::store::{ClaimDue, Heartbeat, Intervene, TaskFilter};
 
-use super::{Desk, StoreHarness, all_dispositions, task, with_payload};
+use super::{Desk, LEASE, StoreHarness, all_dispositions, task, with_payload};
 
 #[derive(Clone, Debug)]
 enum Command {
@@ -40,6 +40,8 @@ enum Command {
     Intervene(Action, u8),
     Crash,
     Advance(u64),
+    /// The clock is set back by so many seconds, more than is tolerated.
+    SetBack(u64),
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -57,6 +59,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (prop::sample::select(Action::ALL.to_vec()), 0..6_u8).prop_map(|(action, key)| Command::Intervene(action, key)),
         1 => Just(Command::Crash),
         2 => (1..4_u64).prop_map(|seconds| Command::Advance(seconds * 1000)),
+        1 => (11..15_u64).prop_map(Command::SetBack),
     ]
 }
 
@@ -98,7 +101,8 @@ impl<H: StoreHarness> Walk<H> {
             Command::Enqueue { key, late, priority, payload } => {
                 let text = payload.map(|payload| payload.to_string());
                 let task = text.map_or_else(|| task(&key.to_string()), |text| with_payload(&key.to_string(), &text));
-                let run_at = Some(Timestamp(self.desk.now.0 + late));
+                // Now, or a time that is named, which a clock that is set leaves.
+                let run_at = (late > 0).then(|| Timestamp(self.desk.now.0 + late));
                 self.enqueue(key, NewTask { run_at, priority, ..task }).await;
             }
             Command::Claim { limit, lowest_first, suspects } => self.claim(limit, lowest_first, suspects).await,
@@ -114,6 +118,7 @@ impl<H: StoreHarness> Walk<H> {
             Command::Intervene(action, key) => self.intervene(action, key).await,
             Command::Crash => self.crash().await,
             Command::Advance(millis) => self.desk.advance(millis),
+            Command::SetBack(seconds) => self.set_back(seconds).await,
         }
         self.compare().await;
     }
@@ -198,7 +203,7 @@ impl<H: StoreHarness> Walk<H> {
         let expected = match action.on(state) {
             Effect::Refused => Intervened::Refused { state },
             Effect::DueNow => {
-                (live.run_at, live.backoff) = (live.run_at.min(now), false);
+                live.make_due(now);
                 Intervened::Applied { task: id }
             }
             Effect::Ends(_) => {
@@ -226,6 +231,14 @@ impl<H: StoreHarness> Walk<H> {
             }
         }
         assert_eq!(recovered, waiting, "no task runs without a batch");
+    }
+
+    async fn set_back(&mut self, seconds: u64) {
+        self.desk.set_back(seconds * 1000);
+        self.desk.draw_in().await;
+        self.live.values_mut().for_each(|live| live.draw_in(self.desk.now));
+        let held = self.desk.store.heartbeat(self.desk.node, LEASE, self.desk.at()).await;
+        assert!(matches!(held, Ok(Heartbeat::Held { .. })), "{held:?}");
     }
 
     async fn live_id(&self, key: u8) -> Option<TaskId> {

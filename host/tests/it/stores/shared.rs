@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sweepd::domain::node::NodeId;
+use sweepd::domain::node::{LeaseTerm, NewNode, NodeId};
 use sweepd::domain::outcome::{Disposition, Finished};
 use sweepd::domain::task::TaskState;
 use sweepd::domain::time::Clock;
 use sweepd::store::{At, ClaimDue, Heartbeat, Reaped, ScanLease, SharedStore, StoreError, TakeScan};
 
+use super::clock::AHEAD;
 use super::{Desk, LEASE, SharedHarness, node, register, task};
 
 impl<H: SharedHarness> Desk<H> {
@@ -38,6 +39,28 @@ pub(super) async fn an_ended_lease_is_reaped_once(mut desk: Desk<impl SharedHarn
     assert_eq!((view.state, view.losses, view.attempts), (TaskState::Pending, 1, 0));
     assert_eq!(desk.store.heartbeat(dead, LEASE, desk.at()).await, Ok(Heartbeat::Lost), "it learns of it");
     other.close().await;
+}
+
+/// A server with an earlier clock took over: who is dead is found in time.
+pub(super) async fn a_lease_is_no_longer_than_it_is(mut desk: Desk<impl SharedHarness>) {
+    desk.draw_in().await;
+    desk.advance(AHEAD);
+    let (other, dead) = desk.join("b").await;
+    let lease = LeaseTerm(LEASE.0 * 10);
+    let long = other.begin_incarnation(NewNode { lease, ..node("c") }, desk.at()).await.expect("a life begins").node;
+    other.close().await;
+    desk.set_back(AHEAD);
+    desk.store.heartbeat(desk.node, LEASE, desk.at()).await.expect("it is held");
+    let drawn = desk.draw_in().await;
+    assert_eq!(drawn.leases, 2, "{drawn:?}");
+    desk.advance(5999);
+    assert_eq!(desk.store.reap(desk.at()).await, Ok(Reaped::default()));
+    desk.store.heartbeat(desk.node, LEASE, desk.at()).await.expect("it is held");
+    desk.advance(1);
+    assert_eq!(desk.store.reap(desk.at()).await, Ok(Reaped { nodes: 1, tasks: 0 }), "one has the longer lease");
+    let living: Vec<_> =
+        desk.store.nodes(desk.at()).await.expect("nodes are listed").iter().map(|node| node.id).collect();
+    assert!(living.contains(&long) && !living.contains(&dead), "{living:?}");
 }
 
 pub(super) async fn a_held_lease_is_not(mut desk: Desk<impl SharedHarness>) {

@@ -1,0 +1,5 @@
+-- When this clock gave a task's due time, as "now" or as a wait from then; null
+-- where whoever queued the task named the time. A clock that was set back shows
+-- by it which due times lie in the future without being meant to.
+ALTER TABLE tasks ADD COLUMN waits_from INTEGER;
+ALTER TABLE tasks ADD COLUMN next_waits_from INTEGER;
