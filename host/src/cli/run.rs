@@ -1,17 +1,16 @@
 //! `sweepd run`: the host itself.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Absent, Config};
 use crate::domain::node::{LeaseTerm, NewNode};
 use crate::domain::time::Clock;
-use crate::domain::wall::WallStatus;
+use crate::domain::wall::{Enforced, WallStatus};
 use crate::http;
 use crate::plugin::{Compiler, EngineOptions};
 use crate::runner::{Host, HostSpec};
@@ -50,7 +49,8 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
 }
 
 /// Runs the host until SIGTERM or ctrl-c; a second signal ends it at once.
-pub(super) async fn run(config: Config, wall: WallStatus) -> Result<ExitCode, RunError> {
+pub(super) async fn run(config: Config, absent: &[Absent], wall: WallStatus) -> Result<ExitCode, RunError> {
+    tell_of(absent, &wall);
     // The address first: a second instance must end before it touches anything.
     let address = config.server.listen;
     let listener = http::bind(address).map_err(|source| RunError::Listen { address, source })?;
@@ -95,9 +95,23 @@ pub(super) async fn run(config: Config, wall: WallStatus) -> Result<ExitCode, Ru
     Ok(code)
 }
 
+/// Says which jobs wait for their mounts.
+fn tell_of(absent: &[Absent], wall: &WallStatus) {
+    let then = if wall.enforced == Enforced::Not {
+        "the job waits for it"
+    } else {
+        "the job waits; the wall (sandbox.landlock) lets in only what stood there at the start: restart the host when \
+         the mount is there"
+    };
+    for Absent { job, problem } in absent {
+        let help = problem.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+        tracing::warn!(%job, "{}{help}; {then}", problem.message);
+    }
+}
+
 async fn start(config: &Config, wall: WallStatus, store: SharedStore) -> Result<Arc<Host>, RunError> {
     let options = EngineOptions { stack: config.sandbox.stack, ..EngineOptions::cached(&config.cache) };
-    let compiler = Arc::new(Compiler::in_child(options, own_program())?);
+    let compiler = Arc::new(Compiler::in_child(options, super::own_program())?);
     let spec = HostSpec {
         node: NewNode {
             name: config.node.clone(),
@@ -113,14 +127,6 @@ async fn start(config: &Config, wall: WallStatus, store: SharedStore) -> Result<
         jobs: config.jobs.clone(),
     };
     Ok(Host::start(spec, store, compiler, Clock::system()).await?)
-}
-
-/// This program, also after its file was replaced by an upgrade.
-fn own_program() -> PathBuf {
-    if cfg!(target_os = "linux") {
-        return PathBuf::from("/proc/self/exe");
-    }
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sweepd"))
 }
 
 /// Says what a newcomer wants to know, on standard output; the log is on

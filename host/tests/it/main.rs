@@ -16,6 +16,7 @@ mod examples;
 mod guests;
 mod holds;
 mod http;
+mod hung;
 mod import;
 mod jobs;
 mod leases;
