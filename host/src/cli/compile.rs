@@ -41,18 +41,10 @@ pub(super) fn passing_compiler(stack: Option<usize>, max_compiled: u64) -> Resul
 
 fn compiler(stack: usize, max_compiled: u64, cache: Option<CacheOptions>) -> Result<Compiler, EngineError> {
     let engine = EngineOptions { stack, metered: false };
-    Compiler::new(CompilerOptions { engine, program: own_program(), cache, max_compiled })
+    Compiler::new(CompilerOptions { engine, program: super::own_program(), cache, max_compiled })
 }
 
 /// Not in the cache, which may be deleted and shared.
 fn key_of_cache(state: &Path) -> PathBuf {
     state.join("cache.key")
-}
-
-/// This program, also after its file was replaced by an upgrade.
-fn own_program() -> PathBuf {
-    if cfg!(target_os = "linux") {
-        return PathBuf::from("/proc/self/exe");
-    }
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sweepd"))
 }

@@ -80,6 +80,9 @@ pub(super) enum CliError {
     /// Standard input or output failed.
     #[error("{0} failed")]
     Stream(&'static str, #[source] io::Error),
+    /// The mounts could not be looked at.
+    #[error("cannot start a process that looks at the mounts")]
+    Look(#[source] io::Error),
     /// The asynchronous runtime could not be started.
     #[error("cannot start threads")]
     Runtime(#[source] io::Error),

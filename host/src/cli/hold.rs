@@ -84,7 +84,12 @@ pub(super) struct RemoveArgs {
 }
 
 /// Does it.
-pub(super) async fn hold(config: Config, command: HoldCommand) -> Result<ExitCode, CliError> {
+pub(super) async fn hold(mut config: Config, command: HoldCommand) -> Result<ExitCode, CliError> {
+    if let HoldCommand::Add(args) = &command
+        && args.pattern.as_str().starts_with('/')
+    {
+        config.look(|job| job.name.as_str() == args.job);
+    }
     let store = match command {
         // A hold may be there before the first file is.
         HoldCommand::Add(_) => store::open(&config).await?,

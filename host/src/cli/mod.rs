@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Absent, Config};
 
 mod compile;
 mod config;
@@ -22,6 +22,7 @@ mod hold;
 mod import_legacy;
 mod lines;
 mod logging;
+mod look;
 mod migrate;
 mod mount;
 mod pause;
@@ -93,11 +94,32 @@ struct Global {
 }
 
 impl Global {
+    /// Looks at no mount.
     fn load(&self) -> Result<Config, CliError> {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
-        Ok(Config::load(&self.config, variables)?)
+        Ok(Config::load(&self.config, variables())?)
     }
+
+    /// Looks at all mounts, in another process: this one is about to confine
+    /// itself. Also answers which cannot be used now.
+    fn load_with_mounts(&self) -> Result<(Config, Vec<Absent>), CliError> {
+        let mut config = self.load()?;
+        let found = look::in_child(&own_program(), &config.mount_paths()).map_err(CliError::Look)?;
+        let absent = config.settle(&found)?;
+        Ok((config, absent))
+    }
+}
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+}
+
+/// This program, also after its file was replaced by an upgrade.
+fn own_program() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        return PathBuf::from("/proc/self/exe");
+    }
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sweepd"))
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,6 +183,10 @@ enum Command {
     /// Compile the component on standard input to standard output
     #[command(hide = true)]
     Compile(compile::CompileArgs),
+
+    /// Look at mounts
+    #[command(hide = true)]
+    Look(look::LookArgs),
 }
 
 /// Runs what the command line asks for; the process ends with what it answers.
@@ -178,8 +204,10 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let Cli { global, command } = cli;
     let usual = if matches!(command, Command::Run) { "info" } else { "warn" };
-    if let Command::Compile(args) = command {
-        return Ok(compile::compile(&args));
+    match &command {
+        Command::Compile(args) => return Ok(compile::compile(args)),
+        Command::Look(args) => return Ok(look::child(args)),
+        _ => {}
     }
     logging::init(global.log.as_deref().unwrap_or(usual), global.log_format)?;
     if !matches!(command, Command::Run | Command::Plan(_)) {
@@ -187,11 +215,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     }
     match command {
         Command::Run => {
-            let config = global.load()?;
+            let (config, absent) = global.load_with_mounts()?;
             // Before any thread: the wall holds for this one and what it starts.
             let wall = confine::confine(&config)?;
             logging::start();
-            block_on(tokio::runtime::Builder::new_multi_thread(), async { Ok(run::run(config, wall).await?) })
+            block_on(tokio::runtime::Builder::new_multi_thread(), async { Ok(run::run(config, &absent, wall).await?) })
         }
         Command::Enqueue(args) => {
             let config = global.load()?;
@@ -206,7 +234,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             block_on(tokio::runtime::Builder::new_current_thread(), tasks::tasks(config, command))
         }
         Command::Plan(args) => {
-            let config = global.load()?;
+            let (config, _) = global.load_with_mounts()?;
             confine::confine_to_look(&config, args.files())?;
             logging::start();
             block_on(tokio::runtime::Builder::new_multi_thread(), async { plan::plan(&config, args).await })
@@ -244,8 +272,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             block_on(tokio::runtime::Builder::new_current_thread(), import_legacy::import(config, args))
         }
         Command::Plugin(command) => plugin::plugin(&command, || global.load()),
-        Command::Config(config::ConfigCommand::Check) => config::check(&global.load()?),
-        Command::Compile(_) => unreachable!("it was done above, before anything that it does not need"),
+        Command::Config(config::ConfigCommand::Check) => config::check(&Config::check(&global.config, variables())?),
+        Command::Compile(_) | Command::Look(_) => {
+            unreachable!("it was done above, before anything that it does not need")
+        }
     }
 }
 

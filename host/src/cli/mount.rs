@@ -62,7 +62,12 @@ pub(super) struct AcceptArgs {
 }
 
 /// Does it.
-pub(super) async fn mount(config: Config, command: MountCommand) -> Result<ExitCode, CliError> {
+pub(super) async fn mount(mut config: Config, command: MountCommand) -> Result<ExitCode, CliError> {
+    let wanted = match &command {
+        MountCommand::List(args) => args.job.as_ref(),
+        MountCommand::Accept(args) => Some(&args.job),
+    };
+    config.look(|job| wanted.is_none_or(|wanted| wanted == job.name.as_str()));
     let store = store::open_existing(&config).await?;
     let done = match command {
         MountCommand::List(args) => list(&config, &*store, args).await,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Absent, Config};
 use crate::domain::node::{LeaseTerm, NewNode};
 use crate::domain::time::Clock;
-use crate::domain::wall::WallStatus;
+use crate::domain::wall::{Enforced, WallStatus};
 use crate::http;
 use crate::runner::{Host, HostSpec};
 use crate::store::SharedStore;
@@ -48,7 +48,8 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
 }
 
 /// Runs the host until SIGTERM or ctrl-c; a second signal ends it at once.
-pub(super) async fn run(config: Config, wall: WallStatus) -> Result<ExitCode, RunError> {
+pub(super) async fn run(config: Config, absent: &[Absent], wall: WallStatus) -> Result<ExitCode, RunError> {
+    tell_of(absent, &wall);
     // The address first: a second instance must end before it touches anything.
     let address = config.server.listen;
     let listener = http::bind(address).map_err(|source| RunError::Listen { address, source })?;
@@ -91,6 +92,20 @@ pub(super) async fn run(config: Config, wall: WallStatus) -> Result<ExitCode, Ru
     }
     tracing::info!("stopped");
     Ok(code)
+}
+
+/// Says which jobs wait for their mounts.
+fn tell_of(absent: &[Absent], wall: &WallStatus) {
+    let then = if wall.enforced == Enforced::Not {
+        "the job waits for it"
+    } else {
+        "the job waits; the wall (sandbox.landlock) lets in only what stood there at the start: restart the host when \
+         the mount is there"
+    };
+    for Absent { job, problem } in absent {
+        let help = problem.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+        tracing::warn!(%job, "{}{help}; {then}", problem.message);
+    }
 }
 
 async fn start(config: &Config, wall: WallStatus, store: SharedStore) -> Result<Arc<Host>, RunError> {

@@ -126,6 +126,7 @@ fn state(job: &JobView, running: bool) -> &'static str {
         (_, Some(_), _) => "paused",
         (false, None, _) => "stopped",
         (true, None, None) => "no plugin",
+        (true, None, Some(_)) if job.waiting.is_some() => "waiting",
         (true, None, Some(_)) => "serving",
     }
 }
@@ -142,6 +143,9 @@ fn part_note(text: &mut String, part: &PartView, now: Timestamp) {
 
 fn notes(text: &mut String, job: &JobView, now: Timestamp) {
     let name = &job.name;
+    if let Some(why) = &job.waiting {
+        let _ = writeln!(text, "{name}: waits: {why}");
+    }
     if let Some(reason) = &job.paused {
         let _ = writeln!(text, "{name}: paused: {reason}");
     }

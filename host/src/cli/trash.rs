@@ -127,7 +127,13 @@ pub(super) struct PurgeArgs {
 }
 
 /// Does it.
-pub(super) async fn trash(config: Config, command: TrashCommand) -> Result<ExitCode, CliError> {
+pub(super) async fn trash(mut config: Config, command: TrashCommand) -> Result<ExitCode, CliError> {
+    let touched = match &command {
+        TrashCommand::List(_) => None,
+        TrashCommand::Restore(args) => Some(&args.job),
+        TrashCommand::Purge(args) => Some(&args.job),
+    };
+    config.look(|job| touched.is_some_and(|touched| touched == job.name.as_str()));
     let store = store::open_existing(&config).await?;
     let done = match command {
         TrashCommand::List(args) => list(&config, &*store, args).await,

@@ -4,62 +4,49 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::job::{Isolation, JobName, JobSpec, Mount};
+use crate::domain::job::{Isolation, JobName, JobSpec};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schedule::{BadSchedule, Schedule};
 
-use super::mounts::{self, Protected};
+use super::mounts;
 use super::paths::absolute;
 use super::raw::{RawJob, RawRetry};
 use super::resolved::{LONGEST, Resolver, text};
+use super::settle::Written;
 use super::{budget, limits, schema};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// All jobs that are right; what is wrong with the others is reported.
-pub(super) fn resolve(resolver: &mut Resolver, raw: Vec<RawJob>, mut protected: Vec<Protected>) -> Vec<JobSpec> {
+/// All jobs that are right, and where their mounts were written; what is wrong
+/// with the others is reported.
+pub(super) fn resolve(resolver: &mut Resolver, raw: Vec<RawJob>) -> (Vec<JobSpec>, Vec<Vec<Written>>) {
     if raw.is_empty() {
         let help = "write at least [[job]], name = \"video-clear\", plugin = \"plugins/video-clear.wasm\"";
         resolver.refuse("job", "there is no job".to_owned(), Some(help.to_owned()));
     }
-    for job in &raw {
-        if let Some(plugin) = &job.plugin {
-            let what = format!("the plugin of job `{}`", job.name.as_deref().unwrap_or("?"));
-            protected.extend(Protected::file(&what, &absolute(resolver.folder(), plugin)));
-        }
-    }
-    let mut jobs: Vec<JobSpec> = Vec::new();
+    let (mut jobs, mut all_written): (Vec<JobSpec>, _) = (Vec::new(), Vec::new());
     for (index, raw) in raw.into_iter().enumerate() {
         let path = format!("job[{index}]");
         resolver.enter_job(raw.name.clone());
-        let Some(job) = one(resolver, &path, raw, &protected) else { continue };
-        let nested = |mount: &Mount| {
-            let mut others = jobs.iter().flat_map(|job| job.mounts.iter().map(|mount| (&job.name, mount)));
-            let (name, other) = others.find(|(_, other)| mounts::nested(&other.host, &mount.host))?;
-            Some(format!("{} and {} of job `{name}` lie one in the other", mount.host.display(), other.host.display()))
-        };
-        if let Some(message) = job.mounts.iter().find_map(nested) {
-            let help = "a plugin of the outer one could remove the trash and the marker of the inner one: mount folders \
-                        side by side, or the very same one in both";
-            resolver.refuse(&format!("{path}.mounts"), message, Some(help.to_owned()));
-            continue;
-        }
+        let Some((job, written)) = one(resolver, &path, raw) else { continue };
         if jobs.iter().any(|other| other.name == job.name) {
             let message = format!("there are two jobs `{}`", job.name);
             resolver.refuse(&format!("{path}.name"), message, Some("give each job its own name".to_owned()));
         } else {
             jobs.push(job);
+            all_written.push(written);
         }
     }
     resolver.enter_job(None);
-    jobs
+    (jobs, all_written)
 }
 
-fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]) -> Option<JobSpec> {
+fn one(resolver: &mut Resolver, path: &str, raw: RawJob) -> Option<(JobSpec, Vec<Written>)> {
     let at = |key: &str| format!("{path}.{key}");
     let name = name(resolver, path, raw.name);
     let plugin = plugin(resolver, path, raw.plugin.as_deref());
+    let (mounts, written) = mounts::resolve(resolver, &at("mounts"), raw.mounts);
     let spec = JobSpec {
         labels: resolver.labels(&at("labels"), raw.labels),
         schedule: schedule(resolver, path, raw.schedule.as_deref(), raw.time_zone.as_deref()),
@@ -68,7 +55,7 @@ fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]
         concurrency: resolver.integer(&at("concurrency"), raw.concurrency, 1..=256) as usize,
         max_sweep: resolver.duration(&at("max_sweep"), raw.max_sweep.as_deref(), 10 * MILLISECOND..=LONGEST),
         max_postponed: resolver.duration(&at("max_postponed"), raw.max_postponed.as_deref(), SECOND..=LONGEST),
-        mounts: mounts::resolve(resolver, &at("mounts"), raw.mounts, protected),
+        mounts,
         budget: budget::resolve(resolver, &at("budget"), &raw.budget),
         preflight: raw.preflight.unwrap_or(schema::default("job.preflight") == "true"),
         trash: budget::trash(
@@ -86,7 +73,7 @@ fn one(resolver: &mut Resolver, path: &str, raw: RawJob, protected: &[Protected]
         name: name?,
         plugin: plugin?,
     };
-    Some(spec)
+    Some((spec, written))
 }
 
 fn name(resolver: &mut Resolver, path: &str, raw: Option<String>) -> Option<JobName> {

@@ -5,11 +5,12 @@
 //! `SWEEPD_…` over it, `check` compares names and types with `schema`, the one
 //! list of keys, `raw` holds what was written, and `resolved` checks every value
 //! and gives each its default. Unknown names are refused with the nearest known
-//! one. All problems of a configuration are reported together.
+//! one. All problems of a configuration are reported together. What stands at the
+//! mounts is a step of its own (`standing`, `settle`), for whoever works with files.
 //!
 //! The invariant: in a [`Config`] nothing is optional that must be there, every
-//! path is absolute, and no mount lets a plugin reach the plugins, the state or
-//! the configuration. This module starts nothing and writes nothing.
+//! path is absolute, and once its mounts were looked at, none lets a plugin reach
+//! the plugins, the state or the configuration. This module writes nothing.
 
 mod budget;
 mod check;
@@ -26,6 +27,8 @@ mod paths;
 mod raw;
 mod resolved;
 mod schema;
+mod settle;
+mod standing;
 mod units;
 
 pub use database::{Backend, DatabaseConfig};
@@ -34,6 +37,8 @@ pub use error::{ConfigError, Place, Problem};
 pub use limits::{MAX_COMPILED, SandboxConfig};
 pub use openings::Openings;
 pub use resolved::{Config, ServerConfig};
+pub use settle::Absent;
+pub use standing::{Found, PATIENCE, look_at};
 
 #[cfg(test)]
 mod tests;

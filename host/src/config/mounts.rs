@@ -1,6 +1,7 @@
-//! The directories of a job: they exist, and none lets a plugin reach what
-//! decides about it.
+//! The directories of a job as they were written, and what none of them may
+//! reach.
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::domain::job::Mount;
@@ -9,6 +10,7 @@ use crate::domain::rights::Rights;
 use super::paths::{absolute, follow};
 use super::raw::{RawMount, RawMounts, RawRights};
 use super::resolved::Resolver;
+use super::settle::Written;
 
 /// What no mount may reach.
 #[derive(Debug)]
@@ -35,51 +37,51 @@ impl Protected {
         all
     }
 
-    fn reached_by(&self, mount: &Path) -> bool {
+    pub(super) fn reached_by(&self, mount: &Path) -> bool {
         self.path.starts_with(mount) || (self.inside && mount.starts_with(&self.path))
     }
 }
 
-/// The mounts of the job at `path` (`job[0].mounts`).
-pub(super) fn resolve(
-    resolver: &mut Resolver,
-    path: &str,
-    raw: Option<RawMounts>,
-    protected: &[Protected],
-) -> Vec<Mount> {
+impl fmt::Display for Protected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.what, self.path.display())
+    }
+}
+
+/// The mounts of the job at `path` (`job[0].mounts`), and where each was written.
+/// What stands there is not looked at.
+pub(super) fn resolve(resolver: &mut Resolver, path: &str, raw: Option<RawMounts>) -> (Vec<Mount>, Vec<Written>) {
     let raw = match raw {
         None => Vec::new(),
         Some(RawMounts::One(mount)) => vec![mount],
         Some(RawMounts::Many(mounts)) => mounts,
     };
     let only = raw.len() == 1;
-    let mut mounts: Vec<Mount> = Vec::new();
+    let (mut mounts, mut all_written): (Vec<Mount>, _) = (Vec::new(), Vec::new());
     for (index, raw) in raw.into_iter().enumerate() {
         let place = format!("{path}[{index}]");
-        let Some(mount) = one(resolver, &place, raw, only, protected) else { continue };
+        let Some(mount) = one(resolver, &place, raw, only) else { continue };
         if let Some(twin) = mounts.iter().find(|other| other.guest == mount.guest) {
             let message =
                 format!("the plugin would see both {} and {} at {}", show(&twin.host), show(&mount.host), mount.guest);
             resolver.refuse(&place, message, Some("give each mount of a job its own `at`".to_owned()));
-        } else if let Some(other) = mounts.iter().find(|other| overlap(&other.host, &mount.host)) {
-            let message = format!("{} and {} overlap", show(&other.host), show(&mount.host));
-            resolver.refuse(&place, message, Some("mount the outer one alone, or two folders side by side".to_owned()));
         } else {
             mounts.push(mount);
+            all_written.push(resolver.written(&place));
         }
     }
-    mounts
+    (mounts, all_written)
 }
 
-fn one(resolver: &mut Resolver, place: &str, raw: RawMount, only: bool, protected: &[Protected]) -> Option<Mount> {
+fn one(resolver: &mut Resolver, place: &str, raw: RawMount, only: bool) -> Option<Mount> {
     let (path, at, rights) = match raw {
         RawMount::Path(path) => (path, None, None),
         RawMount::Full { path, at, rights } => (path, at, rights),
     };
     let rights = rights_of(resolver, place, rights);
     let guest = guest_path(resolver, place, at, only);
-    let host = directory(resolver, place, &path, protected);
-    Some(Mount { host: host?, guest: guest?, rights: rights? })
+    let host = absolute(resolver.folder(), &path);
+    Some(Mount { host, was_there: false, guest: guest?, rights: rights? })
 }
 
 fn rights_of(resolver: &mut Resolver, place: &str, raw: Option<RawRights>) -> Option<Rights> {
@@ -123,42 +125,12 @@ fn guest_path(resolver: &mut Resolver, place: &str, at: Option<String>, only: bo
     Some(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() })
 }
 
-fn directory(resolver: &mut Resolver, place: &str, path: &str, protected: &[Protected]) -> Option<PathBuf> {
-    let path = absolute(resolver.folder(), path);
-    let help = match path.canonicalize() {
-        Ok(real) if !real.is_dir() => {
-            resolver.refuse(place, format!("{} is no directory", show(&path)), None);
-            return None;
-        }
-        Ok(real) if real == Path::new("/") => {
-            let help = "a plugin gets one directory of data, never the machine";
-            resolver.refuse(place, "the root directory cannot be mounted".to_owned(), Some(help.to_owned()));
-            return None;
-        }
-        Ok(real) => {
-            let Some(reached) = protected.iter().find(|protected| protected.reached_by(&real)) else {
-                return Some(real);
-            };
-            let message = format!("{} reaches {} ({})", show(&path), reached.what, show(&reached.path));
-            let help = "a plugin could rewrite what decides about it; keep the data in a directory of its own";
-            resolver.refuse(place, message, Some(help.to_owned()));
-            return None;
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            (format!("{} does not exist", show(&path)), Some(format!("create it: mkdir -p {}", show(&path))))
-        }
-        Err(error) => (format!("{} cannot be used: {error}", show(&path)), None),
-    };
-    resolver.refuse(place, help.0, help.1);
-    None
-}
-
 /// Whether one lies in the other, and they are not the same.
 pub(super) fn nested(a: &Path, b: &Path) -> bool {
     a != b && overlap(a, b)
 }
 
-fn overlap(a: &Path, b: &Path) -> bool {
+pub(super) fn overlap(a: &Path, b: &Path) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
 

@@ -75,7 +75,9 @@ impl Config {
             Backend::MySql(url) => openings.files_of_server(url.expose(), &working_folder()),
         }
         for job in &self.jobs {
-            for mount in &job.mounts {
+            // One that is not there has none; and to open its parent, in which it may
+            // come to stand, would be too wide.
+            for mount in job.mounts.iter().filter(|mount| mount.was_there) {
                 let access = if mount.rights.only_look() { Access::Read } else { Access::Change };
                 openings.all.push(Opening::new(&mount.host, access));
             }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use crate::domain::job::{JobName, JobSpec, Label};
 use crate::domain::nearest::nearest;
 
-use super::database::{self, Backend, DatabaseConfig};
+use super::database::{self, DatabaseConfig};
 use super::error::{ConfigError, Place, Problem};
 use super::limits::{self, SandboxConfig};
-use super::mounts::Protected;
 use super::origins::{self, Origins};
 use super::paths::absolute;
 use super::raw::{Raw, RawServer};
-use super::{check, env, jobs, schema, units};
+use super::settle::Written;
+use super::{check, env, jobs, schema, standing, units};
 
 /// No duration is longer: ten years.
 pub(super) const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
@@ -44,8 +44,12 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// After this time without a heartbeat a node is taken for dead.
     pub lease: Duration,
-    /// The jobs, in the order of the file; at least one.
+    /// The jobs, in the order of the file; at least one. Their mounts stand as
+    /// they were written until [`Self::look`] or
+    /// [`Self::settle`].
     pub jobs: Vec<JobSpec>,
+    /// Where the mounts of each job were written.
+    pub(super) written: Vec<Vec<Written>>,
 }
 
 /// The HTTP server.
@@ -76,8 +80,34 @@ pub struct ServerConfig {
 
 impl Config {
     /// Reads the file at `path`, lays the `SWEEPD_…` among `env` over it and
-    /// checks everything. Relative paths count from the file's folder.
+    /// checks everything but what stands at the mounts. Relative paths count from
+    /// the file's folder.
     pub fn load(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let (config, problems) = Self::read(path, env)?;
+        config.without(problems)
+    }
+
+    /// The same, and looks at the mounts: one that cannot be used now is a problem
+    /// as well.
+    pub fn check(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let (mut config, mut problems) = Self::read(path, env)?;
+        let (absent, out_of_bounds) = config.settled(&standing::look_at(&config.mount_paths(), standing::PATIENCE));
+        problems.extend(absent.into_iter().map(|absent| absent.problem).chain(out_of_bounds));
+        config.without(problems)
+    }
+
+    fn without(self, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {
+        if problems.is_empty() {
+            return Ok(self);
+        }
+        problems.sort_by_key(|problem| match &problem.place {
+            Place::File { line, .. } => (false, line.unwrap_or(usize::MAX)),
+            Place::Env(_) => (true, 0),
+        });
+        Err(ConfigError::Invalid { problems })
+    }
+
+    fn read(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<(Self, Vec<Problem>), ConfigError> {
         let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
         let file = std::path::absolute(path).map_err(unreadable)?;
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
@@ -92,14 +122,7 @@ impl Config {
         });
         let mut resolver = Resolver { folder: parent(&file), origins, job: None, problems };
         let config = resolver.resolve(file, raw);
-        if resolver.problems.is_empty() {
-            return Ok(config);
-        }
-        resolver.problems.sort_by_key(|problem| match &problem.place {
-            Place::File { line, .. } => (false, line.unwrap_or(usize::MAX)),
-            Place::Env(_) => (true, 0),
-        });
-        Err(ConfigError::Invalid { problems: resolver.problems })
+        Ok((config, resolver.problems))
     }
 }
 
@@ -120,14 +143,8 @@ impl Resolver {
         let state = self.path("state", raw.state.as_deref());
         let cache = raw.cache.map_or_else(|| state.join("cache"), |cache| absolute(&self.folder, &cache));
         let database = database::resolve(self, &state, &raw.database);
-        let mut protected = Protected::file("the configuration", &file);
-        protected.extend(Protected::folder("the state folder", &state));
-        protected.extend(Protected::folder("the cache", &cache));
-        if let Backend::Sqlite(path) = &database.backend {
-            protected.extend(Protected::file("the database", path));
-        }
         let names: Vec<_> = raw.job.iter().filter_map(|job| job.name.clone()).collect();
-        let jobs = jobs::resolve(self, raw.job, protected);
+        let (jobs, written) = jobs::resolve(self, raw.job);
         let grace = self.duration("shutdown_grace", raw.shutdown_grace.as_deref(), Duration::ZERO..=LONGEST);
         Config {
             node: self.node(raw.node),
@@ -141,6 +158,7 @@ impl Resolver {
             state,
             cache,
             jobs,
+            written,
         }
     }
 
@@ -270,6 +288,17 @@ impl Resolver {
         self.refuse(&format!("{table}.{key}"), "is missing".to_owned(), Some(format!("write {example}")));
     }
 
+    /// Where the mount at `path` was written.
+    pub(super) fn written(&self, path: &str) -> Written {
+        Written { place: self.origins.place(path), key: self.key(path) }
+    }
+
+    /// As a message names the value at `path`.
+    fn key(&self, path: &str) -> String {
+        let job = self.job.as_deref().map_or_else(String::new, |job| format!(" of job `{job}`"));
+        format!("`{}`{job}", check::bare(path))
+    }
+
     /// Notes a problem with the value at `path`, unless one is known already.
     pub(super) fn refuse(&mut self, path: &str, message: String, help: Option<String>) {
         let place = self.origins.place(path);
@@ -277,8 +306,7 @@ impl Resolver {
         if self.problems.iter().any(|known| known.place == place && known.key.starts_with(&key)) {
             return;
         }
-        let job = self.job.as_deref().map_or_else(String::new, |job| format!(" of job `{job}`"));
-        self.problems.push(Problem { place, key: key + &job, message, help });
+        self.problems.push(Problem { place, key: self.key(path), message, help });
     }
 }
 

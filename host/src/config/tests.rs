@@ -30,7 +30,7 @@ impl Folder {
     fn load_with(&self, text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let file = self.path("sweepd.toml");
         std::fs::write(&file, text).expect("written");
-        Config::load(&file, env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        Config::check(&file, env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 
     fn load(&self, text: &str) -> Config {
@@ -239,11 +239,15 @@ fn mounts_keep_away_from_what_decides() {
     std::os::unix::fs::symlink("../archive/real.wasm", folder.path("plugins/linked.wasm")).expect("a link");
     let job = |plugin: &str, mounts: &str| format!("[[job]]\nname = \"a\"\nplugin = \"{plugin}\"\nmounts = {mounts}\n");
     for (plugin, mounts, wanted) in [
-        ("plugins/a.wasm", "[\"none\"]", "none does not exist; create it: mkdir -p none"),
+        (
+            "plugins/a.wasm",
+            "[\"none\"]",
+            "none does not exist; is its disk mounted? Where it is to be a new folder: mkdir -p none",
+        ),
         ("plugins/a.wasm", "[\"file\"]", "file is no directory"),
         ("plugins/a.wasm", "[\"/\"]", "the root directory cannot be mounted"),
         ("plugins/a.wasm", "[\"plugins\"]", "plugins reaches the plugin of job `a`"),
-        ("plugins/a.wasm", "[\"innocent\"]", "innocent reaches the plugin of job `a`"),
+        ("plugins/a.wasm", "[\"innocent\"]", "plugins reaches the plugin of job `a`"),
         ("plugins/linked.wasm", "[\"archive\"]", "archive reaches the plugin of job `a`"),
         ("plugins/a.wasm", "[\".\"]", "reaches the configuration"),
         ("plugins/a.wasm", "[\"state/cache\"]", "state/cache reaches the state folder"),

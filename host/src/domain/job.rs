@@ -86,8 +86,11 @@ impl fmt::Display for Label {
 /// A directory granted to a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The directory on this machine, links resolved.
+    /// The directory on this machine, links resolved as far as they were there.
     pub host: PathBuf,
+    /// Whether it stood there when the configuration was read. One that comes
+    /// later must be reached without links: nobody has checked where they lead.
+    pub was_there: bool,
     /// Where the guest sees it: absolute, `/` for the only mount of a job.
     pub guest: String,
     /// What the executor may do there; the dispatcher never has more than

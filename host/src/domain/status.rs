@@ -98,6 +98,10 @@ pub struct JobStatus {
     /// Why it is paused; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
+    /// What the job waits for: which mount cannot be used now, and why; absent
+    /// while it can sweep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// What waits.
     pub backlog: Backlog,
     /// What serves.

@@ -2,6 +2,7 @@
 //! mounts are those that the job works in, and how much may be taken away; it
 //! keeps up with holds, and puts what plugins did on record.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::domain::budget::{Budget, Changed, OverBudget};
-use crate::domain::effect::Effect;
+use crate::domain::effect::{Effect, EffectResult};
 use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::ledger::Others;
@@ -19,6 +20,7 @@ use crate::domain::time::Timestamp;
 use crate::sandbox::{self, MountError, Noted, Recorded};
 use crate::store::{At, SharedStore, StoreError};
 
+use super::answers::answered;
 use super::job::{Job, drain};
 
 /// Chunks of effects that wait to be put on record; one more waits with the call
@@ -196,6 +198,27 @@ async fn record(store: &SharedStore, effects: Vec<Effect>) {
     }
 }
 
+/// The mounts of these effects that do not answer: what became there of those in
+/// doubt stays unknown.
+async fn silent_mounts(effects: &[Effect]) -> HashSet<Arc<str>> {
+    let doubtful = effects.iter().filter(|effect| effect.result == EffectResult::Unknown);
+    let mounts: HashSet<_> =
+        doubtful.flat_map(|effect| [Some(&effect.mount), effect.to_mount.as_ref()]).flatten().collect();
+    let mut silent = HashSet::new();
+    for mount in mounts {
+        let path = Path::new(&**mount).to_owned();
+        if let Err(error) = answered(&path.clone(), move || path.is_dir()).await {
+            tracing::warn!("what an earlier run did there last is not known: {error}");
+            silent.insert(Arc::clone(mount));
+        }
+    }
+    silent
+}
+
+fn is_at(mounts: &HashSet<Arc<str>>, effect: &Effect) -> bool {
+    mounts.contains(&effect.mount) || effect.to_mount.as_ref().is_some_and(|to| mounts.contains(to))
+}
+
 /// Puts on record what dead hosts left in the journal.
 pub(super) async fn reconcile(store: &SharedStore, journal: &Path) -> Result<(), StoreError> {
     let folder = journal.to_owned();
@@ -205,9 +228,11 @@ pub(super) async fn reconcile(store: &SharedStore, journal: &Path) -> Result<(),
     if !effects.is_empty() {
         tracing::warn!(effects = effects.len(), "an earlier run left effects that may not be on record yet");
     }
+    let silent = silent_mounts(&effects).await;
     for chunk in effects.chunks(AT_ONCE) {
-        let chunk = chunk.to_vec();
-        let known = joined(spawn_blocking(move || chunk.into_iter().map(sandbox::reconcile).collect()).await);
+        let (unknown, chunk): (Vec<_>, Vec<_>) = chunk.iter().cloned().partition(|effect| is_at(&silent, effect));
+        let known = spawn_blocking(move || chunk.into_iter().map(sandbox::reconcile).collect::<Vec<_>>()).await;
+        let known = joined(known).into_iter().chain(unknown).collect();
         store.record_effects(known, At::Server).await?;
     }
     joined(spawn_blocking(move || left.settle()).await);

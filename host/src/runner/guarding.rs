@@ -14,6 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::sandbox::held_now;
 use crate::store::{At, EffectFilter, HoldRemoved, NewHold, Store};
 
+use super::answers::answered;
 use super::error::HostError;
 use super::host::Host;
 use super::job::Job;
@@ -194,7 +195,7 @@ impl Host {
 /// Puts a hold in place; running hosts take it up at their next heartbeat. A
 /// pattern of the machine's paths is resolved as the mounts were.
 pub async fn put_hold(store: &dyn Store, spec: &JobSpec, mut hold: NewHold) -> Result<Hold, HostError> {
-    hold.pattern = on_this_machine(spec, hold.pattern)?;
+    hold.pattern = on_this_machine(spec, hold.pattern).await?;
     let now = store.now(At::Server).await?;
     if let Some(until) = hold.until.filter(|until| *until <= now) {
         return Err(HostError::NoHold(format!("it would hold nothing: {until} is past")));
@@ -209,15 +210,20 @@ pub async fn put_hold(store: &dyn Store, spec: &JobSpec, mut hold: NewHold) -> R
 
 /// An absolute pattern without links in its way; one that reaches no mount of the
 /// job would hold nothing.
-fn on_this_machine(spec: &JobSpec, pattern: Pattern) -> Result<Pattern, HostError> {
+async fn on_this_machine(spec: &JobSpec, pattern: Pattern) -> Result<Pattern, HostError> {
     if !pattern.as_str().starts_with('/') {
         return Ok(pattern);
     }
     let fixed = pattern.fixed_part();
     let rest = &pattern.as_str()[fixed.as_os_str().len()..];
-    let real = crate::sandbox::resolved(fixed);
-    // A link that is the last name is held itself, unless the pattern goes on below.
-    let real = if rest.is_empty() { real } else { real.canonicalize().unwrap_or(real) };
+    let (asked, is_whole) = (fixed.to_owned(), rest.is_empty());
+    let resolve = move || {
+        let real = crate::sandbox::resolved(&asked);
+        // A link that is the last name is held itself, unless the pattern goes on below.
+        if is_whole { real } else { real.canonicalize().unwrap_or(real) }
+    };
+    let real = answered(fixed, resolve).await;
+    let real = real.map_err(|error| HostError::NoHold(error.to_string()))?;
     if !spec.mounts.iter().any(|mount| real.starts_with(&mount.host) || mount.host.starts_with(&real)) {
         let mounts: Vec<_> = spec.mounts.iter().map(|mount| mount.host.display().to_string()).collect();
         let why = format!("{pattern} holds nothing: the mounts of the job are {}", mounts.join(", "));

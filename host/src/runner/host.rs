@@ -373,6 +373,7 @@ async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
         name: job.spec.name.to_string(),
         labels: job.spec.labels.iter().map(ToString::to_string).collect(),
         paused: view.paused,
+        waiting: view.waiting,
         backlog,
         slot: job.slot.status(),
         taken,

@@ -86,6 +86,7 @@ pub(super) struct Shared {
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
     pub(super) paused: Option<String>,
+    pub(super) waiting: Option<String>,
     pub(super) last_sweep: Option<SweepReport>,
     pub(super) last_error: Option<Event>,
     /// What keeps the job from changing files, since its last sweep.
@@ -171,6 +172,11 @@ impl Job {
     /// Shown as why the job is paused.
     pub(super) fn note_paused(&self, reason: Option<String>) {
         self.locked().paused = reason;
+    }
+
+    /// Shown as what the job waits for.
+    pub(super) fn note_waiting(&self, why: Option<String>) {
+        self.locked().waiting = why;
     }
 
     /// Shown as the job's last error.
@@ -382,7 +388,12 @@ impl JobRunner {
         if exempt {
             tracing::warn!(job = %job.spec.name, "this sweep may go over the budget, as somebody allowed");
         }
-        job.make_ready(exempt).await.map(|()| Exempt(exempt)).map_err(|not_ready| match not_ready {
+        let ready = job.make_ready(exempt).await;
+        job.note_waiting(match &ready {
+            Err(NotReady::Mount(error)) => Some(error.to_string()),
+            _ => None,
+        });
+        ready.map(|()| Exempt(exempt)).map_err(|not_ready| match not_ready {
             NotReady::Another(why) => SweepEnd::FailedForGood(why),
             NotReady::Mount(error) => SweepEnd::Failed(error.to_string()),
             NotReady::Store(error) => SweepEnd::Failed(error.to_string()),

@@ -9,6 +9,7 @@
 //! The runner knows neither HTTP nor SQL. Its invariant: a task is given to an
 //! executor only between its claim and its write-back, under one generation.
 
+mod answers;
 mod batch;
 mod breaker;
 mod by_hand;

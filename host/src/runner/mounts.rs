@@ -10,14 +10,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
-use tokio::task::spawn_blocking;
 
 use crate::domain::job::{JobId, JobSpec, Mount};
 use crate::domain::rights::Rights;
 use crate::sandbox::{self, Known, MountError};
 use crate::store::{Store, StoreError};
 
-use super::files::{NotReady, joined};
+use super::answers::answered;
+use super::files::NotReady;
 use super::job::Job;
 
 /// Before the path of a mount, which begins with a slash: the mark that it is
@@ -244,11 +244,11 @@ impl Job {
 }
 
 async fn look(mount: &Mount) -> Result<Known, MountError> {
-    let mount = mount.clone();
-    joined(spawn_blocking(move || sandbox::look(&mount)).await)
+    let asked = mount.clone();
+    answered(&mount.host, move || sandbox::look(&asked)).await?
 }
 
 async fn mark(mount: &Mount, id: String) -> Result<String, MountError> {
-    let mount = mount.clone();
-    joined(spawn_blocking(move || sandbox::mark(&mount, &id)).await)
+    let asked = mount.clone();
+    answered(&mount.host, move || sandbox::mark(&asked, &id)).await?
 }

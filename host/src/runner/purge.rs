@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::domain::effect::{EffectPlace, EffectView};
@@ -19,7 +18,7 @@ use crate::sandbox;
 use crate::stop::told;
 use crate::store::StoreError;
 
-use super::files::joined;
+use super::answers::answered;
 use super::job::Job;
 use super::trash::{TakenOut, Throttle, TrashAction, TrashOf, TrashPick, TrashResult};
 
@@ -189,7 +188,8 @@ impl Purger {
     /// How many bytes the file system lacks, if it lacks any.
     async fn lacking(&mut self, mount: &Path, min_free: u64) -> Option<u64> {
         let path = mount.to_owned();
-        match joined(spawn_blocking(move || sandbox::free_space(&path)).await) {
+        let told = answered(mount, move || sandbox::free_space(&path).map_err(|error| error.to_string())).await;
+        match told.map_err(|error| error.to_string()).and_then(|told| told) {
             Ok(free) => min_free.checked_sub(free).filter(|lacks| *lacks > 0),
             Err(error) => {
                 self.say(format!("the free space of {} cannot be told: {error}", mount.display()));

@@ -80,8 +80,14 @@ impl Mount {
 /// Opens the directory of a mount.
 fn open_root(mount: &job::Mount) -> Result<OwnedFd, MountError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if !mount.was_there && mount.host.canonicalize().is_ok_and(|real| real != mount.host) {
+        let why = "it was not there when the host started, and its path leads through a link: restart the host, which \
+                   then looks where that leads";
+        return Err(MountError { path: mount.host.clone(), why: why.to_owned() });
+    }
     rustix::fs::open(&mount.host, flags, Mode::empty()).map_err(|error| {
         let why = match error {
+            Errno::NOENT => "it does not exist; is its disk mounted?".to_owned(),
             Errno::NOTDIR => "is not a directory".to_owned(),
             error => wall::keeps_out(&mount.host).unwrap_or_else(|| std::io::Error::from(error).to_string()),
         };

@@ -20,6 +20,7 @@ mod full_disk;
 mod guests;
 mod holds;
 mod http;
+mod hung;
 mod import;
 mod jobs;
 mod keeping;

@@ -39,7 +39,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "config",
-        uses: &["domain", "faults"],
+        uses: &["domain", "faults", "supervise"],
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
     Module {

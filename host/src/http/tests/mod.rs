@@ -144,6 +144,7 @@ impl HostApi for Fake {
             labels: Vec::new(),
             name: name.to_owned(),
             paused: self.0.paused.lock().await.clone(),
+            waiting: None,
             backlog: Backlog::default(),
             slot: SlotStatus::default(),
             taken: TakenStatus::default(),

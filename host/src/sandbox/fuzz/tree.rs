@@ -87,7 +87,7 @@ impl Tree {
     }
 
     pub(super) fn mount(&self) -> Arc<Mount> {
-        let mount = job::Mount { host: self.top.clone(), guest: "/".to_owned(), rights: Rights::RW };
+        let mount = job::Mount { host: self.top.clone(), was_there: true, guest: "/".to_owned(), rights: Rights::RW };
         Arc::clone(&Mounts::open(&[mount], Role::Executor, true).unwrap().0[0])
     }
 

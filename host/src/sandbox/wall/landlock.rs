@@ -11,6 +11,8 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::domain::wall::{Access, Enforced, Opening};
 
 use super::system;
@@ -60,8 +62,9 @@ fn open(
     rights: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, RulesetError> {
     let Ok(place) = PathFd::new(&opening.path) else { return Ok(ruleset) };
-    let is_folder = rustix::fs::fstat(place.as_fd())
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory);
+    // By another opening and not by its attributes, for which the disk would be asked.
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let is_folder = rustix::fs::openat(place.as_fd(), ".", folder, Mode::empty()).is_ok();
     let rights = if is_folder { rights } else { rights & AccessFs::from_file(ABI::V5) };
     ruleset.add_rule(PathBeneath::new(place, rights))
 }

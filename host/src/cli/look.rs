@@ -1,0 +1,139 @@
+//! `sweepd look`: what a command that confines itself starts to look at mounts in
+//! a process of its own. Not for people.
+//!
+//! A mount that does not answer keeps the thread that looks at it, perhaps for
+//! ever. No thread may be there when the wall is put up, so that it would have to
+//! wait; another process may be left behind.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Found, PATIENCE, look_at};
+
+/// How long the end of the child is waited for once it has answered.
+const END: Duration = Duration::from_millis(200);
+
+/// Where to look.
+#[derive(Debug, Args)]
+pub(super) struct LookArgs {
+    paths: Vec<PathBuf>,
+}
+
+/// An answer on its way from process to process: a path may be anything.
+#[derive(Debug, Deserialize, Serialize)]
+struct Answer {
+    kind: Kind,
+    #[serde(default)]
+    path: Vec<u8>,
+    #[serde(default)]
+    why: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+enum Kind {
+    Directory,
+    Other,
+    Nothing,
+    Silent,
+    Unusable,
+}
+
+impl From<Found> for Answer {
+    fn from(found: Found) -> Self {
+        let at = |kind, path: PathBuf| Self { kind, path: path.into_os_string().into_vec(), why: String::new() };
+        match standing {
+            Found::Directory(path) => at(Kind::Directory, path),
+            Found::Other(path) => at(Kind::Other, path),
+            Found::Nothing(path) => at(Kind::Nothing, path),
+            Found::Silent => at(Kind::Silent, PathBuf::new()),
+            Found::Unusable(why) => Self { why, ..at(Kind::Unusable, PathBuf::new()) },
+        }
+    }
+}
+
+impl From<Answer> for Found {
+    fn from(Answer { kind, path, why }: Answer) -> Self {
+        let path = PathBuf::from(OsString::from_vec(path));
+        match kind {
+            Kind::Directory => Self::Directory(path),
+            Kind::Other => Self::Other(path),
+            Kind::Nothing => Self::Nothing(path),
+            Kind::Silent => Self::Silent,
+            Kind::Unusable => Self::Unusable(why),
+        }
+    }
+}
+
+/// Looks at `paths` by another process of `program`, and answers for each in
+/// order. A child that hangs is left behind.
+pub(super) fn in_child(program: &Path, paths: &[PathBuf]) -> io::Result<Vec<Found>> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut child = Command::new(program)
+        .arg("look")
+        .arg("--")
+        .args(paths)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let answers = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufReader::lines);
+    // By lines, not to the end: a thread that hangs keeps the pipe open.
+    let read: io::Result<Vec<Found>> =
+        answers.take(paths.len()).map(|line| Ok(serde_json::from_str::<Answer>(&line?)?.into())).collect();
+    let end = std::time::Instant::now() + END;
+    while child.try_wait()?.is_none() && std::time::Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let read = read?;
+    if read.len() == paths.len() { Ok(read) } else { Err(io::Error::other("it ended before it had answered")) }
+}
+
+/// The child's side.
+pub(super) fn child(args: &LookArgs) -> ExitCode {
+    let mut text = Vec::new();
+    for standing in look_at(&args.paths, PATIENCE) {
+        let written = serde_json::to_writer(&mut text, &Answer::from(standing));
+        if written.is_err() {
+            return ExitCode::FAILURE;
+        }
+        text.push(b'\n');
+    }
+    let written = io::stdout().write_all(&text).and_then(|()| io::stdout().flush());
+    ExitCode::from(u8::from(written.is_err()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_over_as_they_are() {
+        let odd = PathBuf::from(std::ffi::OsStr::from_bytes(b"/a\xff\nb"));
+        for standing in [
+            Found::Directory(odd.clone()),
+            Found::Other(odd.clone()),
+            Found::Nothing(odd),
+            Found::Silent,
+            Found::Unusable("no".to_owned()),
+        ] {
+            let text = serde_json::to_string(&Answer::from(standing.clone())).expect("it is written");
+            assert!(!text.contains('\n'));
+            assert_eq!(Found::from(serde_json::from_str::<Answer>(&text).expect("it is read")), standing);
+        }
+    }
+
+    #[test]
+    fn a_child_that_says_nothing_is_an_error() {
+        assert!(in_child(Path::new("/bin/true"), &[PathBuf::from("/")]).is_err());
+    }
+}
