@@ -18,6 +18,7 @@ mod holds;
 mod http;
 mod import;
 mod jobs;
+mod kinds;
 mod leases;
 mod limits;
 mod logs;
