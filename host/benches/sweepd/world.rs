@@ -60,7 +60,7 @@ pub(crate) fn job(plugin: PathBuf, folder: &Path, concurrency: usize) -> JobSpec
         concurrency,
         max_sweep: Duration::from_secs(30),
         max_postponed: Duration::from_hours(24),
-        mounts: vec![Mount { host: folder.to_owned(), guest: "/".to_owned(), rights: Rights::RW }],
+        mounts: vec![Mount { host: folder.to_owned(), guest: "/".to_owned(), rights: Rights::RW, cross_mounts: false }],
         budget: Budget::default(),
         preflight: false,
         trash: None,

@@ -182,7 +182,12 @@ impl Bench {
 
     fn guarded(&self, path: &Path, spec: &Spec) -> Result<i32, String> {
         let (folder, state) = (folder(path, spec), world::folder());
-        let mount = |(dir, at)| Mount { host: folder.path().join(dir), guest: str::to_owned(at), rights: Rights::RW };
+        let mount = |(dir, at)| Mount {
+            host: folder.path().join(dir),
+            guest: str::to_owned(at),
+            rights: Rights::RW,
+            cross_mounts: false,
+        };
         let mounts = spec.mounts().map(mount).collect();
         let job = Arc::new(JobSpec { mounts, ..world::job(path.to_owned(), folder.path(), 1) });
         let journal = Journal::begin(state.path()).map_err(|error| error.to_string())?;

@@ -72,14 +72,14 @@ pub(super) fn resolve(
 }
 
 fn one(resolver: &mut Resolver, place: &str, raw: RawMount, only: bool, protected: &[Protected]) -> Option<Mount> {
-    let (path, at, rights) = match raw {
-        RawMount::Path(path) => (path, None, None),
-        RawMount::Full { path, at, rights } => (path, at, rights),
+    let (path, at, rights, cross_mounts) = match raw {
+        RawMount::Path(path) => (path, None, None, None),
+        RawMount::Full { path, at, rights, cross_mounts } => (path, at, rights, cross_mounts),
     };
     let rights = rights_of(resolver, place, rights);
     let guest = guest_path(resolver, place, at, only);
     let host = directory(resolver, place, &path, protected);
-    Some(Mount { host: host?, guest: guest?, rights: rights? })
+    Some(Mount { host: host?, guest: guest?, rights: rights?, cross_mounts: cross_mounts.unwrap_or(false) })
 }
 
 fn rights_of(resolver: &mut Resolver, place: &str, raw: Option<RawRights>) -> Option<Rights> {
