@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::files::{self, Lock};
 use crate::repo;
-use crate::wasm::{self, Packages};
+use crate::wasm::{self, Foreign, Packages};
 
 /// Folders in `plugins/` that are not plugins: the crate for authors, and the
 /// guests of the tests.
@@ -56,6 +56,8 @@ struct Outputs {
     plugins: Vec<String>,
     /// Examples of the package of guests.
     guests: Vec<String>,
+    /// Guests in other languages.
+    foreign: Vec<Foreign>,
 }
 
 impl Outputs {
@@ -76,7 +78,7 @@ impl Outputs {
             plugins.push(name);
         }
         plugins.sort();
-        Ok(Self { plugins, guests: guests()? })
+        Ok(Self { plugins, guests: guests()?, foreign: wasm::all_foreign()? })
     }
 
     fn packages(&self) -> Packages<'_> {
@@ -84,8 +86,11 @@ impl Outputs {
     }
 
     fn are_there(&self) -> bool {
-        self.plugins.iter().all(|name| path(name).is_file())
-            && self.guests.iter().all(|name| guest_path(name).is_file())
+        self.plugins.iter().all(|name| path(name).is_file()) && self.all_guests().all(|name| guest_path(name).is_file())
+    }
+
+    fn all_guests(&self) -> impl Iterator<Item = &String> {
+        self.guests.iter().chain(self.foreign.iter().map(|foreign| &foreign.name))
     }
 
     /// Copies what was built, and removes guests that are no more.
@@ -101,10 +106,13 @@ impl Outputs {
             let component = built.join(format!("examples/{name}.wasm"));
             changed += usize::from(put(&component, &guest_path(name))?);
         }
+        for foreign in &self.foreign {
+            changed += usize::from(put(&foreign.build()?, &guest_path(&foreign.name))?);
+        }
         if changed > 0 {
             eprintln!("built {changed} guests in target/plugins/guests");
         }
-        let current: BTreeSet<PathBuf> = self.guests.iter().map(|name| guest_path(name)).collect();
+        let current: BTreeSet<PathBuf> = self.all_guests().map(|name| guest_path(name)).collect();
         for found in files::below(&repo::at("target/plugins/guests"))? {
             if !current.contains(&found) {
                 fs::remove_file(&found).with_context(|| format!("cannot remove {}", found.display()))?;

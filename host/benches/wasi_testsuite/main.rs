@@ -187,6 +187,7 @@ impl Bench {
             was_there: true,
             guest: str::to_owned(at),
             rights: Rights::RW,
+            cross_mounts: false,
         };
         let mounts = spec.mounts().map(mount).collect();
         let job = Arc::new(JobSpec { mounts, ..world::job(path.to_owned(), folder.path(), 1) });

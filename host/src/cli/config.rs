@@ -70,7 +70,8 @@ fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
     writeln!(out, "job       {}", job.name)?;
     writeln!(out, "  plugin  {}", job.plugin.display())?;
     for mount in &job.mounts {
-        writeln!(out, "  mount   {} at {} ({})", mount.host.display(), mount.guest, mount.rights)?;
+        let crosses = if mount.cross_mounts { ", with what is mounted below" } else { "" };
+        writeln!(out, "  mount   {} at {} ({}{crosses})", mount.host.display(), mount.guest, mount.rights)?;
     }
     if !job.labels.is_empty() {
         writeln!(out, "  labels  {}", join(&job.labels))?;

@@ -107,6 +107,8 @@ struct Stage {
 impl Stage {
     async fn set(config: &Config, job: &JobSpec) -> Result<Self, CliError> {
         let job = Arc::new(job.clone());
+        let mounts = config.jobs.iter().flat_map(|job| &job.mounts);
+        tokio::task::block_in_place(|| crate::sandbox::learn_all(mounts));
         let Some(store) = super::store::open_read_only(config).await? else {
             let now = Clock::system().now();
             return Self::without_queue(job, now);

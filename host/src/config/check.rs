@@ -8,7 +8,7 @@ use super::error::Problem;
 use super::origins::Origins;
 use super::schema::{self, Kind, Shape};
 
-const MOUNT_KEYS: [&str; 3] = ["path", "at", "rights"];
+const MOUNT_KEYS: [&str; 4] = ["path", "at", "rights", "cross_mounts"];
 
 /// Checks names and types against the schema and takes out what is wrong, so
 /// that what is left can be read and checked further.
@@ -123,6 +123,11 @@ fn check_mount(mount: &Table, path: &str, report: Report<'_>) -> bool {
             let hint = nearest(name, MOUNT_KEYS).map_or_else(|| MOUNT_KEYS.join(", "), str::to_owned);
             report(&inner, "unknown key".to_owned(), Some(format!("a mount has: {hint}")));
             good = false;
+        } else if name == "cross_mounts" {
+            if !value.is_bool() {
+                report(&inner, format!("must be true or false, not {}", describe(value)), None);
+                good = false;
+            }
         } else if !(value.is_str() || name == "rights" && is_texts(value)) {
             report(&inner, format!("must be a string, not {}", describe(value)), None);
             good = false;

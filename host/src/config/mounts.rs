@@ -74,14 +74,15 @@ pub(super) fn resolve(resolver: &mut Resolver, path: &str, raw: Option<RawMounts
 }
 
 fn one(resolver: &mut Resolver, place: &str, raw: RawMount, only: bool) -> Option<Mount> {
-    let (path, at, rights) = match raw {
-        RawMount::Path(path) => (path, None, None),
-        RawMount::Full { path, at, rights } => (path, at, rights),
+    let (path, at, rights, cross_mounts) = match raw {
+        RawMount::Path(path) => (path, None, None, None),
+        RawMount::Full { path, at, rights, cross_mounts } => (path, at, rights, cross_mounts),
     };
     let rights = rights_of(resolver, place, rights);
     let guest = guest_path(resolver, place, at, only);
     let host = absolute(resolver.folder(), &path);
-    Some(Mount { host, was_there: false, guest: guest?, rights: rights? })
+    let cross_mounts = cross_mounts.unwrap_or(false);
+    Some(Mount { host, was_there: false, guest: guest?, rights: rights?, cross_mounts })
 }
 
 fn rights_of(resolver: &mut Resolver, place: &str, raw: Option<RawRights>) -> Option<Rights> {

@@ -134,7 +134,7 @@ pub(super) enum RawMounts {
 #[serde(untagged)]
 pub(super) enum RawMount {
     Path(String),
-    Full { path: String, at: Option<String>, rights: Option<RawRights> },
+    Full { path: String, at: Option<String>, rights: Option<RawRights>, cross_mounts: Option<bool> },
 }
 
 /// `rights`: a short form, or a list of names.

@@ -96,6 +96,8 @@ pub struct Mount {
     /// What the executor may do there; the dispatcher never has more than
     /// [`Rights::RO`].
     pub rights: Rights,
+    /// Whether plugins go into what is mounted below the directory.
+    pub cross_mounts: bool,
 }
 
 /// How much one guest may use.

@@ -130,7 +130,7 @@ pub fn count_files(job: &JobSpec, go_on: impl Fn() -> bool) -> std::io::Result<u
     let counted = mounts.map(|mount| {
         let in_mount =
             |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", mount.host.display()));
-        sandbox::count_files(&mount.host, &go_on).map_err(in_mount)
+        sandbox::count_files(mount, &go_on).map_err(in_mount)
     });
     counted.sum()
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::domain::job::{JobSpec, Label};
@@ -15,13 +16,13 @@ use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, Tas
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::wall::WallStatus;
 use crate::plugin::{Compiler, Kept, Slot};
-use crate::sandbox::{Custody, Journal};
+use crate::sandbox::{self, Custody, Journal};
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 use crate::supervise;
 
 use super::clocks::Clocks;
 use super::error::{HostError, elsewhere};
-use super::files::{CHUNKS, reconcile};
+use super::files::{CHUNKS, joined, reconcile};
 use super::housekeeping::Ages;
 use super::job::{Control, Job, Shared, drain};
 use super::lease::Node;
@@ -112,6 +113,9 @@ impl Host {
         clocks.look().await?;
         let journal = Journal::begin(&folder)
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display())))?;
+        // Before any guest runs.
+        let mounts: Vec<_> = spec.jobs.iter().flat_map(|job| job.mounts.iter().cloned()).collect();
+        joined(spawn_blocking(move || sandbox::learn_all(&mounts)).await);
         let (chunks, handed_over) = mpsc::channel(CHUNKS);
         running.keep_record(&store, handed_over, &node_stopped);
         let shared = Shared { node, store, clock, clocks, phase, journal: journal.id() };

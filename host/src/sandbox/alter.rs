@@ -13,7 +13,7 @@ use crate::domain::effect::{EffectId, Operation};
 use crate::domain::rights::Right;
 use crate::domain::time::Timestamp;
 
-use super::beneath;
+use super::beneath::{self, Borders};
 use super::call::Call;
 use super::deeds::{Deed, NotDone};
 use super::entries::Entries;
@@ -49,16 +49,19 @@ impl Call {
             return Err(Errno::NOTDIR.into());
         }
         self.must_be_free(&place, false)?;
-        self.take_away(&place, &stands)
+        self.take_away(&place, &stands).map_err(|error| self.told_if_mounted(error, &place))
     }
 
     /// Removes what stands there, into the trash where there is one.
     fn take_away(&self, place: &Place, stands: &Stands) -> Result<(), NotDone> {
         let trash = place.mount().trash.as_ref();
         let (operation, before) = (Operation::Remove, stands.stat().copied());
-        let deed = Deed { operation, place, to: None, before, trashed: trash.is_some() };
+        let deed = Deed { before, trashed: trash.is_some(), ..Deed::new(operation, place) };
         self.perform(&deed, |id| match self.custody.overlay() {
-            Some(mut overlay) => Ok(overlay.set(place.folder.key()?, &place.name, Entry::Gone)?),
+            Some(mut overlay) => {
+                must_not_be_mounted(place, stands)?;
+                Ok(overlay.set(place.folder.key()?, &place.name, Entry::Gone)?)
+            }
             None => match trash {
                 Some(trash) => into_trash(place, trash, id),
                 None => rustix::fs::unlinkat(place.folder.disk()?, place.name.as_str(), AtFlags::empty()),
@@ -71,10 +74,11 @@ impl Call {
         self.must_have(&from.mount, Right::Create, "create-directory")?;
         let Spot::Name(place) = self.locate(from, path, false)? else { return Err(Errno::EXIST.into()) };
         self.must_be_free(&place, false)?;
-        if self.custody.is_simulated() && self.stands_if_any(&place)?.is_some() {
+        let fresh = self.stands_if_any(&place)?.is_none();
+        if self.custody.is_simulated() && !fresh {
             return Err(Errno::EXIST.into());
         }
-        self.perform(&Deed::new(Operation::CreateFolder, &place), |_| match self.custody.overlay() {
+        self.perform(&Deed { fresh, ..Deed::new(Operation::CreateFolder, &place) }, |_| match self.custody.overlay() {
             Some(mut overlay) => {
                 let made = overlay.make();
                 Ok(overlay.set(place.folder.key()?, &place.name, made)?)
@@ -93,15 +97,17 @@ impl Call {
         }
         self.must_be_free(&place, false)?;
         let deed = Deed { before: stands.stat().copied(), ..Deed::new(Operation::RemoveFolder, &place) };
-        self.perform(&deed, |_| match self.custody.overlay() {
+        let removed = self.perform(&deed, |_| match self.custody.overlay() {
             Some(mut overlay) => {
+                must_not_be_mounted(&place, &stands)?;
                 if !is_empty(&open_folder(&place, &stands)?, &overlay)? {
                     return Err(Errno::NOTEMPTY);
                 }
                 Ok(overlay.set(place.folder.key()?, &place.name, Entry::Gone)?)
             }
             None => rustix::fs::unlinkat(place.folder.disk()?, place.name.as_str(), AtFlags::REMOVEDIR),
-        })
+        });
+        removed.map_err(|error| self.told_if_mounted(error, &place))
     }
 
     /// Moves something. What it replaces goes as if it were removed.
@@ -140,10 +146,23 @@ impl Call {
             }
         }
         let deed = Deed { to: Some(&new), before: stands.stat().copied(), ..Deed::new(Operation::Rename, &old) };
-        self.perform(&deed, |_| match self.custody.overlay() {
-            Some(mut overlay) => move_in(&mut overlay, &old, &new, &stands),
+        let moved = self.perform(&deed, |_| match self.custody.overlay() {
+            Some(mut overlay) => {
+                must_not_be_mounted(&old, &stands)?;
+                move_in(&mut overlay, &old, &new, &stands)
+            }
             None => rename_onto_nothing(&old, &new),
-        })
+        });
+        moved.map_err(|error| self.told_if_mounted(error, &old))
+    }
+
+    /// A mount cannot be removed or moved: the log says that it is one.
+    fn told_if_mounted(&self, not_done: NotDone, place: &Place) -> NotDone {
+        let is_busy = matches!(not_done, NotDone::Refused(Errno::BUSY));
+        if is_busy && place.folder.disk().and_then(|folder| beneath::is_mounted(folder, &place.name)) == Ok(true) {
+            self.say_mounted(place.mount(), &place.path());
+        }
+        not_done
     }
 
     /// Puts one file in the place of another, which is gone then: two effects, and
@@ -206,6 +225,10 @@ impl Call {
                         return self.pretend_times(overlay, stands.stat(), times);
                     }
                     let (folder, name) = (place.folder.disk()?, place.name.as_str());
+                    if place.mount().borders == Borders::Keep && beneath::is_mounted(folder, name)? {
+                        self.say_mounted(place.mount(), &place.path());
+                        return Err(Errno::XDEV);
+                    }
                     rustix::fs::utimensat(folder, name, &timestamps(times), AtFlags::SYMLINK_NOFOLLOW)
                 })
             }
@@ -229,7 +252,7 @@ impl Call {
     pub(super) fn create_file(&self, place: &Place, flags: OFlags) -> Result<OwnedFd, NotDone> {
         self.must_have(place.mount(), Right::Create, "create")?;
         self.must_be_free(place, false)?;
-        self.perform(&Deed::new(Operation::Create, place), |_| {
+        self.perform(&Deed { fresh: true, ..Deed::new(Operation::Create, place) }, |_| {
             self.must_be_real()?;
             let flags = flags | OFlags::CREATE | OFlags::EXCL;
             rustix::fs::openat(place.folder.disk()?, place.name.as_str(), flags, Mode::from_raw_mode(0o666))
@@ -288,16 +311,25 @@ impl Call {
 
 impl<'a> Deed<'a> {
     fn new(operation: Operation, place: &'a Place) -> Self {
-        Self { operation, place, to: None, before: None, trashed: false }
+        Self { operation, place, to: None, before: None, trashed: false, fresh: false }
     }
 }
 
 /// Whether something at `old` can be moved to `new` at all: what it is to
 /// replace must not go in vain.
 fn must_reach(old: &Place, new: &Place) -> Result<(), Errno> {
-    let device = |folder: &Folder| folder.fd().map(rustix::fs::fstat).transpose();
-    match (device(&old.folder)?, device(&new.folder)?) {
-        (Some(old), Some(new)) if old.st_dev != new.st_dev => Err(Errno::XDEV),
+    let mount = |folder: &Folder| folder.fd().map(beneath::mount_of).transpose();
+    match (mount(&old.folder)?, mount(&new.folder)?) {
+        (Some(old), Some(new)) if old != new => Err(Errno::XDEV),
+        _ => Ok(()),
+    }
+}
+
+/// In a simulation: the kernel would refuse to remove or move what something is
+/// mounted at.
+fn must_not_be_mounted(place: &Place, stands: &Stands) -> Result<(), Errno> {
+    match stands.on_disk(place) {
+        Ok((folder, name)) if beneath::is_mounted(folder, name)? => Err(Errno::BUSY),
         _ => Ok(()),
     }
 }
@@ -347,8 +379,8 @@ pub(super) fn open_folder(place: &Place, stands: &Stands) -> Result<Folder, Errn
         At::Made(*id)
     } else {
         let (folder, name) = stands.on_disk(place)?;
-        let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC | beneath::only_place();
-        At::Real(Arc::new(rustix::fs::openat(folder, name, flags, Mode::empty())?))
+        let flags = OFlags::DIRECTORY | beneath::only_place();
+        At::Real(Arc::new(beneath::open_name(folder, name, flags, mount.borders)?))
     };
     Ok(Folder { mount: Arc::clone(mount), at, path })
 }

@@ -1,9 +1,11 @@
 //! Opening folders beneath a folder, by the kernel's own resolution: whatever
-//! the path says and whoever changes the tree meanwhile, it never leaves.
+//! the path says and whoever changes the tree meanwhile, it never leaves, and
+//! enters nothing that is mounted below unless that is wanted.
 //!
-//! Linux does it in one call (`openat2` with `RESOLVE_BENEATH`). Where that is
-//! not to be had (another system, an old kernel, a filter that forbids it), the
-//! path is walked name by name and no link is followed.
+//! Linux does it in one call (`openat2` with `RESOLVE_BENEATH` and
+//! `RESOLVE_NO_XDEV`). Where that is not to be had (another system, an old kernel,
+//! a filter that forbids it), the path is walked name by name, no link is
+//! followed, and each folder is asked on which mount it is.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,6 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+#[cfg(target_os = "linux")]
+use rustix::fs::{AtFlags, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -22,16 +26,58 @@ pub(super) enum Links {
     Refuse,
 }
 
+/// What is done about something that is mounted below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Borders {
+    /// It is not entered.
+    Keep,
+    /// It is a folder like any other.
+    Cross,
+}
+
 /// Opens the folder at `path`, relative to `folder` and not outside of it. A way
-/// that leads outside is [`Errno::XDEV`].
-pub(super) fn open_folder(folder: BorrowedFd<'_>, path: &str, links: Links) -> Result<OwnedFd, Errno> {
+/// that leads outside is [`Errno::PERM`], one into another mount [`Errno::XDEV`].
+pub(super) fn open_folder(
+    folder: BorrowedFd<'_>,
+    path: &str,
+    links: Links,
+    borders: Borders,
+) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | only_place();
     #[cfg(target_os = "linux")]
-    match kernel(folder, path, links, flags) {
+    {
+        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        if links == Links::Refuse {
+            resolve |= ResolveFlags::NO_SYMLINKS;
+        }
+        let keep = if borders == Borders::Keep { ResolveFlags::NO_XDEV } else { ResolveFlags::empty() };
+        match kernel(folder, path, flags, resolve | keep) {
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            // The kernel has one word for both: without the second rule only the
+            // first can be meant.
+            Err(Errno::XDEV) => {
+                let is_outside = kernel(folder, path, flags, resolve).err() == Some(Errno::XDEV);
+                return Err(if is_outside { Errno::PERM } else { Errno::XDEV });
+            }
+            opened => return opened,
+        }
+    }
+    walk(folder, path, flags, borders)
+}
+
+/// Opens what stands at a single name in a folder, and follows no link there.
+/// Where something is mounted at it and borders are kept, that is [`Errno::XDEV`].
+pub(super) fn open_name(folder: BorrowedFd<'_>, name: &str, flags: OFlags, borders: Borders) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if borders == Borders::Cross {
+        return rustix::fs::openat(folder, name, flags, Mode::empty());
+    }
+    #[cfg(target_os = "linux")]
+    match kernel(folder, name, flags, ResolveFlags::NO_XDEV) {
         Err(Errno::NOSYS | Errno::PERM) => {}
         opened => return opened,
     }
-    walk(folder, path, flags)
+    step(folder, name, flags, borders)
 }
 
 /// A descriptor that names a place and reads nothing.
@@ -47,12 +93,7 @@ pub(super) fn only_place() -> OFlags {
 const TRIES: usize = 64;
 
 #[cfg(target_os = "linux")]
-fn kernel(folder: BorrowedFd<'_>, path: &str, links: Links, flags: OFlags) -> Result<OwnedFd, Errno> {
-    use rustix::fs::ResolveFlags;
-    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    if links == Links::Refuse {
-        resolve |= ResolveFlags::NO_SYMLINKS;
-    }
+fn kernel(folder: BorrowedFd<'_>, path: &str, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     for _ in 0..TRIES {
         match rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -64,16 +105,56 @@ fn kernel(folder: BorrowedFd<'_>, path: &str, links: Links, flags: OFlags) -> Re
 
 /// Name by name, without following any link and without going up.
 /// (Links would have to be resolved by hand, with all the races of that.)
-fn walk(folder: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+fn walk(folder: BorrowedFd<'_>, path: &str, flags: OFlags, borders: Borders) -> Result<OwnedFd, Errno> {
     let mut at: Option<OwnedFd> = None;
     for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
         if name == ".." {
-            return Err(Errno::XDEV);
+            return Err(Errno::PERM);
         }
         let from = at.as_ref().map_or(folder, AsFd::as_fd);
-        at = Some(rustix::fs::openat(from, name, flags | OFlags::NOFOLLOW, Mode::empty())?);
+        at = Some(step(from, name, flags | OFlags::NOFOLLOW, borders)?);
     }
     at.map_or_else(|| rustix::fs::openat(folder, ".", flags, Mode::empty()), Ok)
+}
+
+/// One name of a walk.
+fn step(folder: BorrowedFd<'_>, name: &str, flags: OFlags, borders: Borders) -> Result<OwnedFd, Errno> {
+    if borders == Borders::Keep && is_mounted(folder, name) == Ok(true) {
+        return Err(Errno::XDEV);
+    }
+    let opened = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    // Somebody may have mounted it since.
+    if borders == Borders::Keep && mount_of(opened.as_fd())? != mount_of(folder)? {
+        return Err(Errno::XDEV);
+    }
+    Ok(opened)
+}
+
+/// Whether something is mounted at this name in this folder. A link there is not
+/// followed.
+pub(super) fn is_mounted(folder: BorrowedFd<'_>, name: &str) -> Result<bool, Errno> {
+    #[cfg(target_os = "linux")]
+    if let Ok(stat) = rustix::fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)
+        && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+    {
+        return Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | only_place();
+    let there = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    Ok(mount_of(there.as_fd())? != mount_of(folder)?)
+}
+
+/// On which mount an open file or folder is: the kernel's number of it, or the
+/// file system's where the kernel does not tell (before Linux 5.8 and elsewhere).
+pub(super) fn mount_of(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    #[cfg(target_os = "linux")]
+    if let Ok(stat) = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        && StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID)
+    {
+        return Ok(stat.stx_mnt_id);
+    }
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "a device's number is signed elsewhere")]
+    Ok(rustix::fs::fstat(fd)?.st_dev as u64)
 }
 
 /// Where an open file or folder is now, by its absolute path.
@@ -103,18 +184,84 @@ mod tests {
         symlink("../..", top.join("a/up")).unwrap();
         symlink("a", top.join("in")).unwrap();
         let folder = fs::File::open(&top).unwrap();
-        let by_hand = |path: &str| walk(folder.as_fd(), path, only_place() | OFlags::DIRECTORY);
+        let by_hand = |path: &str| walk(folder.as_fd(), path, only_place() | OFlags::DIRECTORY, Borders::Keep);
+        let open_folder = |folder, path: &str, links| open_folder(folder, path, links, Borders::Keep);
         for path in ["a", "a/b", "./a//b/", "."] {
             assert!(open_folder(folder.as_fd(), path, Links::Follow).is_ok(), "{path}");
             assert!(by_hand(path).is_ok(), "{path}");
         }
         for path in ["..", "a/../..", "out", "out/top", "a/up", "/", "/tmp"] {
-            assert!(open_folder(folder.as_fd(), path, Links::Follow).is_err(), "{path}");
+            assert_eq!(open_folder(folder.as_fd(), path, Links::Follow).err(), Some(Errno::PERM), "{path}");
             // Absolute paths are refused before: the walk takes them as relative.
             assert!(path.starts_with('/') || by_hand(path).is_err(), "{path}");
         }
         assert_eq!(open_folder(folder.as_fd(), "in/b", Links::Refuse).err(), Some(Errno::LOOP));
         let found = open_folder(folder.as_fd(), "in/b", Links::Follow).unwrap();
         assert_eq!(path_of(found.as_fd()).unwrap(), top.canonicalize().unwrap().join("a/b"));
+    }
+
+    /// A folder with another one bound into it at `a/inner` and a file at `a/file`, on the same
+    /// file system; unmounted when it goes.
+    #[cfg(target_os = "linux")]
+    struct Bound(tempfile::TempDir);
+
+    #[cfg(target_os = "linux")]
+    impl Bound {
+        const AT: [&str; 2] = ["top/a/inner", "top/a/file"];
+
+        fn new() -> Self {
+            let around = tempfile::tempdir().unwrap();
+            for folder in ["top/a/inner", "other/deep"] {
+                fs::create_dir_all(around.path().join(folder)).unwrap();
+            }
+            for file in ["top/a/file", "precious"] {
+                fs::write(around.path().join(file), file).unwrap();
+            }
+            let bound = Self(around);
+            for (from, at) in ["other", "precious"].iter().zip(Self::AT) {
+                let (from, at) = (bound.0.path().join(from), bound.0.path().join(at));
+                let done = std::process::Command::new("mount").arg("--bind").arg(from).arg(at).status().unwrap();
+                assert!(done.success(), "the tests mount as root");
+            }
+            bound
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    impl Drop for Bound {
+        fn drop(&mut self) {
+            for at in Self::AT {
+                let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path().join(at)).status();
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn both_ways_of_resolving_enter_a_mount_only_where_they_may() {
+        let bound = Bound::new();
+        let folder = fs::File::open(bound.0.path().join("top")).unwrap();
+        let flags = only_place() | OFlags::DIRECTORY;
+        let by_hand = |path: &str, borders| walk(folder.as_fd(), path, flags, borders).map(drop);
+        let by_kernel = |path: &str, borders| open_folder(folder.as_fd(), path, Links::Follow, borders).map(drop);
+        for path in ["a/inner", "a/inner/deep", "./a//inner/", "a/inner/missing"] {
+            assert_eq!(by_kernel(path, Borders::Keep), Err(Errno::XDEV), "{path}");
+            assert_eq!(by_hand(path, Borders::Keep), Err(Errno::XDEV), "{path}");
+        }
+        for path in ["a", "a/inner", "a/inner/deep"] {
+            assert_eq!(by_kernel(path, Borders::Cross), Ok(()), "{path}");
+            assert_eq!(by_hand(path, Borders::Cross), Ok(()), "{path}");
+        }
+        assert_eq!(by_kernel("a/inner/../../..", Borders::Cross), Err(Errno::PERM));
+        let a = fs::File::open(bound.0.path().join("top/a")).unwrap();
+        for name in ["inner", "file"] {
+            for way in [open_name, step] {
+                assert_eq!(way(a.as_fd(), name, OFlags::RDONLY, Borders::Keep).err(), Some(Errno::XDEV), "{name}");
+                assert!(way(a.as_fd(), name, OFlags::RDONLY, Borders::Cross).is_ok(), "{name}");
+            }
+            assert_eq!(is_mounted(a.as_fd(), name), Ok(true), "{name}");
+        }
+        assert_eq!(is_mounted(folder.as_fd(), "a"), Ok(false));
+        assert!(open_name(folder.as_fd(), "a", flags, Borders::Keep).is_ok());
     }
 }

@@ -2,21 +2,25 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-use super::mounts::is_reserved;
+use crate::domain::job;
+
+use super::beneath::{self, Borders};
+use super::kept;
+use super::mounts::{Identity, is_reserved};
 
 /// After so many entries the disk gets a rest.
 const AT_ONCE: u64 = 2000;
 const REST: Duration = Duration::from_millis(2);
 
 /// How many files the mount holds, in all its folders; those of the host itself
-/// are not counted, and no link is followed. Blocks the thread, and ends early
-/// with an error where `go_on` says no.
-pub fn count_files(mount: &Path, go_on: impl Fn() -> bool) -> io::Result<u64> {
+/// are not counted, nor is what plugins do not get into because it is mounted
+/// below, and no link is followed. Blocks the thread, and ends early with an error
+/// where `go_on` says no.
+pub fn count_files(mount: &job::Mount, go_on: impl Fn() -> bool) -> io::Result<u64> {
     let (mut files, mut seen) = (0, 0);
     let all = walk(
         mount,
@@ -34,16 +38,17 @@ pub fn count_files(mount: &Path, go_on: impl Fn() -> bool) -> io::Result<u64> {
 }
 
 /// Visits what is in the mount but the host's own, each by its path in it and
-/// whether it is no folder; goes into the folders that `enter` admits, and
-/// follows no link. Blocks the thread; ends early, with `false`, where `visit`
-/// says no.
+/// whether it is no folder; goes into the folders that `enter` admits and that a
+/// plugin gets into, and follows no link. Blocks the thread; ends early, with
+/// `false`, where `visit` says no.
 pub(super) fn walk(
-    mount: &Path,
+    mount: &job::Mount,
     enter: impl Fn(&str) -> bool,
     mut visit: impl FnMut(&str, bool) -> bool,
 ) -> io::Result<bool> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = rustix::fs::open(mount, flags - OFlags::NOFOLLOW, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let borders = if mount.cross_mounts { Borders::Cross } else { Borders::Keep };
+    let root = rustix::fs::open(&mount.host, flags | OFlags::CLOEXEC, Mode::empty())?;
     let mut folders: Vec<(OwnedFd, String, Vec<String>)> = Vec::new();
     let mut at = Some((root, String::new()));
     while let Some((folder, path)) = at.take() {
@@ -80,7 +85,9 @@ pub(super) fn walk(
                 continue;
             }
             // Gone, or not to be read: nothing that a plugin could remove.
-            if let Ok(next) = rustix::fs::openat(folder.as_fd(), name.as_str(), flags, Mode::empty()) {
+            if let Ok(next) = beneath::open_name(folder.as_fd(), &name, flags, borders)
+                && !Identity::of(next.as_fd()).is_ok_and(kept::is_kept)
+            {
                 at = Some((next, path));
                 break;
             }
@@ -96,6 +103,7 @@ fn join(folder: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::rights::Rights;
     use std::fs;
 
     #[test]
@@ -107,6 +115,13 @@ mod tests {
             fs::write(mount.path().join(file), "").unwrap();
         }
         std::os::unix::fs::symlink("..", mount.path().join("a/up")).unwrap();
-        assert_eq!(count_files(mount.path(), || true).unwrap(), 6, "five files and a link");
+        let of = job::Mount {
+            host: mount.path().to_owned(),
+            guest: "/".to_owned(),
+            was_there: true,
+            rights: Rights::RW,
+            cross_mounts: false,
+        };
+        assert_eq!(count_files(&of, || true).unwrap(), 6, "five files and a link");
     }
 }

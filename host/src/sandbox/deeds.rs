@@ -22,6 +22,8 @@ use super::call::{Call, Hindrance, Interrupt};
 use super::custody::{Custody, Mode};
 use super::journal::Noted;
 use super::place::Place;
+use super::reconcile::{Became, Shown, became, look_at, may_be_repeated, tells};
+use super::view::modified;
 
 /// So many effects of one call are handed over before it ends.
 const CHUNK: usize = 1000;
@@ -49,7 +51,37 @@ pub(super) struct Deeds {
     done: Vec<Recorded>,
     /// Those among `done` that go on, writes to open files, each with whether
     /// anything of it was done.
-    going_on: Vec<(usize, Arc<AtomicBool>)>,
+    going_on: Vec<(usize, Arc<Begun>)>,
+}
+
+/// What came so far of something that goes on.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    done: AtomicBool,
+    perhaps: AtomicBool,
+}
+
+impl Begun {
+    /// Something of it was done.
+    pub(super) fn done(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
+    /// A part of it was answered with this: where that does not tell, something
+    /// may have been done.
+    pub(super) fn failed(&self, error: &std::io::Error) {
+        if !Errno::from_io_error(error).is_some_and(tells) {
+            self.perhaps.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    fn is_perhaps(&self) -> bool {
+        self.perhaps.load(Ordering::Relaxed)
+    }
 }
 
 /// What is to be done to a file.
@@ -62,6 +94,15 @@ pub(super) struct Deed<'a> {
     pub(super) before: Option<Stat>,
     /// Whether what is removed goes into the trash.
     pub(super) trashed: bool,
+    /// Nothing stood there when it was looked at.
+    pub(super) fresh: bool,
+}
+
+impl Deed<'_> {
+    /// Whether it could be made when it was looked at.
+    fn is_sure(&self) -> bool {
+        self.before.is_some() || self.fresh
+    }
 }
 
 /// Why it was not done.
@@ -71,6 +112,15 @@ pub(super) enum NotDone {
     Refused(Errno),
     /// The call ends.
     Interrupted(Interrupt),
+}
+
+impl std::fmt::Display for NotDone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(error) => std::io::Error::from(*error).fmt(f),
+            Self::Interrupted(interrupt) => interrupt.fmt(f),
+        }
+    }
 }
 
 impl From<Errno> for NotDone {
@@ -87,31 +137,78 @@ impl Call {
         deed: &Deed<'_>,
         act: impl FnOnce(EffectId) -> Result<T, Errno>,
     ) -> Result<T, NotDone> {
-        let (mut recorded, cost) = self.intend(deed)?;
+        self.performed(deed, act).map_err(|(not_done, _)| not_done)
+    }
+
+    /// The same; with an error, what became of it all the same.
+    fn performed<T>(
+        &self,
+        deed: &Deed<'_>,
+        act: impl FnOnce(EffectId) -> Result<T, Errno>,
+    ) -> Result<T, (NotDone, EffectResult)> {
+        let failed = |why: String| EffectResult::Failed(why);
+        let (mut recorded, cost) = self.intend(deed).map_err(|not_done| {
+            let why = not_done.to_string();
+            (not_done, failed(why))
+        })?;
         let permit = match self.permit() {
             Ok(permit) => permit,
             Err(interrupt) => {
-                self.conclude(recorded, cost, EffectResult::Failed(interrupt.to_string()));
-                return Err(NotDone::Interrupted(interrupt));
+                let result = failed(interrupt.to_string());
+                self.conclude(recorded, cost, result.clone());
+                return Err((NotDone::Interrupted(interrupt), result));
             }
         };
         let done = self.must_still_be_free(deed).and_then(|()| act(recorded.effect.id));
         drop(permit);
-        match done {
-            Ok(done) => {
-                match deed.operation {
-                    Operation::Remove => self.custody.meter.gone(self.custody.metered_now()),
-                    Operation::Create | Operation::Link => self.custody.meter.made(self.custody.metered_now()),
-                    _ => {}
-                }
-                self.conclude(recorded, cost, EffectResult::Done);
-                Ok(done)
+        let result = match &done {
+            Ok(_) => EffectResult::Done,
+            Err(error) => self.result_of(&recorded.effect, deed, *error),
+        };
+        match (&result, deed.operation) {
+            (EffectResult::Done, Operation::Remove) => self.custody.meter.gone(self.custody.metered_now()),
+            (EffectResult::Done, Operation::Create | Operation::Link) => {
+                self.custody.meter.made(self.custody.metered_now());
             }
-            Err(error) => {
-                recorded.effect.trashed = false;
-                self.conclude(recorded, cost, EffectResult::Failed(std::io::Error::from(error).to_string()));
-                Err(self.not_done(deed, error))
+            (EffectResult::Failed(_), _) => recorded.effect.trashed = false,
+            _ => {}
+        }
+        self.conclude(recorded, cost, result.clone());
+        done.map_err(|error| (self.not_done(deed, error), result))
+    }
+
+    /// What became of a change that was answered with an error. Where that does not
+    /// tell, the disk is asked.
+    fn result_of(&self, effect: &Effect, deed: &Deed<'_>, error: Errno) -> EffectResult {
+        let words = std::io::Error::from(error).to_string();
+        let became = if self.custody.is_simulated() || (tells(error) && !may_be_repeated(error)) {
+            Became::NotMade
+        } else {
+            let trash = deed.place.mount().trash.as_ref().ok_or(Errno::NOENT);
+            let look = |place: &Place| look_at(place.folder.disk(), &place.name);
+            let shown = Shown {
+                here: look(deed.place),
+                there: deed.to.map(look),
+                in_trash: look_at(trash, &effect.id.to_string()),
+            };
+            match became(effect, &shown) {
+                // What the kernel or a server repeated by itself is answered so, and so
+                // is a change that somebody else made in between.
+                Became::Made if !tells(error) || is_shown_as_ours(effect) => Became::Made,
+                Became::Made if deed.is_sure() => Became::Unknown,
+                Became::Unknown if !tells(error) => Became::Unknown,
+                _ => Became::NotMade,
             }
+        };
+        if became != Became::NotMade {
+            let (job, path) = (&self.custody.job.name, effect.full_path());
+            let made = if became == Became::Made { "the disk shows that it was made" } else { "it may have been made" };
+            tracing::warn!(%job, "{} of {} was answered with `{words}`, and {made}", effect.operation, path.display());
+        }
+        match became {
+            Became::Made => EffectResult::Done,
+            Became::NotMade => EffectResult::Failed(words),
+            Became::Unknown => EffectResult::Unknown,
         }
     }
 
@@ -137,26 +234,22 @@ impl Call {
         act: impl FnOnce(EffectId) -> Result<T, Errno>,
     ) -> Result<T, NotDone> {
         let (recorded, cost) = self.intend(also)?;
-        let done = self.perform(deed, act);
-        let result = match &done {
-            Ok(_) => {
-                self.custody.meter.gone(self.custody.metered_now());
-                EffectResult::Done
-            }
-            Err(NotDone::Refused(error)) => EffectResult::Failed(std::io::Error::from(*error).to_string()),
-            Err(NotDone::Interrupted(interrupt)) => EffectResult::Failed(interrupt.to_string()),
-        };
+        let done = self.performed(deed, act);
+        let result = done.as_ref().map_or_else(|(_, result)| result.clone(), |_| EffectResult::Done);
+        if result == EffectResult::Done {
+            self.custody.meter.gone(self.custody.metered_now());
+        }
         self.conclude(recorded, cost, result);
-        done
+        done.map_err(|(not_done, _)| not_done)
     }
 
     /// Begins something that goes on until the call ends: the writes to one open
-    /// file. Whoever does the first of it sets the flag.
-    pub(super) fn begin_deed(&self, deed: &Deed<'_>) -> Result<Arc<AtomicBool>, NotDone> {
+    /// file. Whoever does something of it says so.
+    pub(super) fn begin_deed(&self, deed: &Deed<'_>) -> Result<Arc<Begun>, NotDone> {
         let (recorded, _) = self.intend(deed)?;
         let mut deeds = self.deeds();
         let index = deeds.done.len();
-        let begun = Arc::new(AtomicBool::new(false));
+        let begun = Arc::new(Begun::default());
         deeds.going_on.push((index, Arc::clone(&begun)));
         deeds.done.push(recorded);
         Ok(begun)
@@ -167,11 +260,13 @@ impl Call {
         let mut deeds = std::mem::take(&mut *self.deeds());
         for (index, begun) in deeds.going_on {
             let recorded = &mut deeds.done[index];
-            recorded.effect.result = if begun.load(Ordering::Relaxed) {
-                EffectResult::Done
-            } else {
-                self.custody.meter.give_back(recorded.effect.cost());
-                EffectResult::Failed("nothing of it was written".to_owned())
+            recorded.effect.result = match (begun.is_done(), begun.is_perhaps()) {
+                (true, _) => EffectResult::Done,
+                (false, true) => EffectResult::Unknown,
+                (false, false) => {
+                    self.custody.meter.give_back(recorded.effect.cost());
+                    EffectResult::Failed("nothing of it was written".to_owned())
+                }
             };
             write_down(&self.custody, recorded);
         }
@@ -184,6 +279,9 @@ impl Call {
             self.say_refused(deed.operation.name(), "files are changed for a task, and none runs");
             return Err(NotDone::Refused(Errno::PERM));
         };
+        if let Some(before) = &deed.before {
+            self.must_not_be_kept(before, deed.operation.name())?;
+        }
         let effect = self.effect(task, deed);
         let cost = effect.cost();
         if cost != Spent::default()
@@ -261,9 +359,7 @@ fn write_down(custody: &Custody, recorded: &Recorded) {
     }
 }
 
-/// When a file was last modified, to the millisecond; before 1970 is 1970.
-#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "both are of another width elsewhere")]
-fn modified(stat: &Stat) -> Timestamp {
-    let seconds = u64::try_from(stat.st_mtime as i64).unwrap_or(0);
-    Timestamp(seconds.saturating_mul(1000).saturating_add(stat.st_mtime_nsec as u64 / 1_000_000))
+/// Whether the disk shows not only that such a change was made, but who made it.
+fn is_shown_as_ours(effect: &Effect) -> bool {
+    effect.trashed || effect.operation == Operation::Rename
 }

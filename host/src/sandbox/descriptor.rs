@@ -2,8 +2,9 @@
 //! at which it was found.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Stat;
@@ -15,7 +16,7 @@ use crate::domain::effect::Operation;
 use crate::domain::rights::Right;
 
 use super::call::Call;
-use super::deeds::{Deed, NotDone};
+use super::deeds::{Begun, Deed, NotDone};
 use super::gate::Permit;
 use super::place::{At, Folder, Place, path_within};
 
@@ -40,14 +41,14 @@ pub(super) struct OpenFile {
     pub(super) writes: bool,
     /// The call whose writes to this file are on record, and whether any was
     /// made.
-    noted: Mutex<Option<(u64, Arc<AtomicBool>)>>,
+    noted: Mutex<Option<(u64, Arc<Begun>)>>,
     /// The holds that it was found free of last.
     free_of: AtomicU64,
 }
 
 /// The right to write to an open file now.
 pub(super) struct Writing<'call> {
-    begun: Arc<AtomicBool>,
+    begun: Arc<Begun>,
     #[allow(dead_code, reason = "held, not read: dropping it is its use")]
     permit: Permit<'call>,
 }
@@ -55,7 +56,13 @@ pub(super) struct Writing<'call> {
 impl Writing<'_> {
     /// Something was written.
     pub(super) fn done(&self) {
-        self.begun.store(true, Ordering::Relaxed);
+        self.begun.done();
+    }
+
+    /// A write was answered with this.
+    pub(super) fn failed(&self, error: io::Error) -> io::Error {
+        self.begun.failed(&error);
+        error
     }
 }
 
@@ -105,7 +112,14 @@ impl OpenFile {
                 // Before it is put on record: what may not be done is no effect.
                 drop(call.permit().map_err(NotDone::Interrupted)?);
                 let (operation, before) = (Operation::Write, Some(self.stat()?));
-                let begun = call.begin_deed(&Deed { operation, place: &place, to: None, before, trashed: false })?;
+                let begun = call.begin_deed(&Deed {
+                    operation,
+                    place: &place,
+                    to: None,
+                    before,
+                    trashed: false,
+                    fresh: false,
+                })?;
                 *noted = Some((call.number(), Arc::clone(&begun)));
                 begun
             }

@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use rustix::fs::{Dir, FileType, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{DescriptorType, DirectoryEntry};
 
 use super::call::Interrupt;
 use super::deeds::NotDone;
+use super::kept;
 use super::listing::{Listing, Seen, kind_at};
-use super::mounts::{Mount, is_reserved};
+use super::mounts::is_reserved;
 use super::overlay::{Entry, Overlay};
 use super::place::Folder;
 
@@ -29,9 +30,7 @@ const MOST_SEEN: usize = 256;
 
 /// The entries of one open folder.
 pub(super) struct Entries {
-    mount: Arc<Mount>,
-    /// The folder's path within it.
-    path: String,
+    folder: Folder,
     /// `None` for a folder that is not on disk.
     listing: Option<Listing>,
     /// What a simulation changed, by name; what was shown of it is taken out.
@@ -55,9 +54,9 @@ impl Entries {
             Some(overlay) => overlay.changes(folder.key()?),
             None => BTreeMap::new(),
         };
-        let (mount, path) = (Arc::clone(&folder.mount), folder.path.clone());
         let listing = folder.fd().map(|_| folder.read()).transpose()?.map(Dir::new).transpose()?.map(Listing::Direct);
-        Ok(Self { mount, path, listing, changes, left: limit, unreadable: 0, asked: 0, seen: VecDeque::new() })
+        let folder = folder.clone();
+        Ok(Self { folder, listing, changes, left: limit, unreadable: 0, asked: 0, seen: VecDeque::new() })
     }
 
     /// The next entry, without `.` and `..`; `None` at the end. `check` says
@@ -78,7 +77,7 @@ impl Entries {
 
     /// Whether they are of the folder at this path.
     pub(super) fn are_of(&self, folder: &Folder) -> bool {
-        self.path == folder.path && Arc::ptr_eq(&self.mount, &folder.mount)
+        self.folder.path == folder.path && Arc::ptr_eq(&self.folder.mount, &folder.mount)
     }
 
     /// What the entry `name` is, where that was looked up ahead. A C library
@@ -122,9 +121,7 @@ impl Entries {
                 self.unreadable += 1;
                 continue;
             };
-            // At the top of a mount are the host's own names.
-            let is_hidden = name == "." || name == ".." || (self.path.is_empty() && is_reserved(&name));
-            if is_hidden || self.changes.contains_key(&name) {
+            if name == "." || name == ".." || is_hidden(&self.folder, &name) || self.changes.contains_key(&name) {
                 continue;
             }
             if let Some(seen) = listed.seen {
@@ -151,16 +148,30 @@ impl Entries {
     }
 }
 
+/// Whether a guest is not shown this name: at the top of a mount those of the
+/// host's own, elsewhere the markers and trashes of other mounts.
+fn is_hidden(folder: &Folder, name: &str) -> bool {
+    if folder.path.is_empty() {
+        return is_reserved(name);
+    }
+    let stat = |fd| rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+    kept::may_be_kept(name) && folder.fd().and_then(stat).is_some_and(|stat| kept::is_kept_stat(&stat))
+}
+
 /// A kind of file as WASI has it.
+///
+/// A socket is `unknown`. WASI 0.1 tells a socket for streams from one for
+/// datagrams, and no listing does; the adapter by which the C libraries of Rust, C
+/// and Python reach WASI 0.2 ends the guest by `unreachable` where it meets
+/// `socket`. It makes `unknown` of a pipe by itself.
 pub(super) fn descriptor_type(kind: FileType) -> DescriptorType {
     match kind {
         FileType::RegularFile => DescriptorType::RegularFile,
         FileType::Directory => DescriptorType::Directory,
         FileType::Symlink => DescriptorType::SymbolicLink,
         FileType::Fifo => DescriptorType::Fifo,
-        FileType::Socket => DescriptorType::Socket,
         FileType::CharacterDevice => DescriptorType::CharacterDevice,
         FileType::BlockDevice => DescriptorType::BlockDevice,
-        FileType::Unknown => DescriptorType::Unknown,
+        FileType::Socket | FileType::Unknown => DescriptorType::Unknown,
     }
 }

@@ -303,7 +303,7 @@ impl HostDescriptor for Guard<'_> {
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
         let file = self.file(&fd)?;
         let writing = file.may_write(self.call())?;
-        let written = file.file.write_at(&bytes, offset)?;
+        let written = file.file.write_at(&bytes, offset).map_err(|error| writing.failed(error))?;
         writing.done();
         Ok(written as Filesize)
     }

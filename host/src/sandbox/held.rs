@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::domain::hold::{HeldNow, Pattern, is_on};
-use crate::domain::job::JobSpec;
+use crate::domain::job::{JobSpec, Mount};
 use crate::supervise;
 
 use super::census::walk;
@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// What `pattern` holds in the mounts of a job now, as far as that can be seen
 /// within a second. A mount that hangs is not waited for. Cancel safe.
 pub async fn held_now(job: &JobSpec, pattern: &Pattern) -> HeldNow {
-    let mounts: Vec<_> = job.mounts.iter().map(|mount| mount.host.clone()).collect();
+    let mounts = job.mounts.clone();
     let (found, pattern) = (Arc::new(Mutex::new(HeldNow::default())), pattern.clone());
     let (done, ended) = oneshot::channel();
     let counting = Arc::clone(&found);
@@ -52,33 +52,41 @@ pub async fn held_now(job: &JobSpec, pattern: &Pattern) -> HeldNow {
 }
 
 /// Counts in one mount until `end`; whether that was all.
-fn look(mount: &Path, pattern: &Pattern, end: Instant, found: &Mutex<HeldNow>) -> Result<bool, String> {
-    let fixed = pattern.fixed_part();
+fn look(mount: &Mount, pattern: &Pattern, end: Instant, found: &Mutex<HeldNow>) -> Result<bool, String> {
+    let (fixed, host) = (pattern.fixed_part(), &mount.host);
     let may_hold = |folder: &str| {
-        let full = mount.join(folder);
+        let full = host.join(folder);
         let folder = if pattern.is_of_machine() { full.as_path() } else { Path::new(folder) };
         fixed.starts_with(folder) || folder.starts_with(fixed)
     };
     let visit = |path: &str, is_file: bool| {
-        if is_file && is_on(pattern, mount, path) {
+        if is_file && is_on(pattern, host, path) {
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             found.files += 1;
-            found.example.get_or_insert_with(|| mount.join(path).display().to_string());
+            found.example.get_or_insert_with(|| host.join(path).display().to_string());
         }
         Instant::now() < end
     };
-    walk(mount, may_hold, visit).map_err(|error| format!("{}: {error}", mount.display()))
+    walk(mount, may_hold, visit).map_err(|error| format!("{}: {error}", host.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::rights::Rights;
     use std::fs;
 
     fn found(mount: &Path, pattern: &str, time: Duration) -> (bool, HeldNow) {
         let found = Mutex::default();
         let pattern = Pattern::new(pattern).unwrap();
-        let all = look(mount, &pattern, Instant::now() + time, &found).unwrap();
+        let mount = Mount {
+            host: mount.to_owned(),
+            was_there: true,
+            guest: "/".to_owned(),
+            rights: Rights::RW,
+            cross_mounts: false,
+        };
+        let all = look(&mount, &pattern, Instant::now() + time, &found).unwrap();
         (all, found.into_inner().unwrap())
     }
 

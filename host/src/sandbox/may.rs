@@ -9,8 +9,10 @@ use rustix::io::Errno;
 use crate::domain::effect::Operation;
 use crate::domain::rights::Right;
 
+use super::beneath::Borders;
 use super::call::Call;
 use super::deeds::Deed;
+use super::kept;
 use super::mounts::Mount;
 use super::place::Place;
 use super::wall;
@@ -27,6 +29,30 @@ impl Call {
         };
         self.say_refused(what, &format!("{whose} does not have the right `{right}` in {}", mount.host.display()));
         Err(if mount.rights.only_look() && !is_looking(right) { Errno::ROFS } else { Errno::PERM })
+    }
+
+    /// Tells that something is mounted at a path, or on the way to it.
+    pub(super) fn say_mounted(&self, mount: &Mount, path: &str) {
+        let path = mount.host.join(path.trim_start_matches('/'));
+        let why = match mount.borders {
+            Borders::Keep => format!(
+                "something else is mounted there, or on the way: plugins do not go into it unless the mount {} has \
+                 cross_mounts = true",
+                mount.host.display()
+            ),
+            Borders::Cross => "something else is mounted there: unmount it before it is removed or moved".to_owned(),
+        };
+        self.say_refused(&path.display().to_string(), &why);
+    }
+
+    /// Refuses the marker and the trash of any mount, by whatever path they were
+    /// reached.
+    pub(super) fn must_not_be_kept(&self, stat: &Stat, what: &str) -> Result<(), Errno> {
+        if !kept::is_kept_stat(stat) {
+            return Ok(());
+        }
+        self.say_refused(what, "it is the marker or the trash of a mount");
+        Err(Errno::PERM)
     }
 
     /// Refuses what is held. A folder that is moved takes along all that is in

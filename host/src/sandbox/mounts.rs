@@ -11,8 +11,10 @@ use rustix::io::Errno;
 use crate::domain::job;
 use crate::domain::rights::Rights;
 
+use super::beneath::Borders;
 use super::guest::Role;
-use super::{marker, wall};
+use super::reconcile::tells;
+use super::{kept, marker, wall};
 
 /// The folder of a mount in which removed files are kept.
 pub const TRASH: &str = ".sweepd-trash";
@@ -54,6 +56,8 @@ pub(super) struct Mount {
     pub(super) guest: String,
     /// What the guest may do there.
     pub(super) rights: Rights,
+    /// Whether what is mounted below it is entered.
+    pub(super) borders: Borders,
     pub(super) root: OwnedFd,
     pub(super) identity: Identity,
     /// The folder of removed files, where the job has one.
@@ -72,33 +76,41 @@ impl Mount {
             .then(|| open_trash(root.as_fd()).map_err(|error| refused(format!("{TRASH} cannot be used: {error}"))))
             .transpose()?;
         let identity = Identity::of(root.as_fd()).map_err(|error| refused(std::io::Error::from(error).to_string()))?;
+        kept::learn(&mount.host, root.as_fd());
         let (host, name) = (mount.host.clone(), mount.host.to_string_lossy().into());
-        Ok(Self { host, name, guest: mount.guest.clone(), rights, root, identity, trash })
+        let borders = if mount.cross_mounts { Borders::Cross } else { Borders::Keep };
+        Ok(Self { host, name, guest: mount.guest.clone(), rights, borders, root, identity, trash })
     }
 }
 
 /// Opens the directory of a mount.
 fn open_root(mount: &job::Mount) -> Result<OwnedFd, MountError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let refused = |why: String| MountError { path: mount.host.clone(), why };
     if !mount.was_there && mount.host.canonicalize().is_ok_and(|real| real != mount.host) {
         let why = "it was not there when the host started, and its path leads through a link: restart the host, which \
                    then looks where that leads";
-        return Err(MountError { path: mount.host.clone(), why: why.to_owned() });
+        return Err(refused(why.to_owned()));
     }
-    rustix::fs::open(&mount.host, flags, Mode::empty()).map_err(|error| {
-        let why = match error {
+    let root = rustix::fs::open(&mount.host, flags, Mode::empty()).map_err(|error| {
+        refused(match error {
             Errno::NOENT => "it does not exist; is its disk mounted?".to_owned(),
             Errno::NOTDIR => "is not a directory".to_owned(),
             error => wall::keeps_out(&mount.host).unwrap_or_else(|| std::io::Error::from(error).to_string()),
-        };
-        MountError { path: mount.host.clone(), why }
-    })
+        })
+    })?;
+    if Identity::of(root.as_fd()).is_ok_and(kept::is_kept) {
+        return Err(refused("is the trash of another mount: mount a directory of data".to_owned()));
+    }
+    Ok(root)
 }
 
 /// Opens the trash at the top of a mount; it is made where there is none.
 pub(super) fn open_trash(root: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     match rustix::fs::mkdirat(root, TRASH, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
+        // It may have been made all the same.
+        Err(error) if !tells(error) => {}
         Err(error) => return Err(error.into()),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -108,6 +120,12 @@ pub(super) fn open_trash(root: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
 /// Whether the host keeps this name at the top of a mount for itself, in any
 /// spelling that a file system could take for it.
 pub(super) fn is_reserved(name: &str) -> bool {
+    spells(name, RESERVED)
+}
+
+/// Whether a name begins with this text, which begins with a dot, in any spelling
+/// that a file system could take for it.
+pub(super) fn spells(name: &str, text: &str) -> bool {
     if !name.starts_with('.') {
         return false;
     }
@@ -117,7 +135,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
         '\u{17f}' => 's',
         c => c.to_ascii_lowercase(),
     });
-    RESERVED.chars().all(|c| folded.next() == Some(c))
+    text.chars().all(|c| folded.next() == Some(c))
 }
 
 /// The mounts of one instance. An instance that was made for other directories
@@ -157,6 +175,7 @@ pub enum Known {
 /// Looks by what the directory at a mount is known now.
 pub fn look(mount: &job::Mount) -> Result<Known, MountError> {
     let root = open_root(mount)?;
+    kept::learn(&mount.host, root.as_fd());
     let refused = |error: std::io::Error| MountError { path: mount.host.clone(), why: error.to_string() };
     if mount.rights.only_look() {
         return marker::of_read_only(&root).map(Known::Root).map_err(refused);
@@ -177,7 +196,10 @@ pub fn mark(mount: &job::Mount, id: &str) -> Result<String, MountError> {
         path: mount.host.clone(),
         why: format!("it cannot be marked with the file {}: {error}", marker::MARKER),
     };
-    marker::write(open_root(mount)?.as_fd(), id).map_err(refused)
+    let root = open_root(mount)?;
+    let marked = marker::write(root.as_fd(), id).map_err(refused);
+    kept::learn(&mount.host, root.as_fd());
+    marked
 }
 
 /// Makes the folder of removed files at a mount where it is missing, while the

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use wasmtime_wasi::p2::FsResult;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
@@ -17,6 +17,7 @@ use wasmtime_wasi::p2::bindings::sync::filesystem::types::{DescriptorFlags, Open
 
 use crate::domain::rights::Right;
 
+use super::beneath;
 use super::call::Call;
 use super::deeds::NotDone;
 use super::descriptor::{Open, OpenFile};
@@ -109,10 +110,19 @@ impl Call {
     }
 
     fn open_at(&self, place: &Place, stands: &Stands, asked: Asked) -> Result<Open, NotDone> {
+        if let Some(stat) = stands.stat() {
+            self.must_not_be_kept(stat, "open")?;
+        }
+        let at_border = |error: Errno| {
+            if error == Errno::XDEV {
+                self.say_mounted(place.mount(), &place.path());
+            }
+            error
+        };
         match stands.kind() {
             FileType::Directory => {
                 asked.refuse_folder()?;
-                return Ok(Open::Folder(super::alter::open_folder(place, stands)?));
+                return Ok(Open::Folder(super::alter::open_folder(place, stands).map_err(at_border)?));
             }
             FileType::Symlink => return Err(Errno::LOOP.into()),
             FileType::RegularFile if asked.folder => return Err(Errno::NOTDIR.into()),
@@ -127,7 +137,7 @@ impl Call {
             self.must_be_free(place, false)?;
         }
         let (folder, name) = stands.on_disk(place)?;
-        let fd = rustix::fs::openat(folder, name, asked.oflags(), Mode::empty())?;
+        let fd = beneath::open_name(folder, name, asked.oflags(), place.mount().borders).map_err(at_border)?;
         self.opened(fd, place.clone(), asked)
     }
 
@@ -136,6 +146,7 @@ impl Call {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(self.not_ordinary());
         }
+        self.must_not_be_kept(&stat, "open")?;
         let file = OpenFile::new(File::from(fd), place, asked.read, asked.write || asked.truncate);
         if asked.truncate && stat.st_size > 0 {
             self.set_size(&file, 0)?;

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::beneath::{self, Links};
+use super::kept;
 use super::mounts::{Identity, Mount, is_reserved};
 use super::overlay::{Entry, FolderKey, Overlay};
 
@@ -106,6 +107,7 @@ impl Folder {
 
     fn real(mount: &Arc<Mount>, fd: OwnedFd, path: String) -> Result<Self, Errno> {
         must_be_guests(&path)?;
+        kept::must_be_outside(mount, fd.as_fd(), &path)?;
         Ok(Self { mount: Arc::clone(mount), at: At::Real(Arc::new(fd)), path })
     }
 }
@@ -228,9 +230,9 @@ fn find_folder(from: &Folder, path: &str, overlay: Option<&Overlay>) -> Result<F
 }
 
 fn on_disk(from: &Folder, fd: BorrowedFd<'_>, path: &str) -> Result<Folder, Errno> {
-    let outside = |error| if error == Errno::XDEV { Errno::PERM } else { error };
+    let borders = from.mount.borders;
     if !path.split('/').any(|name| name == "..") {
-        match beneath::open_folder(fd, path, Links::Refuse) {
+        match beneath::open_folder(fd, path, Links::Refuse, borders) {
             Ok(found) => {
                 let mut within = from.found_again()?.path;
                 for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
@@ -239,11 +241,11 @@ fn on_disk(from: &Folder, fd: BorrowedFd<'_>, path: &str) -> Result<Folder, Errn
                 return Folder::real(&from.mount, found, within);
             }
             Err(Errno::LOOP) => {}
-            Err(error) => return Err(outside(error)),
+            Err(error) => return Err(error),
         }
     }
     // Links or steps up: the kernel says where that came out.
-    let found = beneath::open_folder(fd, path, Links::Follow).map_err(outside)?;
+    let found = beneath::open_folder(fd, path, Links::Follow, borders)?;
     let within = path_within(&from.mount, found.as_fd())?;
     Folder::real(&from.mount, found, within)
 }
@@ -305,8 +307,8 @@ fn step(at: &Folder, name: &str, overlay: &Overlay) -> Result<Step, Errno> {
         Some(Entry::Moved(real)) => (real.folder.as_fd(), real.name.as_str()),
         None => (at.disk()?, name),
     };
-    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::DIRECTORY | beneath::only_place();
-    match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+    match beneath::open_name(folder, name, OFlags::DIRECTORY | beneath::only_place(), at.mount.borders) {
+        Ok(fd) if kept::is_kept(Identity::of(fd.as_fd())?) => Err(Errno::NOENT),
         Ok(fd) => Ok(Step::Into(Folder { mount: Arc::clone(&at.mount), at: At::Real(Arc::new(fd)), path })),
         Err(error @ (Errno::LOOP | Errno::NOTDIR)) => {
             let target = rustix::fs::readlinkat(folder, name, Vec::new()).map_err(|_| error)?;

@@ -13,7 +13,9 @@ use rustix::io::Errno;
 use crate::domain::effect::{Effect, EffectId};
 
 use super::alter::rename_at;
+use super::beneath::{self, Borders};
 use super::mounts::TRASH;
+use super::reconcile::{look_beneath, tells};
 
 /// Large files are cut down by so many bytes at a time: giving back a terabyte
 /// in one call can hold up a whole file system.
@@ -31,6 +33,9 @@ pub enum TrashError {
     /// Something stands in its place.
     #[error("something stands at {0}: it is not overwritten; move that away first")]
     Occupied(String),
+    /// Its old folder is not on the mount any more.
+    #[error("something else is mounted at {0}: it is not put back into that; unmount it first")]
+    Mounted(String),
     /// The folder in which it stood cannot be used.
     #[error("its folder cannot be made again: {0}")]
     Folder(io::Error),
@@ -63,9 +68,14 @@ impl TrashFolder {
     /// are made. Never overwrites.
     pub fn restore(&self, effect: &Effect) -> Result<(), TrashError> {
         let (parents, name) = effect.path.rsplit_once('/').unwrap_or(("", &effect.path));
-        let folder = make_folders(self.root.as_fd(), parents).map_err(|error| TrashError::Folder(error.into()))?;
+        let folder = make_folders(self.root.as_fd(), parents).map_err(|error| match error {
+            Errno::XDEV => TrashError::Mounted(effect.full_path().display().to_string()),
+            error => TrashError::Folder(error.into()),
+        })?;
         match rename_at(self.folder.as_fd(), &effect.id.to_string(), folder.as_fd(), name) {
             Ok(()) => Ok(()),
+            // It may have been answered after it was done.
+            Err(error) if !tells(error) && self.has_left(&effect.id.to_string()) && self.is_back(effect) => Ok(()),
             Err(Errno::NOENT) if self.stat(&going(effect.id)).is_ok() => Err(TrashError::Going),
             Err(Errno::NOENT) => Err(TrashError::Gone),
             Err(Errno::EXIST) => Err(TrashError::Occupied(effect.full_path().display().to_string())),
@@ -92,8 +102,12 @@ impl TrashFolder {
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             if let Ok(file) = rustix::fs::openat(&self.folder, name.as_str(), flags, Mode::empty()) {
                 // Nobody may put back what is cut down already.
-                let renamed = rustix::fs::renameat(&self.folder, name.as_str(), &self.folder, going(id).as_str());
-                renamed.map_err(|error| if error == Errno::NOENT { TrashError::Gone } else { io_error(error) })?;
+                match rustix::fs::renameat(&self.folder, name.as_str(), &self.folder, going(id).as_str()) {
+                    Ok(()) => {}
+                    Err(Errno::NOENT) => return Err(TrashError::Gone),
+                    Err(error) if !tells(error) && self.has_left(&name) && self.stat(&going(id)).is_ok() => {}
+                    Err(error) => return Err(io_error(error)),
+                }
                 name = going(id);
                 let file = File::from(file);
                 while size > STEP {
@@ -109,6 +123,7 @@ impl TrashFolder {
             Ok(()) => {}
             // Put back meanwhile, or another was faster.
             Err(Errno::NOENT) => return Err(TrashError::Gone),
+            Err(error) if !tells(error) && self.has_left(&name) => {}
             Err(error) => return Err(io_error(error)),
         }
         go_on(if alone { size } else { 0 });
@@ -123,15 +138,20 @@ impl TrashFolder {
     /// Whether what the effect removed stands in its old place.
     #[must_use]
     pub fn is_back(&self, effect: &Effect) -> bool {
-        let there = rustix::fs::statat(&self.root, effect.path.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        let there = look_beneath(&self.root, &effect.path);
         #[allow(clippy::unnecessary_cast, reason = "an inode has another width elsewhere")]
-        there.is_ok_and(|stat| stat.st_ino as u64 == effect.inode)
+        there.is_ok_and(|found| found.is_some_and(|stat| stat.st_ino as u64 == effect.inode))
+    }
+
+    /// Whether it is for sure not there under this name.
+    fn has_left(&self, name: &str) -> bool {
+        matches!(self.stat(name), Err(TrashError::Gone))
     }
 
     /// Whether it is there.
-    #[must_use]
-    pub fn has(&self, id: EffectId) -> bool {
-        rustix::fs::statat(&self.folder, id.to_string().as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    #[cfg(test)]
+    fn has(&self, id: EffectId) -> bool {
+        self.stat(&id.to_string()).is_ok()
     }
 }
 
@@ -145,9 +165,9 @@ fn io_error(error: Errno) -> TrashError {
 }
 
 /// Opens the folder at `path`, name by name and without following links; what is
-/// missing is made.
+/// missing is made. What is mounted on the way is [`Errno::XDEV`].
 fn make_folders(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let mut at = rustix::io::dup(root)?;
     for name in path.split('/').filter(|name| !name.is_empty()) {
         if name == ".." {
@@ -155,9 +175,10 @@ fn make_folders(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
         }
         match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) if !tells(error) => {}
             Err(error) => return Err(error),
         }
-        at = rustix::fs::openat(&at, name, flags, Mode::empty())?;
+        at = beneath::open_name(at.as_fd(), name, flags, Borders::Keep)?;
     }
     Ok(at)
 }

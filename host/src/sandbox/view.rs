@@ -9,8 +9,11 @@ use rustix::io::Errno;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{DescriptorStat, DescriptorType, MetadataHashValue};
 
+use crate::domain::time::Timestamp;
+
 use super::call::Call;
 use super::entries::descriptor_type;
+use super::kept;
 use super::mounts::Identity;
 use super::overlay::{Entry, RealPlace, Times};
 use super::place::{self, Folder, Place, Spot};
@@ -57,6 +60,14 @@ impl Call {
     /// Finds the place of a guest's path; `follow` also follows a link that
     /// stands there.
     pub(super) fn locate(&self, from: &Folder, path: &str, follow: bool) -> Result<Spot, Errno> {
+        let found = self.find(from, path, follow);
+        if found.as_ref().err() == Some(&Errno::XDEV) {
+            self.say_mounted(&from.mount, &place::join(&from.path, path));
+        }
+        found
+    }
+
+    fn find(&self, from: &Folder, path: &str, follow: bool) -> Result<Spot, Errno> {
         let overlay = self.custody.overlay();
         let spot = place::locate(from, path, overlay.as_deref())?;
         match spot {
@@ -84,7 +95,8 @@ impl Call {
         on_disk: impl FnOnce() -> Result<Stat, Errno>,
     ) -> Result<Stands, Errno> {
         let Some(overlay) = self.custody.overlay().filter(|overlay| !overlay.is_empty()) else {
-            return on_disk().map(Stands::Here);
+            let stands = Stands::Here(on_disk()?);
+            return must_not_be_kept(&stands, &place.name).map(|()| stands);
         };
         let mut stands = match overlay.get(place.folder.key()?, &place.name) {
             None => Stands::Here(on_disk()?),
@@ -95,6 +107,7 @@ impl Call {
                 Stands::Elsewhere((**real).clone(), stat)
             }
         };
+        must_not_be_kept(&stands, &place.name)?;
         if let Stands::Here(stat) | Stands::Elsewhere(_, stat) = &mut stands
             && let Some(times) = overlay.times(identity(stat))
         {
@@ -112,6 +125,13 @@ impl Call {
     }
 }
 
+/// A marker or trash that is listed nowhere is not there. One that is bound to a
+/// name of its own is, and nothing can be done to it.
+fn must_not_be_kept(stands: &Stands, name: &str) -> Result<(), Errno> {
+    let is_kept = kept::may_be_kept(name) && stands.stat().is_some_and(kept::is_kept_stat);
+    if is_kept { Err(Errno::NOENT) } else { Ok(()) }
+}
+
 #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "these have other types elsewhere")]
 pub(super) fn identity(stat: &Stat) -> Identity {
     Identity(stat.st_dev as u64, stat.st_ino as u64)
@@ -127,6 +147,13 @@ fn set(stat: &mut Stat, times: Times) {
         stat.st_mtime = (at.0 / 1000) as _;
         stat.st_mtime_nsec = (at.0 % 1000 * 1_000_000) as _;
     }
+}
+
+/// When a file was last modified, to the millisecond; before 1970 is 1970.
+#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "both are of another width elsewhere")]
+pub(super) fn modified(stat: &Stat) -> Timestamp {
+    let seconds = u64::try_from(stat.st_mtime as i64).unwrap_or(0);
+    Timestamp(seconds.saturating_mul(1000).saturating_add(stat.st_mtime_nsec as u64 / 1_000_000))
 }
 
 /// As WASI has it.

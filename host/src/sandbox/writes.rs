@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::call::Call;
 use super::deeds::NotDone;
-use super::descriptor::OpenFile;
+use super::descriptor::{OpenFile, Writing};
 
 /// Most bytes that a guest may write in one call.
 const MAX_WRITE: usize = 64 * 1024;
@@ -38,36 +38,39 @@ impl FileWrites {
         Self { file, at, call }
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.at {
-            Where::At(offset) => {
-                self.file.file.write_all_at(bytes, *offset)?;
-                *offset += bytes.len() as u64;
-                Ok(())
+    /// Says of each part that it was written, and of an error which it was.
+    fn write_all(&mut self, mut bytes: &[u8], writing: &Writing<'_>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = match &mut self.at {
+                Where::At(offset) => {
+                    self.file.file.write_at(bytes, *offset).inspect(|written| *offset += *written as u64)
+                }
+                Where::End => append(&self.file.file, bytes),
+            };
+            match written.map_err(|error| writing.failed(error)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    writing.done();
+                    bytes = &bytes[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            Where::End => append(&self.file.file, bytes),
         }
+        Ok(())
     }
 }
 
 /// At the end, whoever else writes there; the file need not be open for it.
 #[cfg(target_os = "linux")]
-fn append(file: &File, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let part = [io::IoSlice::new(bytes)];
-        match rustix::io::pwritev2(file, &part, 0, rustix::io::ReadWriteFlags::APPEND) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    let part = [io::IoSlice::new(bytes)];
+    Ok(rustix::io::pwritev2(file, &part, 0, rustix::io::ReadWriteFlags::APPEND)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn append(file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all_at(bytes, file.metadata()?.len())
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    file.write_at(bytes, file.metadata()?.len())
 }
 
 #[wasmtime_wasi::async_trait]
@@ -84,9 +87,7 @@ impl OutputStream for FileWrites {
             NotDone::Interrupted(interrupt) => StreamError::Trap(interrupt.into()),
             NotDone::Refused(error) => StreamError::LastOperationFailed(io::Error::from(error).into()),
         })?;
-        self.write_all(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))?;
-        writing.done();
-        Ok(())
+        self.write_all(&bytes, &writing).map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {

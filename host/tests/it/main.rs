@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "tests wait for the threads that they start")]
+mod borders;
 mod breaker;
 mod budgets;
 mod by_hand;
@@ -24,9 +25,11 @@ mod hung;
 mod import;
 mod jobs;
 mod keeping;
+mod kinds;
 mod leases;
 mod limits;
 mod logs;
+mod lost_answers;
 mod mounts;
 mod parts;
 mod plan;

@@ -50,7 +50,11 @@ pub(crate) struct Stuck {
 
 impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.why)
+        let path = self.path.display();
+        match self.why.kind() {
+            ErrorKind::CrossesDevices => write!(f, "{path}: something else is mounted there, and is not removed"),
+            _ => write!(f, "{path}: {}", self.why),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Debian's Rust compiler and library sources, unpacked into a cache folder.
+//! Debian's Rust compiler and library sources, and its clang for C, unpacked into
+//! a cache folder.
 //! Nothing is installed and root is not needed.
 //!
 //! The version is the newest that apt knows, and stays until the folder is
@@ -18,7 +19,7 @@ use crate::files::{self, Lock};
 use crate::process::{is_there, output, run, run_within};
 
 /// How long all downloads together may take.
-const DOWNLOAD_LIMIT: Duration = Duration::from_mins(30);
+pub(super) const DOWNLOAD_LIMIT: Duration = Duration::from_mins(30);
 
 /// What rustc links every guest with; Debian has them beside its C library.
 const START_FILES: [&str; 3] = ["crt1-command.o", "crt1-reactor.o", "libc.a"];
@@ -46,7 +47,7 @@ pub(super) fn unpacked() -> Result<Debian> {
 }
 
 /// `$SWEEPD_WASM_CACHE`, or a folder where the user keeps caches.
-fn cache() -> Result<PathBuf> {
+pub(super) fn cache() -> Result<PathBuf> {
     if let Some(folder) = env::var_os("SWEEPD_WASM_CACHE") {
         return Ok(env::current_dir()?.join(folder));
     }
@@ -66,9 +67,7 @@ impl Debian {
         let llvm = apt.llvm_of(&format!("{std}={version}"))?;
 
         let new = self.cache.join(format!("new.{}", process::id()));
-        let root = new.join("root");
-        fs::create_dir_all(&root)?;
-        apt.download(
+        let root = apt.unpack(
             &new,
             &[
                 &format!("rustc-web={version}"),
@@ -79,24 +78,76 @@ impl Debian {
                 "wasi-libc",
             ],
         )?;
-        for package in files::below(&new)? {
-            run(Command::new("dpkg").arg("-x").arg(&package).arg(&root))?;
-        }
         arrange(&root, &version)?;
         fs::write(root.join(".ok"), &version)?;
         if self.root.exists() {
             fs::remove_dir_all(&self.root)?;
         }
         fs::rename(&root, &self.root).with_context(|| format!("cannot put {} in place", self.root.display()))?;
-        // Also what interrupted invocations left.
-        for entry in fs::read_dir(&self.cache)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == "apt" || name.to_string_lossy().starts_with("new.") {
-                fs::remove_dir_all(entry.path())?;
-            }
+        tidy(&self.cache)
+    }
+}
+
+/// Removes the archives, and what interrupted invocations left.
+fn tidy(cache: &Path) -> Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == "apt" || name.to_string_lossy().starts_with("new.") {
+            fs::remove_dir_all(entry.path())?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// The release of clang that compiles guests in C.
+const CLANG: &str = "19";
+
+/// Debian's clang and its C library for WASI.
+pub(super) struct Clang(PathBuf);
+
+/// Unpacks them unless they are there.
+pub(super) fn clang() -> Result<Clang> {
+    let cache = cache()?;
+    let root = cache.join(format!("clang-{CLANG}"));
+    let _lock = Lock::take(&cache.join(".lock"))?;
+    if !root.is_dir() {
+        if !is_there("apt-get", "--version") || !is_there("dpkg", "--version") {
+            bail!("this machine has no apt to fetch Debian's clang with");
+        }
+        eprintln!("fetching Debian's clang {CLANG}: 41 MB down, 210 MB on disk, once");
+        let new = cache.join(format!("new.{}", process::id()));
+        let names = [
+            format!("clang-{CLANG}"),
+            format!("libclang-cpp{CLANG}"),
+            format!("libllvm{CLANG}"),
+            format!("libclang-common-{CLANG}-dev"),
+            format!("libclang-rt-{CLANG}-dev-wasm32"),
+            "wasi-libc".to_owned(),
+        ];
+        let unpacked = Apt::new(&cache)?.unpack(&new, &names.each_ref().map(String::as_str))?;
+        fs::rename(&unpacked, &root).with_context(|| format!("cannot put {} in place", root.display()))?;
+        tidy(&cache)?;
+    }
+    Ok(Clang(root))
+}
+
+impl Clang {
+    /// The compiler, with its own libraries.
+    pub(super) fn command(&self) -> Command {
+        let mut clang = Command::new(self.usr().join(format!("bin/clang-{CLANG}")));
+        clang.env("LD_LIBRARY_PATH", self.usr().join(format!("lib/{}-linux-gnu", env::consts::ARCH)));
+        clang
+    }
+
+    /// Where the packages' files are.
+    pub(super) fn usr(&self) -> PathBuf {
+        self.0.join("usr")
+    }
+
+    /// What compiled code calls for arithmetic that WebAssembly has not.
+    pub(super) fn builtins(&self) -> PathBuf {
+        self.usr().join(format!("lib/llvm-{CLANG}/lib/clang/{CLANG}/lib/wasi/libclang_rt.builtins-wasm32.a"))
     }
 }
 
@@ -185,9 +236,17 @@ impl Apt {
             .with_context(|| format!("{package} depends on no libllvm"))
     }
 
-    fn download(&self, folder: &Path, packages: &[&str]) -> Result<()> {
+    /// Downloads packages into a folder, which is made; gives the root of their
+    /// files below it.
+    fn unpack(&self, folder: &Path, packages: &[&str]) -> Result<PathBuf> {
+        let root = folder.join("root");
+        fs::create_dir_all(&root)?;
         let mut command = self.command("apt-get");
         command.arg("download").args(packages).current_dir(folder);
-        run_within(DOWNLOAD_LIMIT, &mut command)
+        run_within(DOWNLOAD_LIMIT, &mut command)?;
+        for package in files::below(folder)? {
+            run(Command::new("dpkg").arg("-x").arg(&package).arg(&root))?;
+        }
+        Ok(root)
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn scripts(debian: &Debian, sysroot: &Path) -> Result<Scripts> {
 }
 
 /// The folder of the linkers that come with every rustup toolchain.
-fn tools(sysroot: &Path) -> Result<PathBuf> {
+pub(super) fn tools(sysroot: &Path) -> Result<PathBuf> {
     for entry in fs::read_dir(sysroot.join("lib/rustlib"))? {
         let tools = entry?.path().join("bin");
         if tools.join("rust-lld").is_file() && tools.join("wasm-component-ld").is_file() {

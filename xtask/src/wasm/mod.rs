@@ -1,4 +1,5 @@
-//! Builds components from Rust, on machines with and without a rustup target.
+//! Builds components from Rust, on machines with and without a rustup target, and
+//! test guests from C and Python (`foreign`).
 //!
 //! In this order: the target that rustup has; the one that rustup may add; or
 //! Debian's compiler with its library sources, unpacked without root into a
@@ -7,6 +8,7 @@
 
 mod build;
 mod debian;
+mod foreign;
 mod linker;
 
 use std::env;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 pub(crate) use build::{Packages, build};
+pub(crate) use foreign::{Foreign, all as all_foreign};
 
 use crate::process;
 

@@ -13,6 +13,7 @@ use crate::domain::job;
 use crate::domain::rights::Rights;
 
 use super::super::guest::Role;
+use super::super::kept;
 use super::super::mounts::{Mount, Mounts, TRASH, is_reserved};
 use super::super::overlay::{Entry, Overlay, RealPlace};
 use super::super::place::{self, Folder, Place, Spot};
@@ -44,6 +45,12 @@ pub(super) struct Tree {
     pub(super) known: HashMap<u64, usize>,
     /// What nobody may get at, by inode.
     pub(super) forbidden: HashSet<u64>,
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        kept::forget(&self.top);
+    }
 }
 
 impl Tree {
@@ -87,7 +94,13 @@ impl Tree {
     }
 
     pub(super) fn mount(&self) -> Arc<Mount> {
-        let mount = job::Mount { host: self.top.clone(), was_there: true, guest: "/".to_owned(), rights: Rights::RW };
+        let mount = job::Mount {
+            host: self.top.clone(),
+            was_there: true,
+            guest: "/".to_owned(),
+            rights: Rights::RW,
+            cross_mounts: false,
+        };
         Arc::clone(&Mounts::open(&[mount], Role::Executor, true).unwrap().0[0])
     }
 

@@ -27,13 +27,13 @@ fn ended(host: &Sweepd, key: &str) -> Value {
 }
 
 /// The note of a task that is done.
-fn note(task: &Value) -> &str {
+pub(crate) fn note(task: &Value) -> &str {
     assert_eq!(task["state"], "done", "{task}");
     task["note"].as_str().unwrap_or_default()
 }
 
 /// A note of lines `operation=answer content`: answer and content by operation.
-fn answers(note: &str) -> BTreeMap<&str, (&str, &str)> {
+pub(crate) fn answers(note: &str) -> BTreeMap<&str, (&str, &str)> {
     note.lines()
         .filter_map(|line| {
             let (operation, answer) = line.split_once('=')?;
