@@ -154,6 +154,7 @@ impl Call {
         for (index, begun) in deeds.going_on {
             let recorded = &mut deeds.done[index];
             recorded.effect.result = if begun.load(Ordering::Relaxed) {
+                self.has_changed(recorded.effect.operation);
                 EffectResult::Done
             } else {
                 self.custody.meter.give_back(recorded.effect.cost());
@@ -226,8 +227,9 @@ impl Call {
     }
 
     fn conclude(&self, mut recorded: Recorded, cost: Spent, result: EffectResult) {
-        if matches!(result, EffectResult::Failed(_)) {
-            self.custody.meter.give_back(cost);
+        match result {
+            EffectResult::Failed(_) => self.custody.meter.give_back(cost),
+            EffectResult::Done | EffectResult::Unknown => self.has_changed(recorded.effect.operation),
         }
         recorded.effect.result = result;
         write_down(&self.custody, &recorded);

@@ -24,7 +24,7 @@ macro_rules! migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 13] = [
+const MIGRATIONS: [Migration; 14] = [
     migration!("0001_sequences"),
     migration!("0002_task_numbers"),
     migration!("0003_jobs"),
@@ -38,6 +38,7 @@ const MIGRATIONS: [Migration; 13] = [
     migration!("0011_holds"),
     migration!("0012_mounts"),
     migration!("0013_allowances"),
+    migration!("0014_removed"),
 ];
 
 /// The lock of those who migrate this database; names of locks are the whole
