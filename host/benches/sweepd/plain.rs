@@ -38,6 +38,10 @@ impl run::Host for Guest {
         Ok(u64::MAX)
     }
 
+    fn removed_before(&mut self) -> wasmtime::Result<u64> {
+        Ok(0)
+    }
+
     fn simulated(&mut self) -> wasmtime::Result<bool> {
         Ok(false)
     }

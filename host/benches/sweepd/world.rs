@@ -104,6 +104,7 @@ pub(crate) fn task(number: usize) -> ClaimedTask {
         losses: 0,
         enqueued_at: Timestamp(0),
         postponed_since: None,
+        removed: 0,
     }
 }
 

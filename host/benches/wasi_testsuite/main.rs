@@ -17,7 +17,6 @@ use serde::Deserialize;
 use sweepd::domain::digest::Digest;
 use sweepd::domain::job::{JobId, JobSpec, Mount};
 use sweepd::domain::rights::Rights;
-use sweepd::domain::task::TaskId;
 use sweepd::domain::time::Clock;
 use sweepd::sandbox::{Custody, Gate, GuestState, Journal, Lease, Role};
 use tempfile::TempDir;
@@ -197,7 +196,7 @@ impl Bench {
         let gate = Gate::new(Lease::endless());
         let mut guest =
             GuestState::new(&custody, Role::Executor, 1, Digest::of(b""), gate).map_err(|error| error.to_string())?;
-        guest.begin_call(Some((TaskId(1), 1)));
+        guest.begin_call(Some(&world::task(0)));
         let mut linker = self.guarded.clone();
         give_arguments(&mut linker, path, spec);
         let mut store = guest.into_store(&self.engine);

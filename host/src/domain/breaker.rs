@@ -4,7 +4,7 @@
 //! The two roles are counted apart: a plugin whose dispatcher answers and whose
 //! every execution traps is as useless as one that never answers.
 
-use super::outcome::Ending;
+use super::outcome::{Crash, Ending, Progress};
 
 /// Which of a plugin's two functions was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,17 +33,23 @@ pub enum Sign {
     Answer,
     /// It crashed, ran into its deadline, or did not start.
     Crash,
-    /// Nothing: the host or a person ended the call, or it was never made.
+    /// Nothing: the host or a person ended the call, it was never made, or it ran
+    /// out of time while it got on.
     Neither,
 }
 
 impl Sign {
-    /// What the end of an attempt says.
+    /// What the end of an attempt after this `progress` says.
+    ///
+    /// A call that changed something and ran out of time, or of fuel, may have
+    /// had more to do than one call can: that says nothing about the plugin. It
+    /// costs the task an attempt, which bounds a plugin that only pretends.
     #[must_use]
-    pub fn of(ending: &Ending) -> Self {
+    pub fn of(ending: &Ending, progress: Progress) -> Self {
         match ending {
             // Whoever met a hold answered.
             Ending::Answered(_) | Ending::Held { .. } => Self::Answer,
+            Ending::Crashed(Crash::Deadline(_) | Crash::Fuel(_)) if progress.changes > 0 => Self::Neither,
             Ending::Crashed(_) | Ending::NotStarted(_) => Self::Crash,
             Ending::Stopped | Ending::Interrupted | Ending::OverBudget | Ending::Untried(_) => Self::Neither,
         }
@@ -103,6 +109,8 @@ mod tests {
     use super::Sign::{Answer, Crash, Neither};
     use super::*;
     use crate::domain::outcome::{Crash as Crashed, Failure, Outcome};
+
+    const NOTHING: Progress = Progress { changes: 0, removed: 0 };
 
     /// (generation, call, sign, whether it breaks at three).
     type Line = (u64, Call, Sign, bool);
@@ -203,7 +211,21 @@ mod tests {
             (Ending::Stopped, Neither),
             (Ending::Interrupted, Neither),
         ] {
-            assert_eq!(Sign::of(&ending), sign, "{ending:?}");
+            assert_eq!(Sign::of(&ending, NOTHING), sign, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn what_ran_out_of_time_while_it_changed_files_says_nothing() {
+        let some = Progress { changes: 1, removed: 0 };
+        for (ending, sign) in [
+            (Ending::Crashed(Crashed::Deadline(Duration::ZERO)), Neither),
+            (Ending::Crashed(Crashed::Fuel(7)), Neither),
+            (Ending::Crashed(Crashed::Trap("x".to_owned())), Crash),
+            (Ending::Crashed(Crashed::Answer(7)), Crash),
+            (Ending::Answered(Ok(Outcome::Done(None))), Answer),
+        ] {
+            assert_eq!(Sign::of(&ending, some), sign, "{ending:?}");
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Live {
     pub backoff: bool,
     /// When the present chain of postponements began.
     pub postponed_since: Option<Timestamp>,
+    /// How many files its calls removed.
+    pub removed: u64,
     /// What the enqueuer added.
     pub payload: Option<Payload>,
     /// The run, while it runs.
@@ -96,6 +98,7 @@ impl Live {
             losses: 0,
             backoff: false,
             postponed_since: None,
+            removed: 0,
             payload: task.payload.clone(),
             run: None,
             successor: None,
@@ -174,9 +177,9 @@ impl Live {
         }
     }
 
-    /// What was made of the run under `fence` is written back. A task that a
-    /// person ended does not wait again.
-    pub fn finish(&mut self, fence: Fence, disposition: &Disposition, now: Timestamp) -> Step {
+    /// What was made of the run under `fence`, which `removed` so many files, is
+    /// written back. A task that a person ended does not wait again.
+    pub fn finish(&mut self, fence: Fence, disposition: &Disposition, removed: u64, now: Timestamp) -> Step {
         let Some(run) = self.run.filter(|run| run.fence == fence) else { return Step::Fenced };
         let end = disposition.end().or(run.asked);
         if let Some(end) = end {
@@ -189,7 +192,7 @@ impl Live {
             }
             Disposition::Postpone { after, .. } => {
                 self.backoff = false;
-                self.postponed_since.get_or_insert(now);
+                self.postponed_since = self.postponed_since.filter(|_| removed == 0).or(Some(now));
                 (self.run_at, self.waits_from) = (now.after(*after), Some(now));
             }
             Disposition::Release { after } => {
@@ -202,6 +205,7 @@ impl Live {
                 unreachable!("these end, and were taken above")
             }
         }
+        self.removed += removed;
         self.wait()
     }
 
@@ -243,6 +247,7 @@ impl Live {
             losses: 0,
             backoff: false,
             postponed_since: None,
+            removed: 0,
             payload,
             run: None,
             successor: None,
@@ -302,8 +307,8 @@ mod tests {
         let mut live = Live::new(TaskId(1), &asked(5), Timestamp(0));
         live.claim(Fence(7));
         assert_eq!(live.enqueue(&asked(9), Timestamp(0)), Enqueued::Successor(TaskId(1)));
-        assert_eq!(live.finish(Fence(6), &retry(), Timestamp(9)), Step::Fenced);
-        assert_eq!(live.finish(Fence(7), &Disposition::Done(None), Timestamp(9)), Step::Succeeded(TaskState::Done));
+        assert_eq!(live.finish(Fence(6), &retry(), 0, Timestamp(9)), Step::Fenced);
+        assert_eq!(live.finish(Fence(7), &Disposition::Done(None), 0, Timestamp(9)), Step::Succeeded(TaskState::Done));
         let next = live.promoted(TaskId(2)).expect("a successor");
         assert_eq!((next.id, next.run_at, next.attempts), (TaskId(2), Timestamp(9), 0));
     }
@@ -377,9 +382,9 @@ mod tests {
             let mut live = Live::new(TaskId(1), &asked(5), Timestamp(0));
             live.claim(Fence(1));
             live.ask(end);
-            assert_eq!(live.clone().finish(Fence(1), &retry(), Timestamp(9)), Step::Ended(end));
+            assert_eq!(live.clone().finish(Fence(1), &retry(), 0, Timestamp(9)), Step::Ended(end));
             assert_eq!(live.clone().lose(), Step::Ended(end));
-            let done = live.finish(Fence(1), &Disposition::Done(None), Timestamp(9));
+            let done = live.finish(Fence(1), &Disposition::Done(None), 0, Timestamp(9));
             assert_eq!(done, Step::Ended(TaskState::Done), "what was done is done");
         }
     }

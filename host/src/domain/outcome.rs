@@ -151,6 +151,18 @@ pub struct Attempt {
     pub ended: Timestamp,
     /// The component that ran it; `None` where none did (a plan's discard).
     pub digest: Option<Digest>,
+    /// How many files it removed: see [`Progress::removed`].
+    pub removed: u64,
+}
+
+/// What one call did to files, by the host's own count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Changes that were made.
+    pub changes: u64,
+    /// How many files fewer there are: those that were removed, less those that
+    /// were made. A call that removes only what it made itself gets nowhere.
+    pub removed: u64,
 }
 
 /// One write-back: applied only while the fence is unchanged.
@@ -175,13 +187,21 @@ pub enum Finished {
     Fenced,
 }
 
-/// What the host makes of an ending. `jitter` is a number in `0.0..1.0`.
+/// What the host makes of an ending after this `progress`. `jitter` is a number
+/// in `0.0..1.0`.
 #[must_use]
-pub fn dispose(ending: Ending, task: &ClaimedTask, job: &JobSpec, now: Timestamp, jitter: f64) -> Disposition {
+pub fn dispose(
+    ending: Ending,
+    progress: Progress,
+    task: &ClaimedTask,
+    job: &JobSpec,
+    now: Timestamp,
+    jitter: f64,
+) -> Disposition {
     match ending {
         Ending::Answered(Ok(Outcome::Done(note))) => Disposition::Done(note.map(cut)),
         Ending::Answered(Ok(Outcome::Skipped(why))) => Disposition::Skipped(cut(why)),
-        Ending::Answered(Ok(Outcome::Postpone(ask))) => postpone(ask, task, job, now),
+        Ending::Answered(Ok(Outcome::Postpone(ask))) => postpone(ask, progress, task, job, now),
         Ending::Answered(Err(Failure::Permanent(error))) => Disposition::Bury(cut(error)),
         Ending::Answered(Err(Failure::Transient(error))) => retry(error, task, job, jitter),
         Ending::Crashed(crash) => retry(crash.to_string(), task, job, jitter),
@@ -193,11 +213,17 @@ pub fn dispose(ending: Ending, task: &ClaimedTask, job: &JobSpec, now: Timestamp
 }
 
 /// A postponement, bounded: at least a second, and no chain of them longer
-/// than the job's `max_postponed`.
+/// than the job's `max_postponed`. A call that removed files begins the chain
+/// anew: their number bounds how often that happens.
 #[must_use]
-pub fn postpone(ask: Postponement, task: &ClaimedTask, job: &JobSpec, now: Timestamp) -> Disposition {
-    let waited = task.postponed_since.map_or(Duration::ZERO, |since| now.since(since));
-    let left = job.max_postponed.saturating_sub(waited);
+pub fn postpone(
+    ask: Postponement,
+    progress: Progress,
+    task: &ClaimedTask,
+    job: &JobSpec,
+    now: Timestamp,
+) -> Disposition {
+    let left = chain_left(task.postponed_since, progress, job.max_postponed, now);
     if left.is_zero() {
         let why = ask.reason.map_or_else(String::new, |reason| format!("; last reason: {reason}"));
         return Disposition::Bury(cut(format!(
@@ -207,6 +233,12 @@ pub fn postpone(ask: Postponement, task: &ClaimedTask, job: &JobSpec, now: Times
     }
     let after = ask.delay.min(left).max(Duration::from_secs(1));
     Disposition::Postpone { after, reason: ask.reason.map(cut) }
+}
+
+/// How long the chain of postponements that began at `since` may still be.
+fn chain_left(since: Option<Timestamp>, progress: Progress, most: Duration, now: Timestamp) -> Duration {
+    let chain = since.filter(|_| progress.removed == 0);
+    most.saturating_sub(chain.map_or(Duration::ZERO, |since| now.since(since)))
 }
 
 /// So long after a hold was met, or as soon as it ends, the task is tried again.
@@ -238,4 +270,22 @@ pub fn cut(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_of_postponements_is_bounded_and_one_that_gets_on_begins_anew() {
+        let (most, now) = (Duration::from_secs(10), Timestamp(60_000));
+        let left = |since: Option<u64>, changes, removed| {
+            chain_left(since.map(Timestamp), Progress { changes, removed }, most, now).as_secs()
+        };
+        assert_eq!(left(None, 0, 0), 10);
+        assert_eq!(left(Some(57_000), 0, 0), 7);
+        assert_eq!(left(Some(1000), 0, 0), 0);
+        assert_eq!(left(Some(1000), 9, 0), 0, "changing things is not getting on");
+        assert_eq!(left(Some(1000), 1, 1), 10);
+    }
 }

@@ -246,6 +246,9 @@ pub struct ClaimedTask {
     pub enqueued_at: Timestamp,
     /// When the present chain of postponements began.
     pub postponed_since: Option<Timestamp>,
+    /// How many files its calls removed before, by the count of the hosts that
+    /// wrote back how they ended.
+    pub removed: u64,
 }
 
 /// A task as people see it, live or ended.

@@ -43,6 +43,10 @@ impl run::Host for GuestState {
         Ok(GuestState::deadline(self).0)
     }
 
+    fn removed_before(&mut self) -> wasmtime::Result<u64> {
+        Ok(GuestState::removed_before(self))
+    }
+
     fn simulated(&mut self) -> wasmtime::Result<bool> {
         Ok(GuestState::is_simulated(self))
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wasmtime::Store;
 
 use crate::domain::job::{JobId, JobSpec};
-use crate::domain::outcome::{Crash, Failure, Outcome};
+use crate::domain::outcome::{Crash, Failure, Outcome, Progress};
 use crate::domain::plan::{Plan, SweepCall};
 use crate::domain::task::ClaimedTask;
 use crate::domain::time::Clock;
@@ -58,6 +58,8 @@ pub struct Attempted {
     pub answer: Result<Result<Outcome, Failure>, CallFailed>,
     /// What it changed, as far as that was not handed over before.
     pub effects: Vec<Recorded>,
+    /// All that it changed.
+    pub progress: Progress,
     /// The hold that it met, if it met one.
     pub held: Option<Held>,
 }
@@ -107,7 +109,7 @@ impl Seat {
         task: Option<&ClaimedTask>,
         call: impl FnOnce(&mut Store<GuestState>) -> wasmtime::Result<Result<T, E>>,
     ) -> Result<Result<T, Failure>, CallFailed> {
-        self.store.data_mut().begin_call(task.map(|task| (task.id, task.attempt)));
+        self.store.data_mut().begin_call(task);
         self.store.set_epoch_deadline(1);
         let running = self.generation.plugin.engine.guest_runs();
         let answer = refuel(&mut self.store).and_then(|()| call(&mut self.store));
@@ -252,8 +254,8 @@ impl ExecutorInstance {
         let given = bindings::task(task, max_attempts);
         let outcome = seat.call(Some(task), |store| exports.call_execute(store, &given));
         let state = seat.store.data_mut();
-        let (effects, held) = (state.take_effects(), state.take_held());
-        Attempted { answer: outcome.map(|answer| answer.map(Into::into)), effects, held }
+        let (effects, progress, held) = (state.take_effects(), state.progress(), state.take_held());
+        Attempted { answer: outcome.map(|answer| answer.map(Into::into)), effects, progress, held }
     }
 }
 

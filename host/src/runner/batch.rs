@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::domain::node::NodeId;
-use crate::domain::outcome::Ending;
+use crate::domain::outcome::{Ending, Progress};
 use crate::domain::task::{ClaimedTask, Fence};
 use crate::domain::time::Timestamp;
 use crate::plugin::Generation;
@@ -45,6 +45,8 @@ pub(super) struct Completion {
     pub(super) ending: Ending,
     /// What it did to files, as far as that is not in the database.
     pub(super) effects: Vec<Recorded>,
+    /// All that it did, also what is in the database already.
+    pub(super) progress: Progress,
     pub(super) started: Timestamp,
     pub(super) ended: Timestamp,
 }

@@ -108,7 +108,14 @@ async fn bury_the_spent(job: &Job, flow: &Flow, fence: Fence, tasks: &[ClaimedTa
         id: task.id,
         fence,
         disposition: Disposition::Bury(why),
-        attempt: Attempt { number: task.attempt - 1, node: job.node.id(), started: now, ended: now, digest: None },
+        attempt: Attempt {
+            number: task.attempt - 1,
+            node: job.node.id(),
+            started: now,
+            ended: now,
+            digest: None,
+            removed: 0,
+        },
     };
     stored(job, flow, WriteBack { finishes: vec![finish], closed: vec![fence], effects: Vec::new() }).await;
     true

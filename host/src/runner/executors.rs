@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::domain::breaker::{Call, Sign};
 use crate::domain::job::Isolation;
-use crate::domain::outcome::{Crash, Ending};
+use crate::domain::outcome::{Crash, Ending, Progress};
 use crate::domain::task::ClaimedTask;
 use crate::domain::time::Clock;
 use crate::faults::{self, Execution};
@@ -83,6 +83,10 @@ impl Executors {
     }
 }
 
+/// How an attempt ended, what it did that the database does not have yet, and
+/// how much it did in all.
+type Ended = (Ending, Vec<Recorded>, Progress);
+
 /// One thread.
 struct Executor {
     custody: Arc<Custody>,
@@ -113,11 +117,11 @@ impl Executor {
         while let Some(Work { task, batch }) = self.next() {
             faults::die_here_if_asked();
             let (began, started) = (Instant::now(), self.clock.now());
-            let (ending, effects) = self.attempt_without_panic(&task, &batch);
+            let (ending, effects, progress) = self.attempt_without_panic(&task, &batch);
             let ended = self.clock.now();
             // Here, not where results are written back: the next task must not
             // be begun under a generation that just broke.
-            batch.job.heard(&batch.generation, Call::Execute, Sign::of(&ending), || match &ending {
+            batch.job.heard(&batch.generation, Call::Execute, Sign::of(&ending, progress), || match &ending {
                 Ending::Crashed(crash) | Ending::NotStarted(crash) => crash.to_string(),
                 _ => String::new(),
             });
@@ -128,6 +132,7 @@ impl Executor {
                 generation: Arc::clone(&batch.generation),
                 ending,
                 effects,
+                progress,
                 started,
                 ended,
             };
@@ -154,26 +159,26 @@ impl Executor {
 
     /// A panic of the host's own code costs an attempt, not the thread: the
     /// sweep waits for every task that it handed over.
-    fn attempt_without_panic(&mut self, task: &ClaimedTask, batch: &Batch) -> (Ending, Vec<Recorded>) {
+    fn attempt_without_panic(&mut self, task: &ClaimedTask, batch: &Batch) -> Ended {
         let execution = Execution::of(task);
         let attempt = std::panic::AssertUnwindSafe(|| self.attempt(task, batch, &execution));
-        let (ending, effects) = std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let ended = std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
             self.instance = None;
             let why = "the host panicked while it ran the task; this is a bug in sweepd".to_owned();
             // What it did is in the journal, and imported at the next start.
-            (Ending::Crashed(Crash::Trap(why)), Vec::new())
+            (Ending::Crashed(Crash::Trap(why)), Vec::new(), Progress::default())
         });
-        execution.end(&ending);
-        (ending, effects)
+        execution.end(&ended.0);
+        ended
     }
 
-    fn attempt(&mut self, task: &ClaimedTask, batch: &Batch, execution: &Execution<'_>) -> (Ending, Vec<Recorded>) {
+    fn attempt(&mut self, task: &ClaimedTask, batch: &Batch, execution: &Execution<'_>) -> Ended {
         let mut seated = match self.seat_for(task, batch) {
             Ok(seated) => seated,
-            Err(ending) => return (ending, Vec::new()),
+            Err(ending) => return (ending, Vec::new(), Progress::default()),
         };
         execution.start();
-        let Attempted { answer, effects, held } = seated.instance.execute(task);
+        let Attempted { answer, effects, progress, held } = seated.instance.execute(task);
         let ending = match answer {
             Ok(answer) => {
                 if self.custody.job.isolation == Isolation::Thread && !seated.instance.is_worn() {
@@ -193,7 +198,7 @@ impl Executor {
                 Ending::Untried(batch.not_started.get_or_init(|| hindrance.to_string()).clone())
             }
         };
-        (ending, effects)
+        (ending, effects, progress)
     }
 
     /// An instance for the task, or why it is not executed.

@@ -247,6 +247,7 @@ impl Run<'_> {
             losses: 0,
             enqueued_at: self.simulation.now,
             postponed_since: None,
+            removed: 0,
         };
         if later { self.end(&task, End::Later, reason) } else { self.found.push_back((task, reason)) }
     }
@@ -259,7 +260,7 @@ impl Run<'_> {
                 ExecutorInstance::start(&self.simulation.custody, &self.simulation.generation, &self.simulation.gate)?
             }
         };
-        let Attempted { answer, effects, held } = executor.execute(task);
+        let Attempted { answer, effects, held, .. } = executor.execute(task);
         for recorded in effects {
             let (effect, _) = recorded.part();
             self.tell_effect(&effect, task, reason);

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::domain::breaker::{Call, Sign};
-use crate::domain::outcome::{self, Attempt, Disposition, Finish};
+use crate::domain::outcome::{self, Attempt, Disposition, Finish, Progress};
 use crate::domain::plan::{Decided, SweepCall};
 use crate::domain::status::SweepReport;
 use crate::domain::task::{ClaimedTask, Enqueued, Fence};
@@ -291,7 +291,7 @@ impl Sweep<'_> {
         };
         let mut finishes = Vec::with_capacity(postpone.len() + discard.len() + unnamed.len());
         for (task, ask) in postpone {
-            finishes.push(finish(&task, outcome::postpone(ask, &task, &job.spec, now)));
+            finishes.push(finish(&task, outcome::postpone(ask, Progress::default(), &task, &job.spec, now)));
         }
         for (task, why) in discard {
             finishes.push(finish(&task, Disposition::Cancel(outcome::cut(why))));
@@ -381,6 +381,6 @@ impl Sweep<'_> {
     }
 
     fn no_attempt(&self, number: u32, now: Timestamp) -> Attempt {
-        Attempt { number, node: self.job.node.id(), started: now, ended: now, digest: None }
+        Attempt { number, node: self.job.node.id(), started: now, ended: now, digest: None, removed: 0 }
     }
 }

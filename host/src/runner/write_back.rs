@@ -141,7 +141,7 @@ pub(super) async fn write_back(job: &Job, flow: &Flow, mut completed: mpsc::Rece
 }
 
 fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
-    let Completion { task, node, generation, ending, started, ended, .. } = completion;
+    let Completion { task, node, generation, ending, progress, started, ended, .. } = completion;
     job.gate().forget(task.id);
     let digest = Some(generation.plugin.digest);
     let not_started = match &ending {
@@ -157,7 +157,7 @@ fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
     if let Ending::Crashed(crash) = &ending {
         say_crash(job, &task, generation.number, crash);
     }
-    let disposition = dispose(ending, &task, &job.spec, job.clock.now(), fastrand::f64());
+    let disposition = dispose(ending, progress, &task, &job.spec, job.clock.now(), fastrand::f64());
     flow.report(|report| count(report, &disposition));
     match &disposition {
         Disposition::Bury(error) => {
@@ -170,7 +170,7 @@ fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
         }
         _ => {}
     }
-    let attempt = Attempt { number: task.attempt, node, started, ended, digest };
+    let attempt = Attempt { number: task.attempt, node, started, ended, digest, removed: progress.removed };
     Finish { id: task.id, fence: task.fence, disposition, attempt }
 }
 

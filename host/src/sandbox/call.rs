@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::domain::digest::Digest;
+use crate::domain::effect::Operation;
 use crate::domain::hold::Hold;
+use crate::domain::outcome::Progress;
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
 use crate::faults::{self, Mutation};
@@ -89,6 +91,10 @@ pub(super) struct Call {
     held: Mutex<Option<Held>>,
     /// The oldest holds that something was found free of since the last change.
     pub(super) checked: AtomicU64,
+    /// Changes that were made, and files that were removed and made by them.
+    changes: AtomicU64,
+    removed: AtomicU64,
+    made: AtomicU64,
     pub(super) deeds: Mutex<Deeds>,
 }
 
@@ -114,6 +120,9 @@ impl Call {
             refused: AtomicBool::new(false),
             held: Mutex::default(),
             checked: AtomicU64::new(u64::MAX),
+            changes: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
+            made: AtomicU64::new(0),
             deeds: Mutex::default(),
         })
     }
@@ -122,6 +131,9 @@ impl Call {
     pub(super) fn renew(&self, task: Option<(TaskId, u32)>) {
         self.deadline.renew(self.limit);
         self.refused.store(false, Ordering::Relaxed);
+        for count in [&self.changes, &self.removed, &self.made] {
+            count.store(0, Ordering::Relaxed);
+        }
         let (task, attempt) = task.map_or((0, 0), |(task, attempt)| (task.0, attempt));
         self.task.store(task, Ordering::Relaxed);
         self.attempt.store(attempt, Ordering::Relaxed);
@@ -148,6 +160,23 @@ impl Call {
     /// Which call of the instance this is, from 1.
     pub(super) fn number(&self) -> u64 {
         self.number.load(Ordering::Relaxed)
+    }
+
+    /// Counts a change that was made.
+    pub(super) fn has_changed(&self, operation: Operation) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        match operation {
+            Operation::Remove => self.removed.fetch_add(1, Ordering::Relaxed),
+            Operation::Create | Operation::Link => self.made.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    /// How much it has changed so far.
+    pub(super) fn progress(&self) -> Progress {
+        let [changes, removed, made] =
+            [&self.changes, &self.removed, &self.made].map(|count| count.load(Ordering::Relaxed));
+        Progress { changes, removed: removed.saturating_sub(made) }
     }
 
     /// Whether it may go on.

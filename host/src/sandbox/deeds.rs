@@ -261,11 +261,13 @@ impl Call {
         for (index, begun) in deeds.going_on {
             let recorded = &mut deeds.done[index];
             recorded.effect.result = match (begun.is_done(), begun.is_perhaps()) {
-                (true, _) => EffectResult::Done,
-                (false, true) => EffectResult::Unknown,
                 (false, false) => {
                     self.custody.meter.give_back(recorded.effect.cost());
                     EffectResult::Failed("nothing of it was written".to_owned())
+                }
+                (is_done, _) => {
+                    self.has_changed(recorded.effect.operation);
+                    if is_done { EffectResult::Done } else { EffectResult::Unknown }
                 }
             };
             write_down(&self.custody, recorded);
@@ -336,8 +338,9 @@ impl Call {
     }
 
     fn conclude(&self, mut recorded: Recorded, cost: Spent, result: EffectResult) {
-        if matches!(result, EffectResult::Failed(_)) {
-            self.custody.meter.give_back(cost);
+        match result {
+            EffectResult::Failed(_) => self.custody.meter.give_back(cost),
+            EffectResult::Done | EffectResult::Unknown => self.has_changed(recorded.effect.operation),
         }
         recorded.effect.result = result;
         write_down(&self.custody, &recorded);

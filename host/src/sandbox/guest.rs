@@ -9,7 +9,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::domain::digest::Digest;
 use crate::domain::job::JobSpec;
-use crate::domain::task::TaskId;
+use crate::domain::outcome::Progress;
+use crate::domain::task::ClaimedTask;
 use crate::domain::time::Timestamp;
 
 use super::call::{Call, Held, Interrupt};
@@ -39,6 +40,8 @@ pub struct GuestState {
     pub(super) call: Arc<Call>,
     pub(super) asked: Option<AskedLast>,
     pub(super) listed: Vec<u32>,
+    /// How many files earlier calls for the task of this one removed.
+    removed_before: u64,
     interrupt: Option<Interrupt>,
     memory: MemoryLimiter,
     capture: Capture,
@@ -75,6 +78,7 @@ impl GuestState {
             call: Call::new(role, digest, Arc::clone(custody), gate, limit),
             asked: None,
             listed: Vec::new(),
+            removed_before: 0,
             interrupt: None,
             memory: MemoryLimiter::new(&job.limits),
             capture,
@@ -99,12 +103,13 @@ impl GuestState {
     }
 
     /// A call begins: for this attempt of a task, with the deadline of its role.
-    pub fn begin_call(&mut self, task: Option<(TaskId, u32)>) {
-        self.call.renew(task);
+    pub fn begin_call(&mut self, task: Option<&ClaimedTask>) {
+        self.call.renew(task.map(|task| (task.id, task.attempt)));
+        self.removed_before = task.map_or(0, |task| task.removed);
         self.asked = None;
         self.memory.forget_refusal();
         self.interrupt = None;
-        self.capture.begin(task.map(|(task, _)| task));
+        self.capture.begin(task.map(|task| task.id));
     }
 
     /// The call has ended. Answers why the host interrupted it, if it did.
@@ -117,6 +122,19 @@ impl GuestState {
     /// over before.
     pub fn take_effects(&mut self) -> Vec<Recorded> {
         self.call.end_deeds()
+    }
+
+    /// How much the present call has changed. To be asked when its effects were
+    /// taken: what goes on until then has no end before.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.call.progress()
+    }
+
+    /// How many files earlier calls for the task of this one removed.
+    #[must_use]
+    pub fn removed_before(&self) -> u64 {
+        self.removed_before
     }
 
     /// The hold that was met since this was last asked, if any.

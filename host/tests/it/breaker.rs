@@ -203,3 +203,23 @@ fn a_pinned_plugin_that_breaks_pauses_its_job_and_stays() {
     assert_eq!(serving(&host), digest_of(&guest("traps")).as_str());
     assert!(history(&host).iter().all(|entry| entry["set_aside"].is_null()), "{status}");
 }
+
+/// A call that changed something before it ran out of time may have had more to
+/// do than one call can. It costs attempts, so that a guest that only pretends
+/// dies of them, and the plugin goes on serving.
+#[test]
+fn a_plugin_that_gets_on_until_its_deadline_is_not_set_aside() {
+    let more = "breaker = 2\nconcurrency = 1\n[job.limits]\ntask_deadline = \"400ms\"\n\
+                [job.retry]\nmax_attempts = 3\nbackoff = \"10ms\"\nmax_backoff = \"10ms\"\n\
+                [job.config]\nthen_hang = true\n";
+    let site = Site::with_job(&guest("changes_everything"), more);
+    let host = site.start();
+    host.enqueue("clear", &["a", "b"]);
+    host.drained("clear");
+    let dead = host.tasks("clear", "dead");
+    assert_eq!((dead.len(), failed_attempts(&host, &dead)), (2, 6), "{dead:?}");
+    assert!(dead.iter().all(|task| task["note"].as_str().is_some_and(|note| note.contains("deadline"))), "{dead:?}");
+    let status = host.get("/v1/jobs/clear");
+    assert!(status["paused"].is_null() && status["slot"]["set_aside"].is_null(), "{status}");
+    assert_eq!(serving(&host), digest_of(&guest("changes_everything")).as_str());
+}

@@ -346,7 +346,7 @@ impl World {
         if broken == Some(Broken::DropsTheSuccessor) {
             row.successor = None;
         }
-        let step = row.finish(fence, &end.disposition(), now);
+        let step = row.finish(fence, &end.disposition(), 0, now);
         self.usurped |= step != Step::Fenced && self.store.holder != life;
         self.store.settle(step);
         true

@@ -123,6 +123,64 @@ fn a_thousand_videos_of_every_kind() {
     assert_eq!(left.len(), 2, "{left:?}");
 }
 
+/// Files of a tree that takes longer than one call of a tenth of a second.
+const MANY: usize = 3000;
+
+/// Each call ends in time with what it did so far, and that costs nothing: no
+/// attempt, no patience of `max_postponed`, no crash of the plugin. What waits
+/// behind the trees has its turn before they are gone.
+#[test]
+fn trees_that_take_longer_than_a_deadline_go_call_by_call() {
+    let more = "concurrency = 1\nmax_postponed = \"1s\"\n[job.limits]\ntask_deadline = \"100ms\"\n\
+                [job.retry]\nmax_attempts = 100\nbackoff = \"10ms\"\nmax_backoff = \"10ms\"\n";
+    let site = Site::with_job(&plugin("video-clear"), more);
+    let trees = ["a", "b", "c", "d"];
+    for tree in trees {
+        let folder = site.videos().join(tree);
+        fs::create_dir(&folder).unwrap();
+        (0..MANY).for_each(|number| write(&folder.join(number.to_string()), 0));
+    }
+    write(&site.videos().join("small"), 1);
+    let host = site.start();
+    host.enqueue("clear", &["a", "b", "c", "d", "small"]);
+    let goes_on = |task: &Value| {
+        let note = task["note"].as_str().unwrap_or_default();
+        note.starts_with("removed ") && note.ends_with(" files, going on")
+    };
+    host.wait("a tree goes on", || host.tasks("clear", "pending").iter().any(goes_on));
+    host.drained("clear");
+    let done = by_key(host.tasks("clear", "done"));
+    let ended = |key: &str| (done[key]["finished_at"].as_u64().unwrap(), done[key]["id"].as_u64().unwrap());
+    for tree in trees {
+        assert_eq!(done[tree]["note"], "removed 3,000 files over several calls", "{}", done[tree]);
+        assert!(!site.videos().join(tree).exists());
+        assert!(ended("small").0 <= ended(tree).0, "{done:?}");
+        let removed = host.get(&format!("/v1/effects?task={}&operation=remove&limit=1000", ended(tree).1));
+        assert_eq!(removed["effects"].as_array().map(Vec::len), Some(1000), "more than a page is on record");
+    }
+    let status = host.get("/v1/jobs/clear");
+    assert!(status["paused"].is_null() && status["slot"]["set_aside"].is_null(), "{status}");
+    assert_eq!(status["backlog"]["dead"], 0, "{status}");
+}
+
+/// The names of a folder are never all in the guest's memory.
+#[test]
+fn a_large_folder_goes_within_little_memory() {
+    let site = Site::with_job(&plugin("video-clear"), "[job.limits]\nmemory = \"4MiB\"\n");
+    let folder = site.videos().join("large");
+    fs::create_dir(&folder).unwrap();
+    let tail = "x".repeat(200);
+    (0..20_000).for_each(|number| write(&folder.join(format!("{number}-{tail}")), 0));
+    let host = site.start();
+    host.enqueue("clear", &["large"]);
+    host.drained("clear");
+    let done = host.tasks("clear", "done");
+    assert_eq!(done.len(), 1, "{:?}", host.tasks("clear", "dead"));
+    assert!(done[0]["note"].as_str().unwrap().starts_with("removed 20,000 files"), "{}", done[0]);
+    assert_eq!(done[0]["attempts"], 1, "{}", done[0]);
+    assert!(!folder.exists());
+}
+
 fn by_key(tasks: Vec<Value>) -> BTreeMap<String, Value> {
     tasks.into_iter().map(|task| (task["key"].as_str().unwrap().to_owned(), task)).collect()
 }

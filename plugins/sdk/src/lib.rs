@@ -75,6 +75,9 @@
 //! - An execution may be repeated: what is already done is to succeed.
 //! - A panic is a trap: it costs one attempt of its task, and the instance.
 //!   Return a [`Failure`] instead.
+//! - A call is interrupted at its deadline, and that costs an attempt. One that
+//!   has more to do than fits in asks [`TimeLeft`] before each step, and
+//!   postpones itself with what it did so far.
 //! - Globals live as long as the instance, which may serve many tasks.
 //! - Output lines become log lines that name the job and the task.
 
@@ -85,8 +88,10 @@ pub mod path;
 pub mod run;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod time;
 mod types;
 
+pub use time::TimeLeft;
 pub use types::{Decision, Discovery, Failure, Outcome, Plan, Postponement, Sweep, Task, TaskId, Timestamp, Verdict};
 
 /// Acts on one task. The only role that may change files.

@@ -47,6 +47,14 @@ pub fn deadline() -> Timestamp {
     host::deadline()
 }
 
+/// How many files earlier calls for this task removed, less those that they
+/// made, by the host's own count: what a call that goes on with a task may tell
+/// of all of it. 0 outside of `execute`.
+#[must_use]
+pub fn removed_before() -> u64 {
+    host::removed_before()
+}
+
 /// Whether changes are simulated (`sweepd plan`, preflight).
 #[must_use]
 pub fn simulated() -> bool {

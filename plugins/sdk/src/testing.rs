@@ -26,6 +26,7 @@ pub struct Run {
     job: String,
     config: BTreeMap<String, String>,
     deadline: Timestamp,
+    removed_before: u64,
     simulated: bool,
 }
 
@@ -33,7 +34,13 @@ impl Run {
     /// A job named `test`, without configuration or deadline, changing for real.
     #[must_use]
     pub fn new() -> Self {
-        Self { job: "test".to_owned(), config: BTreeMap::new(), deadline: Timestamp::MAX, simulated: false }
+        Self {
+            job: "test".to_owned(),
+            config: BTreeMap::new(),
+            deadline: Timestamp::MAX,
+            removed_before: 0,
+            simulated: false,
+        }
     }
 
     /// Names the job.
@@ -54,6 +61,13 @@ impl Run {
     #[must_use]
     pub fn deadline(mut self, deadline: Timestamp) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Says how many files earlier calls for the task removed.
+    #[must_use]
+    pub fn removed_before(mut self, files: u64) -> Self {
+        self.removed_before = files;
         self
     }
 
@@ -97,6 +111,10 @@ pub(crate) fn config(key: &str) -> Option<String> {
 
 pub(crate) fn deadline() -> Timestamp {
     CURRENT.with_borrow(|run| run.deadline)
+}
+
+pub(crate) fn removed_before() -> u64 {
+    CURRENT.with_borrow(|run| run.removed_before)
 }
 
 pub(crate) fn simulated() -> bool {

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use sweepd_sdk::path::{self, Template};
-use sweepd_sdk::{Failure, Outcome, run};
+use sweepd_sdk::{Failure, Outcome, TimeLeft, run};
 
 /// A video that was archived this often is looked into by a person.
 const MOST_COPIES: u32 = 1000;
@@ -58,7 +58,15 @@ impl Archive {
     /// The first name in the archive that nothing has.
     fn free_place(&self, path: &str) -> Result<String, Failure> {
         let first = format!("{}/{}", self.folder, path.trim_start_matches('/'));
+        let mut time = TimeLeft::of_call();
         for copy in 1..=MOST_COPIES {
+            if copy > 1 && !time.is_enough() {
+                let taken = copy - 1;
+                return Err(Failure::transient(format!(
+                    "{first}: {taken} names are taken, and there was no time to look at more; clear the archive up, or \
+                     give calls more time (job.limits.task_deadline)"
+                )));
+            }
             let place = match copy {
                 1 => first.clone(),
                 _ => format!("{first}~{copy}"),
@@ -165,6 +173,20 @@ mod tests {
                 "{answer:?}"
             );
         }
+    }
+
+    #[test]
+    fn names_are_looked_at_only_as_long_as_there_is_time() {
+        let folder = TempDir::new().expect("a folder");
+        let root = folder.path().display();
+        let archive = Archive { folder: format!("{root}/archive") };
+        let place = folder.path().join(format!("archive{root}"));
+        fs::create_dir_all(&place).expect("an archive");
+        fs::write(place.join("v"), "x").expect("a taken name");
+        let path = format!("{root}/v");
+        let look = |deadline| Run::new().deadline(deadline).enter(|| archive.free_place(&path));
+        assert!(look(u64::MAX).is_ok_and(|place| place.ends_with("/v~2")));
+        assert!(matches!(look(0), Err(Failure::Transient(why)) if why.contains("1 names are taken")));
     }
 
     #[test]

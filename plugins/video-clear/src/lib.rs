@@ -5,6 +5,10 @@
 //! Configuration: `path`, a template of where a key's video is, `{key}` unless
 //! given (see [`sweepd_sdk::path`]).
 //!
+//! A tree that takes longer than one call is removed in several: the task is
+//! postponed in time, with what was removed so far, and goes on a second later.
+//! Other tasks have their turn in between.
+//!
 //! What is not there is `skipped`, so that a repeated task succeeds; what cannot
 //! be removed is a transient failure with the system's words.
 
@@ -13,9 +17,12 @@ mod remove;
 use std::path::Path;
 
 use sweepd_sdk::path::Template;
-use sweepd_sdk::{Dispatcher, Executor, Failure, Outcome, Task};
+use sweepd_sdk::{Dispatcher, Executor, Failure, Outcome, Task, TimeLeft, run};
 
 use remove::{Removed, remove};
+
+/// Seconds until a tree that is not gone yet goes on.
+const GOES_ON_AFTER: u32 = 1;
 
 struct VideoClear;
 
@@ -24,17 +31,44 @@ impl Dispatcher for VideoClear {}
 
 impl Executor for VideoClear {
     fn execute(task: &Task) -> Result<Outcome, Failure> {
+        let time = TimeLeft::of_call();
         let template = Template::from_config()?;
         let path = template.fill(&task.key)?;
-        match remove(Path::new(&path)) {
-            Ok(Removed::File) => Ok(Outcome::done()),
-            Ok(Removed::Tree { files, folders }) => {
+        let removed = remove(Path::new(&path), time).map_err(Failure::transient)?;
+        let before = run::removed_before();
+        let in_all = |files| grouped(before + files);
+        match removed {
+            Removed::File => Ok(Outcome::done()),
+            Removed::Tree { files, folders } if before == 0 => {
+                let (files, folders) = (grouped(files), grouped(folders));
                 Ok(Outcome::done_with(format!("removed {files} files in {folders} folders")))
             }
-            Ok(Removed::Nothing) => template.already_gone(),
-            Err(error) => Err(Failure::transient(error)),
+            Removed::Tree { files, .. } => {
+                Ok(Outcome::done_with(format!("removed {} files over several calls", in_all(files))))
+            }
+            Removed::Part { files } => {
+                Ok(Outcome::postpone(GOES_ON_AFTER, format!("removed {} files, going on", in_all(files))))
+            }
+            // The call before this one was interrupted when it had removed all.
+            Removed::Nothing if before > 0 => {
+                Ok(Outcome::done_with(format!("removed {} files over several calls", in_all(0))))
+            }
+            Removed::Nothing => template.already_gone(),
         }
     }
+}
+
+/// A number with a comma before every three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 sweepd_sdk::job!(VideoClear);
@@ -72,6 +106,30 @@ mod tests {
         fs::write(video.join("master.m3u8"), "x").expect("a playlist");
         assert_eq!(execute(&folder, "{key}", "v"), Ok(Outcome::done_with("removed 501 files in 2 folders")));
         assert!(!video.exists());
+    }
+
+    #[test]
+    fn a_tree_that_takes_several_calls_is_told_of_as_one() {
+        let folder = TempDir::new().expect("a folder");
+        let video = folder.path().join("v");
+        fs::create_dir(&video).expect("a tree");
+        fs::write(video.join("a"), "x").expect("a segment");
+        fs::write(video.join("b"), "x").expect("a segment");
+        let call = |before| {
+            let run = Run::new().config("path", format!("{}/{{key}}", folder.path().display()));
+            run.deadline(0).removed_before(before).enter(|| VideoClear::execute(&Task::new(1, "v")))
+        };
+        assert_eq!(call(0), Ok(Outcome::postpone(1, "removed 1 files, going on")));
+        assert_eq!(call(682_204), Ok(Outcome::postpone(1, "removed 682,205 files, going on")));
+        assert_eq!(call(682_205), Ok(Outcome::done_with("removed 682,205 files over several calls")));
+        assert_eq!(call(682_205), Ok(Outcome::done_with("removed 682,205 files over several calls")));
+        assert_eq!(call(0), Ok(Outcome::skipped("already gone")));
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let all = [0, 7, 999, 1000, 12_345, 682_205, 1_000_000].map(grouped);
+        assert_eq!(all, ["0", "7", "999", "1,000", "12,345", "682,205", "1,000,000"]);
     }
 
     #[test]

@@ -125,7 +125,8 @@ async fn claim_and_finish(store: &SharedStore, job: JobId) -> (f64, f64) {
     let horizon = Timestamp(u64::from(u32::MAX));
     let ask = ClaimDue { job, node, horizon, limit: BATCH, lowest_first: false, suspects: true };
     let (mut claims, mut finishes) = (Vec::new(), Vec::new());
-    let attempt = Attempt { number: 1, node, started: horizon, ended: horizon, digest: Some(Digest::of(b"bench")) };
+    let attempt =
+        Attempt { number: 1, node, started: horizon, ended: horizon, digest: Some(Digest::of(b"bench")), removed: 0 };
     for _ in 0..ROUNDS {
         let began = Instant::now();
         let claim = store.claim_due(ask).await.expect("it is answered").expect("rows are due");

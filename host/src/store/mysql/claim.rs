@@ -21,7 +21,7 @@ use crate::store::{At, Claim, ClaimDue};
 macro_rules! due {
     ($which:literal) => {
         concat!(
-            "SELECT id, `key`, payload, attempt, losses, enqueued_at, postponed_since
+            "SELECT id, `key`, payload, attempt, losses, enqueued_at, postponed_since, removed
              FROM tasks FORCE INDEX (due)
              WHERE job = ? AND priority = ? AND run_at <= ? AND state = 0",
             $which,
@@ -139,6 +139,7 @@ pub(super) fn claimed(row: &MySqlRow) -> Result<ClaimedTask, Fault> {
         losses: sql::count(row.try_get(4)?),
         enqueued_at: sql::time(row.try_get(5)?),
         postponed_since: row.try_get::<Option<i64>, _>(6)?.map(sql::time),
+        removed: row.try_get::<i64, _>(7)?.unsigned_abs(),
     })
 }
 

@@ -24,7 +24,7 @@ macro_rules! migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 15] = [
+const MIGRATIONS: [Migration; 16] = [
     migration!("0001_sequences"),
     migration!("0002_task_numbers"),
     migration!("0003_jobs"),
@@ -40,6 +40,7 @@ const MIGRATIONS: [Migration; 15] = [
     migration!("0013_allowances"),
     migration!("0014_waits"),
     migration!("0015_lease_terms"),
+    migration!("0016_removed"),
 ];
 
 /// The lock of those who migrate this database; names of locks are the whole

@@ -11,7 +11,7 @@ use crate::store::{DuePlace, PeekDue, Peeked};
 /// The next due tasks in the order of claims: one range of the index a
 /// priority. Rows in flight are in it and skipped.
 const PEEK: &str = "
-    SELECT id, `key`, payload, attempt, losses, enqueued_at, postponed_since, run_at
+    SELECT id, `key`, payload, attempt, losses, enqueued_at, postponed_since, removed, run_at
     FROM tasks FORCE INDEX (due)
     WHERE job = ? AND priority = ? AND run_at <= ? AND run_at >= ? AND (run_at > ? OR id > ?) AND state = 0
     ORDER BY run_at, id LIMIT ?";
@@ -35,7 +35,7 @@ pub(super) async fn peek(conn: &mut MySqlConnection, peek: &PeekDue) -> Result<P
             .await?;
         for row in &rows {
             let task = claimed(row)?;
-            last = Some(DuePlace { priority, run_at: sql::time(row.try_get(7)?), id: task.id });
+            last = Some(DuePlace { priority, run_at: sql::time(row.try_get(8)?), id: task.id });
             peeked.tasks.push(task);
         }
         if peeked.tasks.len() == limit {

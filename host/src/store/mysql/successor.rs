@@ -30,7 +30,7 @@ pub(super) async fn promote(conn: &mut MySqlConnection, ids: &[i64]) -> Result<(
          STRAIGHT_JOIN tasks FORCE INDEX (PRIMARY) ON tasks.id = given.id
          SET tasks.id = given.fresh, state = 0, priority = next_priority, run_at = next_run_at,
              waits_from = next_waits_from, attempt = 0, losses = 0, solo = 0, backoff = 0, fence = 0, asked = 0, asked_why = NULL,
-             enqueued_at = next_enqueued_at, postponed_since = NULL, note = NULL,
+             enqueued_at = next_enqueued_at, postponed_since = NULL, removed = 0, note = NULL,
              payload = next_payload, next_enqueued_at = NULL, next_run_at = NULL, next_waits_from = NULL,
              next_priority = NULL, next_payload = NULL",
     )

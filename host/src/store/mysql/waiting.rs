@@ -21,8 +21,9 @@ pub(super) struct Wait<'a> {
 }
 
 /// What an update of the row needs: its number, when it is due if that
-/// changes, whether it failed, whether it is postponed, and what is noted.
-type Row<'a> = (i64, Option<i64>, i64, i64, Option<&'a str>);
+/// changes, whether it failed, whether it is postponed, what is noted, and how
+/// many files were removed.
+type Row<'a> = (i64, Option<i64>, i64, i64, Option<&'a str>, i64);
 
 /// Makes tasks pending again whose rows are locked.
 pub(super) async fn wait(conn: &mut MySqlConnection, mut waits: Vec<Wait<'_>>, now: Timestamp) -> Result<(), Fault> {
@@ -41,10 +42,11 @@ pub(super) async fn wait(conn: &mut MySqlConnection, mut waits: Vec<Wait<'_>>, n
 fn row(finish: &Finish, now: Timestamp) -> Option<Row<'_>> {
     let id = sql::id(finish.id);
     let due = |after| sql::millis(now.after(after));
+    let removed = i64::try_from(finish.attempt.removed).unwrap_or(i64::MAX);
     match &finish.disposition {
-        Disposition::Retry { after, error } => Some((id, Some(due(*after)), 1, 0, Some(error))),
-        Disposition::Postpone { after, reason } => Some((id, Some(due(*after)), 0, 1, reason.as_deref())),
-        Disposition::Release { after } => Some((id, after.map(due), 0, 0, None)),
+        Disposition::Retry { after, error } => Some((id, Some(due(*after)), 1, 0, Some(error), removed)),
+        Disposition::Postpone { after, reason } => Some((id, Some(due(*after)), 0, 1, reason.as_deref(), removed)),
+        Disposition::Release { after } => Some((id, after.map(due), 0, 0, None, removed)),
         Disposition::Done(_) | Disposition::Skipped(_) | Disposition::Bury(_) | Disposition::Cancel(_) => None,
     }
 }
@@ -53,14 +55,16 @@ async fn update(conn: &mut MySqlConnection, rows: &[Row<'_>], now: Timestamp) ->
     sqlx::query(
         "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (
                     id BIGINT PATH '$[0]', run_at BIGINT PATH '$[1]', failed TINYINT PATH '$[2]',
-                    postponed TINYINT PATH '$[3]', note TEXT PATH '$[4]')) AS waits
+                    postponed TINYINT PATH '$[3]', note TEXT PATH '$[4]', removed BIGINT PATH '$[5]')) AS waits
          STRAIGHT_JOIN tasks FORCE INDEX (PRIMARY) ON tasks.id = waits.id
          SET state = 0, solo = 0, backoff = waits.failed, attempt = attempt + waits.failed,
              waits_from = IF(waits.run_at IS NULL, waits_from, ?),
              tasks.run_at = COALESCE(waits.run_at, tasks.run_at),
              postponed_since = CASE WHEN waits.failed THEN NULL
+                                    WHEN waits.postponed AND waits.removed > 0 THEN ?
                                     WHEN waits.postponed THEN COALESCE(postponed_since, ?)
                                     ELSE postponed_since END,
+             tasks.removed = tasks.removed + waits.removed,
              tasks.note = IF(waits.failed OR waits.postponed, waits.note, tasks.note)",
     )
     .bind(json(&rows)?)

@@ -72,7 +72,8 @@ const CLAIM: &str = concat!(
          RETURNING fence)
      UPDATE tasks SET state = 1, fence = (SELECT fence FROM batch), solo = losses > 0
      WHERE id = ANY ((SELECT ids FROM picked)::int8[])
-     RETURNING id, key, payload, attempt, losses, enqueued_at, postponed_since, priority, run_at, fence"
+     RETURNING id, key, payload, attempt, losses, enqueued_at, postponed_since, priority, run_at, fence,
+         removed"
 );
 
 /// [`Store::claim_due`](crate::store::Store::claim_due).
@@ -220,5 +221,6 @@ pub(super) fn claimed(row: &PgRow) -> Result<ClaimedTask, Fault> {
         losses: sql::count(row.try_get(4)?),
         enqueued_at: sql::time(row.try_get(5)?),
         postponed_since: row.try_get::<Option<i64>, _>(6)?.map(sql::time),
+        removed: row.try_get::<i64, _>(10)?.unsigned_abs(),
     })
 }

@@ -160,16 +160,18 @@ const WAIT: &str = "
                               WHEN due IS NOT NULL THEN $10
                               ELSE waits_from END,
             postponed_since = CASE WHEN retried THEN NULL
+                                   WHEN postponed AND finish.removed > 0 THEN $10
                                    WHEN postponed THEN coalesce(postponed_since, $10)
                                    ELSE postponed_since END,
+            removed = tasks.removed + finish.removed,
             note = CASE WHEN retried OR postponed THEN finish.note ELSE tasks.note END,
             priority = least(priority, next_priority),
             payload = coalesce(next_payload, payload),
             next_enqueued_at = NULL, next_run_at = NULL, next_waits_from = NULL, next_priority = NULL,
             next_payload = NULL
         FROM unnest($1::int8[], $2::int8[], $3::bool[], $4::bool[], $5::int8[], $6::text[],
-                    $7::int8[], $8::int8[], $9::int8[], $11::bytea[])
-            AS finish (id, fence, retried, postponed, due, note, started, ended, node, digest)
+                    $7::int8[], $8::int8[], $9::int8[], $11::bytea[], $12::int8[])
+            AS finish (id, fence, retried, postponed, due, note, started, ended, node, digest, removed)
         WHERE tasks.id = finish.id AND tasks.fence = finish.fence AND state = 1 AND asked = 0
         RETURNING tasks.id, tasks.fence, attempt, retried, started, ended, node, digest, finish.note),
     failed AS (
@@ -214,6 +216,7 @@ async fn wait_again(work: &mut Work, waits: &[Wait<'_>], now: Timestamp) -> Resu
         .bind(attempts().map(|attempt| attempt.node.0).collect::<Vec<_>>())
         .bind(sql::millis(now))
         .bind(digests.collect::<Vec<_>>())
+        .bind(attempts().map(|attempt| i64::try_from(attempt.removed).unwrap_or(i64::MAX)).collect::<Vec<_>>())
         .fetch_all(work.conn())
         .await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()

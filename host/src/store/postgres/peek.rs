@@ -13,7 +13,7 @@ use crate::store::{DuePlace, PeekDue, Peeked};
 /// priority. Rows in flight are in it and skipped. The fence that they were
 /// under last is none of the reader's.
 const PEEK: &str = "
-    SELECT id, key, payload, attempt, losses, enqueued_at, postponed_since, priority, run_at, 0::int8
+    SELECT id, key, payload, attempt, losses, enqueued_at, postponed_since, priority, run_at, 0::int8, removed
     FROM tasks
     WHERE job = $1 AND priority = $2 AND run_at <= $3 AND (run_at, id) > ($4, $5) AND state = 0
     ORDER BY run_at, id LIMIT $6";

@@ -42,7 +42,7 @@ impl Command for ClaimDue {
 fn candidates(writing: &Writing<'_>, claim: &ClaimDue) -> Result<Vec<ClaimedTask>, Fault> {
     // One range of the index a priority. Rows in flight are in it and skipped.
     let mut select = writing.statement(
-        "SELECT id, key, payload, attempt, losses, enqueued_at, postponed_since
+        "SELECT id, key, payload, attempt, losses, enqueued_at, postponed_since, removed
          FROM tasks INDEXED BY due
          WHERE job = ?1 AND priority = ?2 AND run_at <= ?3 AND state = 0
          ORDER BY run_at, id",
@@ -88,6 +88,7 @@ pub(super) fn claimed(row: &Row<'_>) -> rusqlite::Result<ClaimedTask> {
         losses: sql::count(row.get(4)?),
         enqueued_at: sql::time(row.get(5)?),
         postponed_since: row.get::<_, Option<i64>>(6)?.map(sql::time),
+        removed: row.get::<_, i64>(7)?.unsigned_abs(),
     })
 }
 

@@ -92,7 +92,7 @@ impl<'c> Statements<'c> {
             retry: writing.statement(
                 "UPDATE tasks
                  SET state = 0, run_at = ?3, waits_from = ?5, attempt = attempt + 1, solo = 0, backoff = 1,
-                     postponed_since = NULL, note = ?4
+                     postponed_since = NULL, note = ?4, removed = removed + ?6
                  WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
             record_attempt: writing.statement(
@@ -102,13 +102,14 @@ impl<'c> Statements<'c> {
             postpone: writing.statement(
                 "UPDATE tasks
                  SET state = 0, run_at = ?3, waits_from = ?4, solo = 0, backoff = 0,
-                     postponed_since = coalesce(postponed_since, ?4), note = ?5
+                     postponed_since = iif(?6 > 0, ?4, coalesce(postponed_since, ?4)), note = ?5,
+                     removed = removed + ?6
                  WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
             release: writing.statement(
                 "UPDATE tasks
                  SET state = 0, run_at = coalesce(?3, run_at), waits_from = iif(?3 IS NULL, waits_from, ?4),
-                     solo = 0, backoff = 0
+                     solo = 0, backoff = 0, removed = removed + ?5
                  WHERE id = ?1 AND fence = ?2 AND state = 1 AND asked = 0",
             )?,
             asked: writing
@@ -125,13 +126,14 @@ impl<'c> Statements<'c> {
     fn finish(&mut self, writing: &mut Writing<'_>, finish: &Finish, now: Timestamp) -> Result<Finished, Fault> {
         let (id, fence) = (sql::id(finish.id), fence_of(writing, finish)?);
         let due = |after| sql::millis(now.after(after));
+        let removed = i64::try_from(finish.attempt.removed).unwrap_or(i64::MAX);
         let (state, outcome, note) = match &finish.disposition {
             Disposition::Done(note) => (TaskState::Done, "done", note.as_deref()),
             Disposition::Skipped(why) => (TaskState::Done, "skipped", Some(why.as_str())),
             Disposition::Bury(error) => (TaskState::Dead, "failed", Some(error.as_str())),
             Disposition::Cancel(why) => (TaskState::Cancelled, "cancelled", Some(why.as_str())),
             Disposition::Retry { after, error } => {
-                let retried = self.retry.execute(params![id, fence, due(*after), error, sql::millis(now)])?;
+                let retried = self.retry.execute(params![id, fence, due(*after), error, sql::millis(now), removed])?;
                 if retried == 1 {
                     self.record_attempt(finish, error)?;
                 }
@@ -139,12 +141,12 @@ impl<'c> Statements<'c> {
             }
             Disposition::Postpone { after, reason } => {
                 let since = sql::millis(now);
-                let row = params![id, fence, due(*after), since, reason];
+                let row = params![id, fence, due(*after), since, reason, removed];
                 let postponed = self.postpone.execute(row)?;
                 return self.waits_again(writing, finish, postponed, now);
             }
             Disposition::Release { after } => {
-                let released = self.release.execute(params![id, fence, after.map(due), sql::millis(now)])?;
+                let released = self.release.execute(params![id, fence, after.map(due), sql::millis(now), removed])?;
                 return self.waits_again(writing, finish, released, now);
             }
         };

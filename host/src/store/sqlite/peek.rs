@@ -12,7 +12,7 @@ use crate::store::{DuePlace, PeekDue, Peeked};
 pub(super) fn peek(conn: &Connection, peek: &PeekDue) -> Result<Peeked, Fault> {
     // One range of the index a priority. Rows in flight are in it and skipped.
     let mut select = conn.prepare_cached(
-        "SELECT id, key, payload, attempt, losses, enqueued_at, postponed_since, run_at
+        "SELECT id, key, payload, attempt, losses, enqueued_at, postponed_since, removed, run_at
          FROM tasks INDEXED BY due
          WHERE job = ?1 AND priority = ?2 AND run_at <= ?3 AND (run_at, id) > (?4, ?5) AND state = 0
          ORDER BY run_at, id LIMIT ?6",
@@ -27,7 +27,7 @@ pub(super) fn peek(conn: &Connection, peek: &PeekDue) -> Result<Peeked, Fault> {
         let mut rows = select.query(range)?;
         while let Some(row) = rows.next()? {
             let task = claimed(row)?;
-            last = Some(DuePlace { priority, run_at: sql::time(row.get(7)?), id: task.id });
+            last = Some(DuePlace { priority, run_at: sql::time(row.get(8)?), id: task.id });
             peeked.tasks.push(task);
         }
         if peeked.tasks.len() == limit {

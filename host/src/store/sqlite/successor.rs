@@ -39,7 +39,7 @@ pub(super) fn promote(writing: &mut Writing<'_>, id: TaskId) -> Result<(), Fault
             "UPDATE tasks
              SET id = ?2, state = 0, priority = next_priority, run_at = next_run_at,
                  waits_from = next_waits_from, attempt = 0, losses = 0, solo = 0, backoff = 0, fence = 0, asked = 0, asked_why = NULL,
-                 enqueued_at = next_enqueued_at, postponed_since = NULL, note = NULL,
+                 enqueued_at = next_enqueued_at, postponed_since = NULL, removed = 0, note = NULL,
                  payload = next_payload, next_enqueued_at = NULL, next_run_at = NULL,
                  next_waits_from = NULL, next_priority = NULL, next_payload = NULL
              WHERE id = ?1",

@@ -5,7 +5,8 @@ use std::time::Duration;
 use sweepd::domain::digest::Digest;
 use sweepd::domain::outcome::{Attempt, Disposition, Finish, Finished};
 use sweepd::domain::task::{Enqueued, Fence, TaskId, TaskState};
-use sweepd::store::WriteBack;
+use sweepd::domain::time::Timestamp;
+use sweepd::store::{PeekDue, WriteBack};
 
 use super::{Desk, StoreHarness, all_dispositions, due_at, postpone_by, retry_in, task, with_payload};
 
@@ -90,6 +91,37 @@ pub(super) async fn a_chain_of_postponements_has_a_start(mut desk: Desk<impl Sto
     assert_eq!(desk.claim_one().await.postponed_since, None, "an attempt ends the chain");
 }
 
+pub(super) async fn what_was_removed_adds_up_and_begins_the_chain_anew(mut desk: Desk<impl StoreHarness>) {
+    desk.new_task("a").await;
+    let finish = async |desk: &mut Desk<_>, disposition, removed| {
+        let claimed = desk.claim_one().await;
+        let mut finish = desk.finish_of(&claimed, disposition);
+        finish.attempt.removed = removed;
+        assert_eq!(desk.write_back(finish.clone()).await, Finished::Applied);
+        assert_eq!(desk.write_back(finish).await, Finished::Applied, "told twice, it counts once");
+        desk.advance(1000);
+        claimed
+    };
+    assert_eq!(finish(&mut desk, postpone_by(1), 7).await.removed, 0);
+    let began = desk.now;
+    let claimed = finish(&mut desk, postpone_by(1), 1).await;
+    assert_eq!((claimed.removed, claimed.postponed_since), (7, Some(Timestamp(began.0 - 1000))));
+    let claimed = finish(&mut desk, postpone_by(1), 0).await;
+    assert_eq!((claimed.removed, claimed.postponed_since), (8, Some(began)), "it got on then");
+    let claimed = finish(&mut desk, Disposition::Release { after: None }, 2).await;
+    assert_eq!((claimed.removed, claimed.postponed_since), (8, Some(began)));
+    assert_eq!(finish(&mut desk, retry_in(1), 30).await.removed, 10);
+    let peek = PeekDue { job: desk.job, horizon: desk.now, after: None, limit: 10 };
+    let peeked = desk.store.peek_due(peek).await.expect("it is answered");
+    assert_eq!(peeked.tasks[0].removed, 40);
+    // Its successor begins at nothing.
+    let claimed = desk.claim_one().await;
+    assert_eq!(claimed.removed, 40);
+    assert_eq!(desk.add(task("a")).await, Enqueued::Successor(claimed.id));
+    desk.finish(&claimed, Disposition::Done(None)).await;
+    assert_eq!(desk.claim_one().await.removed, 0);
+}
+
 pub(super) async fn a_release_leaves_no_trace(desk: Desk<impl StoreHarness>) {
     let id = desk.add(due_at("a", 999_000)).await.id();
     let before = desk.view(id).await;
@@ -164,7 +196,7 @@ pub(super) async fn another_fence_is_refused(mut desk: Desk<impl StoreHarness>) 
 }
 
 pub(super) async fn a_stranger_is_refused(desk: Desk<impl StoreHarness>) {
-    let attempt = Attempt { number: 1, node: desk.node, started: desk.now, ended: desk.now, digest: None };
+    let attempt = Attempt { number: 1, node: desk.node, started: desk.now, ended: desk.now, digest: None, removed: 0 };
     for disposition in all_dispositions() {
         let finish = Finish { id: TaskId(77), fence: Fence(1), disposition, attempt: attempt.clone() };
         assert_eq!(desk.write_back(finish).await, Finished::Fenced);

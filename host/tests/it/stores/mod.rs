@@ -189,6 +189,7 @@ impl<H: StoreHarness> Desk<H> {
             started: self.now,
             ended: self.now,
             digest: Some(Digest::of(b"a component")),
+            removed: 0,
         };
         Finish { id: task.id, fence: task.fence, disposition, attempt }
     }
@@ -272,6 +273,7 @@ macro_rules! conformance {
             finish {
                 an_ended_task_is_in_history, each_end_has_its_state, a_discard_is_no_attempt,
                 a_retry_waits_its_backoff, a_postponement_is_no_attempt, a_chain_of_postponements_has_a_start,
+                what_was_removed_adds_up_and_begins_the_chain_anew,
                 a_release_leaves_no_trace, a_release_may_wait, repeated_it_answers_the_same,
                 a_retry_is_known_after_the_next_claim, another_fence_is_refused, a_stranger_is_refused,
                 answers_keep_the_order, a_closed_batch_with_running_tasks_stays, an_ended_key_is_free,

@@ -34,6 +34,7 @@ enum Command {
     Finish {
         which: prop::sample::Index,
         disposition: Disposition,
+        removed: u64,
         twice: bool,
     },
     /// By hand, to the live task of a key.
@@ -54,8 +55,8 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         3 => (0..4_u32, any::<bool>(), prop::bool::weighted(0.8))
             .prop_map(|(limit, lowest_first, suspects)| Command::Claim { limit, lowest_first, suspects }),
-        4 => (any::<prop::sample::Index>(), disposition, prop::bool::weighted(0.2))
-            .prop_map(|(which, disposition, twice)| Command::Finish { which, disposition, twice }),
+        4 => (any::<prop::sample::Index>(), disposition, 0..3_u64, prop::bool::weighted(0.2))
+            .prop_map(|(which, disposition, removed, twice)| Command::Finish { which, disposition, removed, twice }),
         1 => (prop::sample::select(Action::ALL.to_vec()), 0..6_u8).prop_map(|(action, key)| Command::Intervene(action, key)),
         1 => Just(Command::Crash),
         2 => (1..4_u64).prop_map(|seconds| Command::Advance(seconds * 1000)),
@@ -106,12 +107,12 @@ impl<H: StoreHarness> Walk<H> {
                 self.enqueue(key, NewTask { run_at, priority, ..task }).await;
             }
             Command::Claim { limit, lowest_first, suspects } => self.claim(limit, lowest_first, suspects).await,
-            Command::Finish { which, disposition, twice } => {
+            Command::Finish { which, disposition, removed, twice } => {
                 if !self.claimed.is_empty() {
                     let task = which.get(&self.claimed).clone();
-                    self.finish(&task, &disposition).await;
+                    self.finish(&task, &disposition, removed).await;
                     if twice {
-                        self.finish(&task, &disposition).await;
+                        self.finish(&task, &disposition, removed).await;
                     }
                 }
             }
@@ -158,16 +159,19 @@ impl<H: StoreHarness> Walk<H> {
         for (live, task) in due.into_iter().zip(&claim.tasks) {
             assert_eq!((task.attempt, task.losses), (live.attempts + 1, live.losses));
             assert_eq!((&task.payload, task.postponed_since), (&live.payload, live.postponed_since));
+            assert_eq!(task.removed, live.removed);
             live.claim(claim.fence);
         }
         self.claimed.extend(claim.tasks);
     }
 
-    async fn finish(&mut self, task: &ClaimedTask, disposition: &Disposition) {
-        let answer = self.desk.finish(task, disposition.clone()).await;
+    async fn finish(&mut self, task: &ClaimedTask, disposition: &Disposition, removed: u64) {
+        let mut finish = self.desk.finish_of(task, disposition.clone());
+        finish.attempt.removed = removed;
+        let answer = self.desk.write_back(finish).await;
         let (key, now) = (key_of(task), self.desk.now);
         let step = match self.live.get_mut(&key).filter(|live| live.id == task.id) {
-            Some(live) => live.finish(task.fence, disposition, now),
+            Some(live) => live.finish(task.fence, disposition, removed, now),
             None => Step::Fenced,
         };
         match step {
