@@ -70,6 +70,7 @@ async fn update(conn: &mut MySqlConnection, rows: &[Row<'_>], now: Timestamp) ->
     .bind(json(&rows)?)
     .bind(sql::millis(now))
     .bind(sql::millis(now))
+    .bind(sql::millis(now))
     .execute(conn)
     .await?;
     Ok(())
