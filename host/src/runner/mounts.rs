@@ -11,10 +11,11 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::domain::effect::Fate;
 use crate::domain::job::{JobId, JobSpec, Mount};
 use crate::domain::rights::Rights;
 use crate::sandbox::{self, Known, MountError};
-use crate::store::{Store, StoreError};
+use crate::store::{EffectFilter, Store, StoreError};
 
 use super::answers::answered;
 use super::files::NotReady;
@@ -188,8 +189,12 @@ impl Job {
         let known = self.store.mount_id(self.id, &mount.guest).await?;
         let mark = match standing(&*self.store, &found, known.as_deref()).await? {
             Standing::Right => {
-                // It may have been configured since the mount was marked.
-                self.prepare_trash(mount).await;
+                // It may have been configured since the mount was marked. One that
+                // is away with files in it is not made anew: they would be taken
+                // for purged.
+                if self.lacks_trash(mount).await && !self.has_trashed(mount).await? {
+                    self.prepare_trash(mount).await;
+                }
                 mark_in(&found).map(str::to_owned)
             }
             Standing::New => Some(self.get_to_know(mount, found).await?),
@@ -218,6 +223,23 @@ impl Job {
         };
         self.store.set_mount_id(self.id, &mount.guest, &mark).await?;
         Ok(mark)
+    }
+
+    /// Whether the mount is to have a folder of removed files, and has none.
+    async fn lacks_trash(&self, mount: &Mount) -> bool {
+        if self.spec.trash.is_none() || mount.rights.only_look() {
+            return false;
+        }
+        let trash = mount.host.join(sandbox::TRASH);
+        joined(spawn_blocking(move || !trash.exists()).await)
+    }
+
+    /// Whether files are in the trash of this mount, by the records of all jobs.
+    async fn has_trashed(&self, mount: &Mount) -> Result<bool, NotReady> {
+        let within = format!("{}/", mount.host.to_string_lossy().trim_end_matches('/'));
+        let filter =
+            EffectFilter { path_prefix: Some(within), fate: Some(Fate::Kept), limit: 1, ..EffectFilter::default() };
+        Ok(!self.store.effects(filter).await?.is_empty())
     }
 
     /// The folder of removed files is made together with the marker. Where that

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cli::run;
-use crate::support::disk::SmallDisk;
+use crate::small_disk::SmallDisk;
 use crate::support::{Site, Sweepd, guest, plugin};
 
 const MIB: usize = 1 << 20;

@@ -38,6 +38,7 @@ mod regressions;
 mod rollback;
 mod schedules;
 mod shutdown;
+mod small_disk;
 mod store_failures;
 mod stores;
 mod support;

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::disk::SmallDisk;
+use crate::small_disk::SmallDisk;
 use crate::support::{Site, Sweepd, guest, plugin};
 
 #[test]

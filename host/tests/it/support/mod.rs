@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub(crate) mod disk;
 pub(crate) mod fuse;
 
 /// Longer than anything that a test waits for takes on a busy machine.
