@@ -127,7 +127,7 @@ impl Guarded {
     fn new(folder: &Path, trash: Option<Trash>) -> Self {
         let engine = Engine::new(&EngineOptions::default()).expect("an engine");
         let generation = world::generation(&engine, "video-clear");
-        let most = Allowance { files: Some(u64::MAX), bytes: Some(u64::MAX), share: None };
+        let most = Allowance { files: Some(u64::MAX), bytes: Some(u64::MAX), share: None, made: None, written: None };
         let budget = Budget { sweep: most, hour: most };
         let job = JobSpec { budget, trash, ..world::job(world::component("video-clear"), folder, 1) };
         let journal = world::folder();

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod chunk;
 pub mod digest;
 pub mod effect;
+pub mod fold;
 pub mod foreseen;
 pub mod hold;
 pub mod intervention;

@@ -85,6 +85,8 @@ impl Seat {
             Err((interrupt, error)) => Err(match interrupt {
                 Some(Interrupt::Stopped | Interrupt::Asked | Interrupt::OverBudget) => StartFailed::Stopped,
                 Some(Interrupt::Deadline(limit)) => StartFailed::Plugin(Crash::Deadline(limit)),
+                Some(Interrupt::Changes(limit)) => StartFailed::Plugin(Crash::Changes(limit)),
+                Some(Interrupt::Written(limit)) => StartFailed::Plugin(Crash::Written(limit)),
                 None => StartFailed::Plugin(started_badly(store.data(), &error)),
             }),
         }
@@ -115,6 +117,8 @@ impl Seat {
                 Some(Interrupt::Asked) => CallFailed::Asked,
                 Some(Interrupt::OverBudget) => CallFailed::OverBudget,
                 Some(Interrupt::Deadline(limit)) => CallFailed::Crash(Crash::Deadline(limit)),
+                Some(Interrupt::Changes(limit)) => CallFailed::Crash(Crash::Changes(limit)),
+                Some(Interrupt::Written(limit)) => CallFailed::Crash(Crash::Written(limit)),
                 None => CallFailed::Crash(crash_of(self.store.data(), &error)),
             }),
         }

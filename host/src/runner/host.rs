@@ -15,7 +15,7 @@ use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, Tas
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::wall::WallStatus;
 use crate::plugin::{Compiler, Kept, Slot};
-use crate::sandbox::{Custody, Journal};
+use crate::sandbox::{Custody, Journal, Room};
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 use crate::supervise;
 
@@ -43,8 +43,12 @@ pub struct HostSpec {
     pub history: Duration,
     /// How long effects are kept on record.
     pub effects: Duration,
+    /// About how many bytes of the disk they may take.
+    pub effects_max: u64,
     /// Where accepted components are kept.
     pub state: PathBuf,
+    /// With fewer bytes free on the file system of `state` guests make nothing.
+    pub state_min_free: u64,
     /// The jobs.
     pub jobs: Vec<JobSpec>,
 }
@@ -66,6 +70,7 @@ pub struct TaskQuery {
 pub struct Host {
     started_at: Timestamp,
     wall: WallStatus,
+    room: Arc<Room>,
     pub(super) store: SharedStore,
     /// Where accepted components are kept.
     pub(super) state: PathBuf,
@@ -106,13 +111,16 @@ impl Host {
         reconcile(&store, &folder).await?;
         let journal = Journal::begin(&folder)
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display())))?;
+        let unusable = |error| StoreError::Unavailable(format!("{}: {error}", spec.state.display()));
+        let room = Arc::new(Room::of(&spec.state, spec.state_min_free).map_err(unusable)?);
         let (chunks, handed_over) = mpsc::channel(CHUNKS);
         running.keep_record(&store, handed_over, &node_stopped);
         let shared = Shared { node, store, clock, phase, journal: journal.id() };
         for job in spec.jobs {
             let row = shared.store.register_job(&job.name).await?;
             let slot = Arc::new(Slot::new(job.plugin.clone(), shared.clock.clone()));
-            let custody = Custody::new(Arc::new(job), row.id, journal.clone(), shared.clock.clone(), chunks.clone());
+            let (room, clock) = (Arc::clone(&room), shared.clock.clone());
+            let custody = Custody::new(Arc::new(job), row.id, journal.clone(), room, clock, chunks.clone());
             let job = Job::new(row, Arc::clone(&slot), custody, shared.clone());
             let (control, requests) = mpsc::channel(16);
             if !job.spec.runs_on(&spec.labels) {
@@ -129,11 +137,12 @@ impl Host {
         let Shared { node, store, clock, phase, .. } = shared;
         let (jobs, asked): (Arc<[Seat]>, _) = (jobs.into(), Arc::new(Notify::new()));
         running.keep_node(&node, &jobs, &asked, &node_stopped);
-        let ages = Ages { history: spec.history, effects: spec.effects };
+        let ages = Ages { history: spec.history, effects: spec.effects, effects_max: spec.effects_max };
         running.keep_store(&store, &jobs, ages, &stopped);
         Ok(Arc::new(Self {
             started_at: clock.now(),
             wall: spec.wall,
+            room,
             store,
             state: spec.state,
             node,
@@ -186,6 +195,7 @@ impl Host {
             node: self.node.about().name.clone(),
             started_at: self.started_at,
             wall: self.wall.clone(),
+            no_room: (!self.room.is_there()).then(|| self.room.to_string()),
             nodes: self.nodes().await?,
             parts: supervise::fallen(),
             jobs,

@@ -13,7 +13,7 @@ use crate::faults::Mutation;
 
 use super::custody::Custody;
 use super::deadline::{BootTime, SharedDeadline};
-use super::deeds::Deeds;
+use super::done::Deeds;
 use super::gate::{Gate, Permit};
 use super::guest::Role;
 
@@ -32,6 +32,12 @@ pub enum Interrupt {
     /// It would have gone over the job's budget.
     #[error("interrupted before it went over the budget")]
     OverBudget,
+    /// It asked for more changes than one call may.
+    #[error("interrupted after {0} changes")]
+    Changes(u32),
+    /// It asked to write more bytes than one call may.
+    #[error("interrupted before it wrote more than {0} bytes")]
+    Written(u64),
 }
 
 /// A hold that a call met.
@@ -59,6 +65,10 @@ pub(super) struct Call {
     number: AtomicU64,
     /// Whether a refused change was logged in this call: one line is enough.
     refused: AtomicBool,
+    /// Changes that the call has asked for.
+    changes: AtomicU32,
+    /// Bytes that it has asked to write.
+    written: AtomicU64,
     held: Mutex<Option<Held>>,
     pub(super) deeds: Mutex<Deeds>,
 }
@@ -83,6 +93,8 @@ impl Call {
             attempt: AtomicU32::new(0),
             number: AtomicU64::new(1),
             refused: AtomicBool::new(false),
+            changes: AtomicU32::new(0),
+            written: AtomicU64::new(0),
             held: Mutex::default(),
             deeds: Mutex::default(),
         })
@@ -92,6 +104,8 @@ impl Call {
     pub(super) fn renew(&self, task: Option<(TaskId, u32)>) {
         self.deadline.renew(self.limit);
         self.refused.store(false, Ordering::Relaxed);
+        self.changes.store(0, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
         let (task, attempt) = task.map_or((0, 0), |(task, attempt)| (task.0, attempt));
         self.task.store(task, Ordering::Relaxed);
         self.attempt.store(attempt, Ordering::Relaxed);
@@ -137,6 +151,20 @@ impl Call {
             return Err(Interrupt::Asked);
         }
         Ok(())
+    }
+
+    /// Counts one more change against what the call may ask for.
+    pub(super) fn count_change(&self) -> Result<(), Interrupt> {
+        let limit = self.custody.job.limits.changes;
+        let before = self.changes.fetch_add(1, Ordering::Relaxed);
+        if before < limit { Ok(()) } else { Err(Interrupt::Changes(limit)) }
+    }
+
+    /// Counts so many more bytes against what the call may write.
+    pub(super) fn count_written(&self, bytes: u64) -> Result<(), Interrupt> {
+        let limit = self.custody.job.limits.written;
+        let before = self.written.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) <= limit { Ok(()) } else { Err(Interrupt::Written(limit)) }
     }
 
     /// The right to make one mutation now.

@@ -13,12 +13,13 @@ use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::time::Clock;
 
-use super::deeds::Recorded;
+use super::done::Recorded;
 use super::guest::Role;
 use super::journal::Journal;
 use super::meter::Meter;
 use super::mounts::{MountError, Mounts};
 use super::overlay::Overlay;
+use super::room::Room;
 
 /// The custody of one job's files.
 #[derive(Debug)]
@@ -34,30 +35,33 @@ pub struct Custody {
     pub(super) clock: Clock,
     pub(super) mode: Mode,
     /// Takes what a call that does very much has done before it ends. Where it is
-    /// full, the call keeps it.
+    /// full, the call keeps it, and tries again with its next effect.
     chunks: Option<mpsc::Sender<Vec<Recorded>>>,
 }
 
 /// Whether files are changed.
 #[derive(Debug)]
 pub(super) enum Mode {
-    /// They are, and it is written down.
-    Real(Journal),
+    /// They are, and it is written down; something is made only where there is
+    /// room.
+    Real(Journal, Arc<Room>),
     /// They are not.
     Simulated(Mutex<Overlay>),
 }
 
 impl Custody {
-    /// For real work. What calls hand over before they end goes to `chunks`.
+    /// For real work. What calls hand over before they end goes to `chunks`, and
+    /// nothing is made where there is no `room`.
     #[must_use]
     pub fn new(
         job: Arc<JobSpec>,
         id: JobId,
         journal: Journal,
+        room: Arc<Room>,
         clock: Clock,
         chunks: mpsc::Sender<Vec<Recorded>>,
     ) -> Arc<Self> {
-        Self::with(job, id, clock, Mode::Real(journal), Some(chunks))
+        Self::with(job, id, clock, Mode::Real(journal, room), Some(chunks))
     }
 
     /// For a simulation: nothing on disk changes.
@@ -77,12 +81,14 @@ impl Custody {
         Arc::new(Self { job, id, holds: ArcSwap::default(), meter, clock, mode, chunks })
     }
 
-    /// Whoever writes effects to the database takes these now, or they come
-    /// back.
-    pub(super) fn hand_over(&self, done: Vec<Recorded>) -> Result<(), Vec<Recorded>> {
-        match &self.chunks {
-            Some(chunks) => chunks.try_send(done).map_err(mpsc::error::TrySendError::into_inner),
-            None => Err(done),
+    /// Whoever writes effects to the database takes these now, where there is
+    /// room for them.
+    pub(super) fn hand_over(&self, done: impl FnOnce() -> Vec<Recorded>) {
+        if let Some(room) = self.chunks.as_ref().and_then(|chunks| chunks.try_reserve().ok()) {
+            let done = done();
+            if !done.is_empty() {
+                room.send(done);
+            }
         }
     }
 
@@ -94,7 +100,7 @@ impl Custody {
 
     pub(super) fn overlay(&self) -> Option<MutexGuard<'_, Overlay>> {
         match &self.mode {
-            Mode::Real(_) => None,
+            Mode::Real(..) => None,
             Mode::Simulated(overlay) => Some(overlay.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::effect::{Effect, EffectId, EffectResult};
+use crate::domain::time::Timestamp;
 
 mod leftovers;
 mod segment;
@@ -26,12 +27,30 @@ mod segment;
 pub use self::leftovers::{Leftovers, leftovers};
 use self::segment::{Pages, Segment};
 
+/// A journal of so many segments is long: the database does not keep up with
+/// what is done.
+const LONG: u64 = if cfg!(test) { 4 } else { 64 };
+
 /// One record of a segment. The encoding is internal to one machine and version:
 /// a record that cannot be read is reported, never guessed.
 #[derive(Debug, Deserialize)]
 enum Record {
     Intent(Effect),
     Result(EffectId, EffectResult),
+    /// The result of something that wrote so many bytes.
+    Wrote(EffectId, EffectResult, u64),
+    /// The result of something that became a part of another effect.
+    Folded(EffectId, EffectResult, Sum),
+}
+
+/// An effect into which others were folded, as far as it differs from them.
+#[derive(Debug, Deserialize, Serialize)]
+struct Sum {
+    id: EffectId,
+    at: Timestamp,
+    times: u64,
+    size: u64,
+    written: u64,
 }
 
 /// The same, to be written.
@@ -39,6 +58,8 @@ enum Record {
 enum Written<'a> {
     Intent(&'a Effect),
     Result(EffectId, &'a EffectResult),
+    Wrote(EffectId, &'a EffectResult, u64),
+    Folded(EffectId, &'a EffectResult, Sum),
 }
 
 /// The journal of one host. A clone is another handle.
@@ -50,6 +71,8 @@ struct Inner {
     id: u64,
     folder: PathBuf,
     last: AtomicU64,
+    /// How many segments there are.
+    segments: Arc<AtomicU64>,
     writing: Mutex<Writing>,
 }
 
@@ -70,15 +93,22 @@ impl Journal {
     pub fn begin(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let id = fastrand::u64(1..1 << 63);
-        let (segment, pages) = Segment::create(folder, id, 0)?;
+        let segments = Arc::new(AtomicU64::new(0));
+        let (segment, pages) = Segment::create(folder, id, 0, &segments)?;
         let writing = Mutex::new(Writing { segment, pages, segments: 1 });
-        Ok(Self(Arc::new(Inner { id, folder: folder.to_owned(), last: AtomicU64::new(0), writing })))
+        Ok(Self(Arc::new(Inner { id, folder: folder.to_owned(), last: AtomicU64::new(0), segments, writing })))
     }
 
     /// Its number, of which the effects are named.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Whether so much waits for the database that nothing is to be added which
+    /// need not be.
+    pub(super) fn is_long(&self) -> bool {
+        self.0.segments.load(Ordering::Relaxed) > LONG
     }
 
     /// A name for the next effect.
@@ -99,8 +129,20 @@ impl Journal {
     /// Writes down what came of it. A failure is not the guest's: what was done
     /// is done, and the database gets the result all the same.
     pub(super) fn conclude(&self, effect: &Effect) {
-        let written = self.append(&mut self.writing(), &Written::Result(effect.id, &effect.result));
-        if let Err(error) = written {
+        let record = match effect.written {
+            0 => Written::Result(effect.id, &effect.result),
+            written => Written::Wrote(effect.id, &effect.result, written),
+        };
+        if let Err(error) = self.append(&mut self.writing(), &record) {
+            tracing::error!("the result of an effect could not be written down: {error}");
+        }
+    }
+
+    /// Writes down that an effect became a part of `sum`.
+    pub(super) fn fold(&self, id: EffectId, sum: &Effect) {
+        let Effect { at, times, size, written, .. } = *sum;
+        let record = Written::Folded(id, &sum.result, Sum { id: sum.id, at, times, size, written });
+        if let Err(error) = self.append(&mut self.writing(), &record) {
             tracing::error!("the result of an effect could not be written down: {error}");
         }
     }
@@ -111,7 +153,7 @@ impl Journal {
         if pages.append(record)? {
             return Ok(());
         }
-        let next = Segment::create(&self.0.folder, self.0.id, *segments)?;
+        let next = Segment::create(&self.0.folder, self.0.id, *segments, &self.0.segments)?;
         *segments += 1;
         *pages = next.1;
         std::mem::replace(segment, next.0).settle();
@@ -132,6 +174,11 @@ impl Drop for Inner {
 }
 
 impl Noted {
+    /// Whether one of the two is enough to keep the segment.
+    pub(super) fn is_of_the_same_segment(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The database has the effect.
     pub fn settle(self) {
         self.0.settle();
@@ -165,6 +212,8 @@ mod tests {
             at: Timestamp(6),
             result: EffectResult::Unknown,
             trashed: false,
+            times: 1,
+            written: 0,
         }
     }
 
@@ -234,6 +283,59 @@ mod tests {
         let endless = "x".repeat(8 << 20);
         assert!(journal.intend(&effect(&journal, &endless)).is_err());
         journal.intend(&effect(&journal, "a")).unwrap().settle();
+    }
+
+    #[test]
+    fn what_was_folded_is_read_back_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(folder.path()).unwrap();
+        let [first, second, third] = ["a", "a", "a"].map(|path| effect(&journal, path));
+        let mut sum = Effect { result: EffectResult::Done, ..first.clone() };
+        journal.intend(&first).unwrap();
+        journal.conclude(&sum);
+        for other in [&second, &third] {
+            journal.intend(other).unwrap();
+            sum.absorb(&Effect { result: EffectResult::Done, size: 7, ..other.clone() });
+            journal.fold(other.id, &sum);
+        }
+        drop(journal);
+        assert_eq!(leftovers(folder.path()).unwrap().effects, [sum.clone()]);
+        assert_eq!((sum.times, sum.size), (3, first.size + 14));
+
+        // The sum is in the database already, and what was added since stands alone.
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(folder.path()).unwrap();
+        let more = effect(&journal, "a");
+        journal.intend(&more).unwrap();
+        sum.absorb(&more);
+        journal.fold(more.id, &sum);
+        drop(journal);
+        assert_eq!(leftovers(folder.path()).unwrap().effects, [sum]);
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(folder.path()).unwrap();
+        let written = Effect { operation: Operation::Write, ..effect(&journal, "a") };
+        journal.intend(&written).unwrap();
+        let written = Effect { result: EffectResult::Done, written: 4096, ..written };
+        journal.conclude(&written);
+        drop(journal);
+        assert_eq!(leftovers(folder.path()).unwrap().effects, [written]);
+    }
+
+    #[test]
+    fn it_is_long_while_the_database_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(folder.path()).unwrap();
+        let (mut noted, long) = (Vec::new(), "x".repeat(64 << 10));
+        while !journal.is_long() {
+            noted.push(journal.intend(&effect(&journal, &long)).unwrap());
+        }
+        assert_eq!(segments(folder.path()) as u64, LONG + 1);
+        noted.into_iter().for_each(Noted::settle);
+        assert!(!journal.is_long());
     }
 
     #[test]

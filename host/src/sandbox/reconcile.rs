@@ -16,6 +16,9 @@ use super::trash::TrashFolder;
 pub fn reconcile(mut effect: Effect) -> Effect {
     if effect.result == EffectResult::Unknown {
         effect.result = found(&effect);
+        if let (Operation::Write | Operation::Truncate, EffectResult::Unknown) = (effect.operation, &effect.result) {
+            effect.written = grown(&effect);
+        }
         effect.trashed &= !matches!(effect.result, EffectResult::Failed(_));
     }
     effect
@@ -47,6 +50,12 @@ fn found(effect: &Effect) -> EffectResult {
         Operation::Create | Operation::CreateFolder if Path::new(&*effect.mount).is_dir() => not_made(),
         _ => EffectResult::Unknown,
     }
+}
+
+/// By how much the file is longer than it was: at least so much was written.
+fn grown(effect: &Effect) -> u64 {
+    let stat = look(&effect.full_path()).ok().flatten().filter(|stat| inode(stat) == effect.inode);
+    stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0).saturating_sub(effect.size))
 }
 
 fn look(path: &Path) -> io::Result<Option<Stat>> {

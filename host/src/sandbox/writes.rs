@@ -38,12 +38,26 @@ impl FileWrites {
         Self { file, at, call }
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes all of it. Also answers how much was written where not all was.
+    fn write_all(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.write_some(&bytes[written..]) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+                Ok(some) => written += some,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.at {
             Where::At(offset) => {
-                self.file.file.write_all_at(bytes, *offset)?;
-                *offset += bytes.len() as u64;
-                Ok(())
+                let written = self.file.file.write_at(bytes, *offset)?;
+                *offset += written as u64;
+                Ok(written)
             }
             Where::End => append(&self.file.file, bytes),
         }
@@ -52,22 +66,14 @@ impl FileWrites {
 
 /// At the end, whoever else writes there; the file need not be open for it.
 #[cfg(target_os = "linux")]
-fn append(file: &File, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let part = [io::IoSlice::new(bytes)];
-        match rustix::io::pwritev2(file, &part, 0, rustix::io::ReadWriteFlags::APPEND) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    let part = [io::IoSlice::new(bytes)];
+    Ok(rustix::io::pwritev2(file, &part, 0, rustix::io::ReadWriteFlags::APPEND)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn append(file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all_at(bytes, file.metadata()?.len())
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    file.write_at(bytes, file.metadata()?.len())
 }
 
 #[wasmtime_wasi::async_trait]
@@ -78,15 +84,17 @@ impl Pollable for FileWrites {
 impl OutputStream for FileWrites {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let call = Arc::clone(&self.call);
-        let writing = self.file.may_write(&call).map_err(|not_done| match not_done {
+        let writing = self.file.may_write(&call, bytes.len()).map_err(|not_done| match not_done {
             // A trap, not an error: the guest must not take the host's stop for
             // a failure of the file.
             NotDone::Interrupted(interrupt) => StreamError::Trap(interrupt.into()),
             NotDone::Refused(error) => StreamError::LastOperationFailed(io::Error::from(error).into()),
         })?;
-        self.write_all(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))?;
-        writing.done();
-        Ok(())
+        let (written, done) = self.write_all(&bytes);
+        if written > 0 || done.is_ok() {
+            writing.done(written);
+        }
+        done.map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {

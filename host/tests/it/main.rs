@@ -13,6 +13,7 @@ mod cluster;
 mod crash;
 mod effects;
 mod examples;
+mod growth;
 mod guests;
 mod holds;
 mod http;

@@ -130,6 +130,7 @@ impl HostApi for Fake {
             node: "n".to_owned(),
             started_at: Timestamp(5),
             wall,
+            no_room: None,
             nodes: Vec::new(),
             parts: Vec::new(),
             jobs,
@@ -342,6 +343,8 @@ fn effect() -> EffectView {
         at: Timestamp(9),
         result: EffectResult::Done,
         trashed: true,
+        times: 1,
+        written: 0,
     };
     EffectView { effect, job_name: "videos".to_owned(), fate: Some(Fate::Kept), fate_at: Some(Timestamp(10)) }
 }

@@ -41,6 +41,8 @@ pub(super) struct Segment {
     /// Effects that are not in the database yet; one more while it is the
     /// segment that is written to.
     open: AtomicU64,
+    /// How many segments of the journal there are; one less when this goes.
+    all: Arc<AtomicU64>,
 }
 
 /// The bytes of the file.
@@ -54,14 +56,20 @@ pub(super) struct Pages {
 
 impl Segment {
     /// Makes the segment of this number.
-    pub(super) fn create(folder: &Path, journal: u64, number: u64) -> io::Result<(Arc<Self>, Pages)> {
+    pub(super) fn create(
+        folder: &Path,
+        journal: u64,
+        number: u64,
+        all: &Arc<AtomicU64>,
+    ) -> io::Result<(Arc<Self>, Pages)> {
         let path = folder.join(format!("{journal:016x}-{number:010}.{SUFFIX}"));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         let pages = file.try_lock().map_err(io::Error::from).and_then(|()| reserve(&file)).and_then(|()| map(&file));
         match pages {
             Ok(map) => {
                 let pages = Pages { map, written: 0, ready: 0 };
-                Ok((Arc::new(Self { path, file, open: AtomicU64::new(1) }), pages))
+                all.fetch_add(1, Ordering::Relaxed);
+                Ok((Arc::new(Self { path, file, open: AtomicU64::new(1), all: Arc::clone(all) }), pages))
             }
             Err(error) => {
                 // Nothing is in it.
@@ -78,9 +86,11 @@ impl Segment {
 
     /// One is, or nothing is written to it any more. After the last it goes.
     pub(super) fn settle(&self) {
-        if self.open.fetch_sub(1, Ordering::SeqCst) == 1
-            && let Err(error) = fs::remove_file(&self.path)
-        {
+        if self.open.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return;
+        }
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("{} could not be removed: {error}", self.path.display());
         }
     }

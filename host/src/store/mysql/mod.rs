@@ -27,9 +27,9 @@ use self::numbers::Numbers;
 use self::server::Server;
 use super::group::Group;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved, Incarnation,
-    Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
-    StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Forgotten, Heartbeat, HoldRemoved,
+    Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease,
+    Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -319,6 +319,14 @@ impl Store for MySqlStore {
 
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
         self.shared.server.read(async |conn| backlog::next_due(conn, job).await).await
+    }
+
+    async fn effects_weight(&self) -> Result<u64, StoreError> {
+        self.shared.server.read(async |conn| audit::weight(conn).await).await
+    }
+
+    async fn forget_oldest(&self, weight: u64, limit: u32) -> Result<Forgotten, StoreError> {
+        self.shared.write(&effects::ForgetOldest { weight, limit }).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {

@@ -18,9 +18,10 @@ struct Migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { name: "0001_queue", sql: include_str!("../../../migrations/postgres/0001_queue.sql") },
     Migration { name: "0002_guard", sql: include_str!("../../../migrations/postgres/0002_guard.sql") },
+    Migration { name: "0003_made", sql: include_str!("../../../migrations/postgres/0003_made.sql") },
 ];
 
 /// `sweepd` in ASCII: whoever migrates holds the advisory lock of this number.

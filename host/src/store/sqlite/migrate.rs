@@ -20,9 +20,10 @@ struct Migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { name: "0001_queue", sql: include_str!("../../../migrations/sqlite/0001_queue.sql") },
     Migration { name: "0002_guard", sql: include_str!("../../../migrations/sqlite/0002_guard.sql") },
+    Migration { name: "0003_made", sql: include_str!("../../../migrations/sqlite/0003_made.sql") },
 ];
 
 /// Brings the database up to this binary's version, in one transaction.

@@ -26,9 +26,9 @@ use self::readers::Readers;
 use self::writer::{Commands, Writer};
 use self::writing::Command;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved, Incarnation,
-    Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease, Store,
-    StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, EffectFilter, EnqueueOnce, Forgotten, Heartbeat, HoldRemoved,
+    Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease,
+    Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -364,6 +364,14 @@ impl Store for SqliteStore {
 
     async fn next_due(&self, job: JobId) -> Result<Option<Timestamp>, StoreError> {
         self.readers.read(move |conn| backlog::next_due(conn, job)).await
+    }
+
+    async fn effects_weight(&self) -> Result<u64, StoreError> {
+        self.readers.read(audit::weight).await
+    }
+
+    async fn forget_oldest(&self, weight: u64, limit: u32) -> Result<Forgotten, StoreError> {
+        self.ask(effects::ForgetOldest { weight, limit }).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {

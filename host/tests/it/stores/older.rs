@@ -62,7 +62,7 @@ async fn postgres_is_brought_up_to_date_with_its_rows() {
     postgres::tell(&harness.url(), task.to_owned()).await;
     let pending = async || PostgresStore::pending_migrations(&harness.url()).await.expect("it is looked at");
     is_not_looked_at(&harness).await;
-    assert_eq!(pending().await, ["0002_guard"]);
+    assert_eq!(pending().await, ["0002_guard", "0003_made"]);
     is_up_to_date(harness.open().await).await;
     assert_eq!(pending().await, [""; 0]);
 }
@@ -95,7 +95,7 @@ async fn mariadb_is_brought_up_to_date_with_its_rows() {
     mysql::tell(&harness.url(), task.to_owned()).await;
     let pending = async || MySqlStore::pending_migrations(&harness.url()).await.expect("it is looked at");
     is_not_looked_at(&harness).await;
-    assert_eq!(pending().await, ["0010_effects", "0011_holds", "0012_mounts", "0013_allowances"]);
+    assert_eq!(pending().await, ["0010_effects", "0011_holds", "0012_mounts", "0013_allowances", "0014_made"]);
     is_up_to_date(harness.open().await).await;
     assert_eq!(pending().await, [""; 0]);
 }

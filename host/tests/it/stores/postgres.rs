@@ -357,7 +357,7 @@ async fn other_schemas_are_left_alone() {
 
     let ours = PostgresHarness::fresh().await;
     let pending = PostgresStore::pending_migrations(&ours.url()).await;
-    assert_eq!(pending, Ok(vec!["0001_queue".to_owned(), "0002_guard".to_owned()]));
+    assert_eq!(pending, Ok(vec!["0001_queue".to_owned(), "0002_guard".to_owned(), "0003_made".to_owned()]));
     let refused = PostgresOptions { migrate: false, ..PostgresOptions::default() };
     let refused = PostgresStore::open(&ours.url(), refused).await.err();
     assert!(matches!(&refused, Some(StoreError::Incompatible(told)) if told.contains("sweepd migrate")), "{refused:?}");

@@ -84,7 +84,7 @@ async fn an_older_database_is_brought_up_to_date_with_its_rows() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("sweepd.db");
     of_the_first_version(&file);
-    assert_eq!(SqliteStore::pending_migrations(&file), Ok(vec!["0002_guard".to_owned()]));
+    assert_eq!(SqliteStore::pending_migrations(&file), Ok(vec!["0002_guard".to_owned(), "0003_made".to_owned()]));
     let store = SqliteStore::open(&file, SqliteOptions::host()).expect("it opens");
     let jobs = store.jobs().await.expect("jobs are listed");
     assert_eq!((jobs[0].paused.as_deref(), jobs[0].once_over_budget), (Some("by hand"), false));
