@@ -127,7 +127,7 @@ impl Guarded {
     fn new(folder: &Path, trash: Option<Trash>) -> Self {
         let compiler = world::compiler(None);
         let generation = world::generation(&compiler, "video-clear");
-        let most = Allowance { files: Some(u64::MAX), bytes: Some(u64::MAX), share: None };
+        let most = Allowance { files: Some(u64::MAX), bytes: Some(u64::MAX), share: None, made: None, written: None };
         let budget = Budget { sweep: most, hour: most };
         let job = JobSpec { budget, trash, ..world::job(world::component("video-clear"), folder, 1) };
         let journal = world::folder();

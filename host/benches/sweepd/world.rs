@@ -15,7 +15,7 @@ use sweepd::domain::rights::Rights;
 use sweepd::domain::task::{ClaimedTask, Fence, Key, TaskId};
 use sweepd::domain::time::{Clock, Timestamp};
 use sweepd::plugin::{Attempted, CacheOptions, Compiler, CompilerOptions, EngineOptions, Generation};
-use sweepd::sandbox::{Custody, Journal};
+use sweepd::sandbox::{Custody, Journal, Room};
 use tempfile::TempDir;
 
 /// A component that `cargo xtask plugins` built.
@@ -85,6 +85,8 @@ pub(crate) fn job(plugin: PathBuf, folder: &Path, concurrency: usize) -> JobSpec
             output: 64 << 10,
             output_rate: 1 << 20,
             tasks_per_instance: 10_000,
+            changes: 1_000_000,
+            written: 1 << 30,
         },
         retry: RetryPolicy { max_attempts: 5, backoff: Duration::from_secs(5), max_backoff: Duration::from_mins(1) },
         breaker: 10,
@@ -113,7 +115,7 @@ pub(crate) fn custody(job: &Arc<JobSpec>, folder: &Path) -> Arc<Custody> {
     let journal = Journal::begin(&folder.join("journal")).expect("a journal");
     // Nobody takes chunks: what a call did comes with its answer.
     let (chunks, _) = tokio::sync::mpsc::channel(1);
-    Custody::new(Arc::clone(job), JobId(1), journal, Clock::system(), chunks)
+    Custody::new(Arc::clone(job), JobId(1), journal, Arc::new(Room::endless()), Clock::system(), chunks)
 }
 
 /// The attempt went well, and its effects are in the database, so to speak.

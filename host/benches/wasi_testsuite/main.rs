@@ -18,7 +18,7 @@ use sweepd::domain::digest::Digest;
 use sweepd::domain::job::{JobId, JobSpec, Mount};
 use sweepd::domain::rights::Rights;
 use sweepd::domain::time::Clock;
-use sweepd::sandbox::{Custody, Gate, GuestState, Journal, Lease, Role};
+use sweepd::sandbox::{Custody, Gate, GuestState, Journal, Lease, Role, Room};
 use tempfile::TempDir;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
@@ -192,7 +192,7 @@ impl Bench {
         let job = Arc::new(JobSpec { mounts, ..world::job(path.to_owned(), folder.path(), 1) });
         let journal = Journal::begin(state.path()).map_err(|error| error.to_string())?;
         let (chunks, _) = tokio::sync::mpsc::channel(1);
-        let custody = Custody::new(job, JobId(1), journal, Clock::system(), chunks);
+        let custody = Custody::new(job, JobId(1), journal, Arc::new(Room::endless()), Clock::system(), chunks);
         let gate = Gate::new(Lease::endless());
         let mut guest =
             GuestState::new(&custody, Role::Executor, 1, Digest::of(b""), gate).map_err(|error| error.to_string())?;

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use humantime::format_duration;
 
 use crate::config::{Backend, Config, DatabaseConfig};
+use crate::domain::budget::Allowance;
 use crate::domain::job::{JobSpec, Label};
 use crate::domain::time::Clock;
 use crate::domain::wall::WallPolicy;
@@ -45,7 +46,8 @@ fn write(out: &mut impl Write, config: &Config) -> io::Result<()> {
         writeln!(out, "          /video-delete-record/{{id}} queues for {job}")?;
     }
     write_database(out, &config.database)?;
-    writeln!(out, "state     {}", config.state.display())?;
+    let min_free = ByteSize(config.state_min_free).display().iec();
+    writeln!(out, "state     {}, guests make nothing below {min_free} free", config.state.display())?;
     writeln!(out, "cache     {}", config.cache.display())?;
     writeln!(out, "compiled  {} at most, of one component", ByteSize(config.sandbox.max_compiled).display().iec())?;
     writeln!(out, "landlock  {}", config.sandbox.landlock)?;
@@ -59,7 +61,9 @@ fn write_database(out: &mut impl Write, database: &DatabaseConfig) -> io::Result
             writeln!(out, "database  {url}, {} connections at most", database.max_connections)?;
         }
     }
-    writeln!(out, "history   kept for {}", format_duration(database.history))
+    writeln!(out, "history   kept for {}", format_duration(database.history))?;
+    let most = ByteSize(database.effects_max).display().iec();
+    writeln!(out, "effects   kept for {}, at most {most} of them", format_duration(database.effects))
 }
 
 fn join(labels: &[Label]) -> String {
@@ -90,11 +94,15 @@ fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
     }
     writeln!(
         out,
-        "  limits  {} of memory, {} a task, {} a dispatch",
+        "  limits  {} of memory, {} a task, {} a dispatch; {} changes and {} written a call",
         ByteSize(job.limits.memory).display().iec(),
         format_duration(job.limits.task_deadline),
-        format_duration(job.limits.dispatch_deadline)
+        format_duration(job.limits.dispatch_deadline),
+        job.limits.changes,
+        ByteSize(job.limits.written).display().iec()
     )?;
+    write_budget(out, "a sweep", &job.budget.sweep)?;
+    write_budget(out, "an hour", &job.budget.hour)?;
     writeln!(
         out,
         "  retry   {} attempts, {} to {} apart",
@@ -103,6 +111,22 @@ fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
         format_duration(job.retry.max_backoff)
     )?;
     job.config.iter().try_for_each(|(key, value)| writeln!(out, "  config  {key} = {value:?}"))
+}
+
+/// What may be taken away and made in one period, where that is bounded.
+fn write_budget(out: &mut impl Write, period: &str, allowed: &Allowance) -> io::Result<()> {
+    let Allowance { files, bytes, share, made, written } = allowed;
+    let size = |bytes: &u64| ByteSize(*bytes).display().iec().to_string();
+    let taken =
+        [files.map(|files| format!("{files} files")), bytes.as_ref().map(size), share.map(|share| share.to_string())];
+    let makes = [made.map(|made| format!("{made} files and folders")), written.as_ref().map(size)];
+    for (does, bounds) in [("takes away", taken.as_slice()), ("makes", makes.as_slice())] {
+        let bounds: Vec<_> = bounds.iter().flatten().map(String::as_str).collect();
+        if !bounds.is_empty() {
+            writeln!(out, "  budget  {does} at most {} {period}", bounds.join(" and "))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a host would start with, though it is hardly meant.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::Config;
-use crate::domain::effect::{EffectPlace, EffectResult, EffectView, Fate, Operation};
+use crate::domain::effect::{Effect, EffectPlace, EffectResult, EffectView, Fate, Operation};
 use crate::domain::task::TaskId;
 use crate::store::{At, EffectFilter, Store};
 
@@ -156,11 +156,19 @@ fn row(view: &EffectView) -> [String; 7] {
         effect.at.to_string(),
         view.job_name.clone(),
         effect.task.to_string(),
-        effect.operation.to_string(),
+        operation(effect),
         table::size(effect.size),
         result(view),
         printable(&path),
     ]
+}
+
+/// What was done, and how often.
+fn operation(effect: &Effect) -> String {
+    match effect.times {
+        1 => effect.operation.to_string(),
+        times => format!("{} x{times}", effect.operation),
+    }
 }
 
 /// How it ended, and what became of the file since.

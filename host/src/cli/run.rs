@@ -121,7 +121,9 @@ async fn start(config: &Config, wall: WallStatus, store: SharedStore) -> Result<
         wall,
         history: config.database.history,
         effects: config.database.effects,
+        effects_max: config.database.effects_max,
         state: config.state.clone(),
+        state_min_free: config.state_min_free,
         jobs: config.jobs.clone(),
     };
     Ok(Host::start(spec, store, compiler, Clock::system()).await?)

@@ -53,6 +53,7 @@ pub(super) struct View {
     pub(super) started_at: Option<Timestamp>,
     pub(super) wall: Option<WallView>,
     pub(super) clock: Option<EventView>,
+    pub(super) no_room: Option<String>,
     pub(super) nodes: Vec<NodeView>,
     pub(super) parts: Vec<PartView>,
     pub(super) jobs: Vec<JobView>,
@@ -168,6 +169,8 @@ pub(super) struct TakenView {
 pub(super) struct SpentView {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    pub(super) made: u64,
+    pub(super) written: u64,
 }
 
 /// How much it may.
@@ -185,6 +188,8 @@ pub(super) struct AllowanceView {
     pub(super) files: Option<u64>,
     pub(super) bytes: Option<u64>,
     pub(super) share: Option<String>,
+    pub(super) made: Option<u64>,
+    pub(super) written: Option<u64>,
 }
 
 /// Something that was said.
@@ -239,6 +244,7 @@ fn wrong_with(view: &View) -> Vec<String> {
     }
     let down = view.parts.iter().filter(|part| part.down);
     wrong.extend(down.map(|part| format!("a part of the host is down: {}: {}", part.name, part.why)));
+    wrong.extend(view.no_room.clone());
     for JobView { name, paused, waiting, slot, .. } in &view.jobs {
         wrong.extend(waiting.as_ref().map(|why| format!("{name} waits: {why}")));
         wrong.extend(paused.as_ref().map(|reason| format!("{name} is paused: {reason}")));

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::domain::time::Timestamp;
 
-use super::status::{AllowanceView, BacklogView, JobView, NodeView, PartView, SpentView, TakenView, View};
+use super::status::{AllowanceView, BacklogView, BudgetView, JobView, NodeView, PartView, SpentView, TakenView, View};
 
 /// The status for people: a line about the host, a row a job, a row a node, and
 /// what is to be known besides.
@@ -50,6 +50,9 @@ pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
     }
     for part in &view.parts {
         part_note(&mut text, part, now);
+    }
+    if let Some(why) = &view.no_room {
+        let _ = writeln!(text, "{why}");
     }
     for job in &view.jobs {
         notes(&mut text, job, now);
@@ -152,6 +155,9 @@ fn notes(text: &mut String, job: &JobView, now: Timestamp) {
     if let Some(taken) = taken(&job.taken) {
         let _ = writeln!(text, "{name}: took away {taken}");
     }
+    if let Some(made) = made(&job.taken) {
+        let _ = writeln!(text, "{name}: made {made}");
+    }
     if job.holds > 0 {
         let _ = writeln!(text, "{name}: {} holds (sweepd hold list {name})", job.holds);
     }
@@ -186,22 +192,47 @@ fn short(digest: &str) -> &str {
 /// What a job took away of late, and how much it may; nothing where it took
 /// nothing and may take everything.
 fn taken(taken: &TakenView) -> Option<String> {
-    let TakenView { sweep, hour, budget } = taken;
-    if hour.files == 0 && sweep.files == 0 && budget.is_none() {
-        return None;
-    }
-    let part = |spent: &SpentView, allowed: Option<&AllowanceView>, period: &str| {
-        let files = if spent.files == 1 { "1 file".to_owned() } else { format!("{} files", spent.files) };
-        format!("{files} ({}) {period}{}", size(spent.bytes), allowed.map_or_else(String::new, allowance))
+    let bounds = |one: &AllowanceView| {
+        let files = one.files.map(|files| format!("{files} files"));
+        [files, one.bytes.map(size), one.share.clone()].into_iter().flatten().collect()
     };
-    let (of_sweep, of_hour) = (budget.as_ref().map(|one| &one.sweep), budget.as_ref().map(|one| &one.hour));
-    Some(format!("{}, {}", part(sweep, of_sweep, "in the last sweep"), part(hour, of_hour, "in the last hour")))
+    in_both(taken, |spent| (spent.files, spent.bytes), "1 file", "files", bounds)
 }
 
-fn allowance(allowed: &AllowanceView) -> String {
-    let files = allowed.files.map(|files| format!("{files} files"));
-    let parts: Vec<_> = [files, allowed.bytes.map(size), allowed.share.clone()].into_iter().flatten().collect();
-    if parts.is_empty() { String::new() } else { format!(" of at most {}", parts.join(" and ")) }
+/// The same of what it made.
+fn made(taken: &TakenView) -> Option<String> {
+    let bounds = |one: &AllowanceView| {
+        let made = one.made.map(|made| format!("{made} files and folders"));
+        [made, one.written.map(size)].into_iter().flatten().collect()
+    };
+    in_both(taken, |spent| (spent.made, spent.written), "1 file or folder", "files and folders", bounds)
+}
+
+/// So many things and bytes of the last sweep and hour, each with its bounds;
+/// nothing where there were none of either.
+fn in_both(
+    taken: &TakenView,
+    of: impl Fn(&SpentView) -> (u64, u64),
+    one: &str,
+    many: &str,
+    bounds: impl Fn(&AllowanceView) -> Vec<String>,
+) -> Option<String> {
+    let TakenView { sweep, hour, budget } = taken;
+    let part = |spent: &SpentView, allowed: &[String], period: &str| {
+        let (count, bytes) = of(spent);
+        let count = if count == 1 { one.to_owned() } else { format!("{count} {many}") };
+        let most = if allowed.is_empty() { String::new() } else { format!(" of at most {}", allowed.join(" and ")) };
+        format!("{count} ({}) {period}{most}", size(bytes))
+    };
+    let bounds_of =
+        |which: fn(&BudgetView) -> &AllowanceView| budget.as_ref().map(which).map_or_else(Vec::new, &bounds);
+    let (of_sweep, of_hour) = (bounds_of(|budget| &budget.sweep), bounds_of(|budget| &budget.hour));
+    let nothing = of(sweep) == (0, 0) && of(hour) == (0, 0) && of_sweep.is_empty() && of_hour.is_empty();
+    let both = || {
+        let (sweep, hour) = (part(sweep, &of_sweep, "in the last sweep"), part(hour, &of_hour, "in the last hour"));
+        format!("{sweep}, {hour}")
+    };
+    (!nothing).then(both)
 }
 
 /// How long ago something was, in its one or two largest units.
@@ -238,8 +269,9 @@ mod tests {
                 "last_error": { "at": 118_000, "message": "cannot remove x" },
             }, {
                 "name": "b", "paused": "lunch", "holds": 2, "slot": { "pinned": "0123456789abcdef" },
-                "taken": { "sweep": { "files": 1, "bytes": 2048 }, "hour": { "files": 7, "bytes": 4096 },
-                           "budget": { "sweep": { "files": 10, "share": "5%" }, "hour": {} } },
+                "taken": { "sweep": { "files": 1, "bytes": 2048 },
+                           "hour": { "files": 7, "bytes": 4096, "made": 1, "written": 1024 },
+                           "budget": { "sweep": { "files": 10, "share": "5%" }, "hour": { "made": 3, "written": 2048 } } },
             }],
             "nodes": [
                 { "name": "n1", "labels": ["nvme", "rack-2"], "version": "0.1.0", "started_at": 60_000,
@@ -266,6 +298,7 @@ mod tests {
                 "video-clear: last error (2s ago): cannot remove x",
                 "b: paused: lunch",
                 "b: took away 1 file (2.0K) in the last sweep of at most 10 files and 5%, 7 files (4.0K) in the last hour",
+                "b: made 0 files and folders (0B) in the last sweep, 1 file or folder (1.0K) in the last hour of at most 3 files and folders and 2.0K",
                 "b: 2 holds (sweepd hold list b)",
                 "b: 0123456789ab is pinned, the plugin file does not count",
             ]

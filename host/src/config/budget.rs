@@ -1,4 +1,4 @@
-//! How much a job may take away, and where that goes first.
+//! How much a job may take away and make, and where what is removed goes first.
 
 use std::time::Duration;
 
@@ -11,17 +11,50 @@ use super::units;
 
 /// `[job.budget]`.
 pub(super) fn resolve(resolver: &mut Resolver, path: &str, raw: &RawBudget) -> Budget {
-    let mut allowance = |period: &str, files: Option<i64>, bytes: Option<&str>, share: Option<&str>| {
-        let at = |what: &str| format!("{path}.{period}_{what}");
-        Allowance {
-            files: files.map(|files| resolver.integer(&at("files"), Some(files), 0..=u32::MAX).into()),
-            bytes: bytes.map(|bytes| resolver.size(&at("bytes"), Some(bytes), 0..=u64::MAX)),
-            share: share.and_then(|share| percentage(resolver, &at("share"), share)),
-        }
+    let sweep = RawAllowance {
+        period: "sweep",
+        files: raw.sweep_files,
+        bytes: raw.sweep_bytes.as_deref(),
+        share: raw.sweep_share.as_deref(),
+        made: raw.sweep_made,
+        written: raw.sweep_written.as_deref(),
     };
-    Budget {
-        sweep: allowance("sweep", raw.sweep_files, raw.sweep_bytes.as_deref(), raw.sweep_share.as_deref()),
-        hour: allowance("hour", raw.hour_files, raw.hour_bytes.as_deref(), raw.hour_share.as_deref()),
+    let hour = RawAllowance {
+        period: "hour",
+        files: raw.hour_files,
+        bytes: raw.hour_bytes.as_deref(),
+        share: raw.hour_share.as_deref(),
+        made: raw.hour_made,
+        written: raw.hour_written.as_deref(),
+    };
+    Budget { sweep: allowance(resolver, path, &sweep), hour: allowance(resolver, path, &hour) }
+}
+
+/// What is written of one period.
+struct RawAllowance<'a> {
+    period: &'static str,
+    files: Option<i64>,
+    bytes: Option<&'a str>,
+    share: Option<&'a str>,
+    made: Option<i64>,
+    written: Option<&'a str>,
+}
+
+fn allowance(resolver: &mut Resolver, path: &str, raw: &RawAllowance<'_>) -> Allowance {
+    let at = |what: &str| format!("{path}.{}_{what}", raw.period);
+    let mut number = |what: &str, given: Option<i64>| {
+        given.map(|number| resolver.integer(&at(what), Some(number), 0..=u32::MAX).into())
+    };
+    let (files, made) = (number("files", raw.files), number("made", raw.made));
+    let mut size =
+        |what: &str, given: Option<&str>| given.map(|size| resolver.size(&at(what), Some(size), 0..=u64::MAX));
+    let (bytes, written) = (size("bytes", raw.bytes), size("written", raw.written));
+    Allowance {
+        files,
+        bytes,
+        share: raw.share.and_then(|share| percentage(resolver, &at("share"), share)),
+        made,
+        written,
     }
 }
 

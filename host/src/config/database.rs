@@ -8,6 +8,9 @@ use super::paths::absolute;
 use super::raw::RawDatabase;
 use super::resolved::{LONGEST, Resolver, text};
 
+/// Fewer bytes of effects on record would be of no use.
+const SMALLEST: u64 = 64 << 10;
+
 /// The queue's database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabaseConfig {
@@ -21,6 +24,9 @@ pub struct DatabaseConfig {
     pub history: Duration,
     /// How long it is on record what plugins did to files.
     pub effects: Duration,
+    /// About how many bytes of the disk that may take; the oldest go before their
+    /// time.
+    pub effects_max: u64,
 }
 
 /// A kind of database, and where it is.
@@ -47,6 +53,7 @@ pub(super) fn resolve(resolver: &mut Resolver, state: &Path, raw: &RawDatabase) 
         max_connections: resolver.integer("database.max_connections", raw.max_connections, 2..=1000),
         history: resolver.duration("database.history", raw.history.as_deref(), Duration::from_mins(1)..=LONGEST),
         effects: resolver.duration("database.effects", raw.effects.as_deref(), Duration::from_mins(1)..=LONGEST),
+        effects_max: resolver.size("database.effects_max", raw.effects_max.as_deref(), SMALLEST..=u64::MAX),
     }
 }
 

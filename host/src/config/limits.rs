@@ -71,6 +71,8 @@ pub(super) fn resolve(resolver: &mut Resolver, path: &str, raw: &RawLimits) -> L
         output: resolver.size(&at("output"), raw.output.as_deref(), 0..=64 * MIB),
         output_rate: resolver.size(&at("output_rate"), raw.output_rate.as_deref(), 0..=GIB),
         tasks_per_instance: resolver.integer(&at("tasks_per_instance"), raw.tasks_per_instance, 1..=1_000_000_000),
+        changes: resolver.integer(&at("changes"), raw.changes, 1..=u32::MAX),
+        written: resolver.size(&at("written"), raw.written.as_deref(), 0..=u64::MAX),
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) struct Raw {
     pub(super) node: Option<String>,
     pub(super) labels: Option<Vec<String>>,
     pub(super) state: Option<String>,
+    pub(super) state_min_free: Option<String>,
     pub(super) cache: Option<String>,
     pub(super) shutdown_grace: Option<String>,
     pub(super) lease: Option<String>,
@@ -42,6 +43,7 @@ pub(super) struct RawDatabase {
     pub(super) max_connections: Option<i64>,
     pub(super) history: Option<String>,
     pub(super) effects: Option<String>,
+    pub(super) effects_max: Option<String>,
 }
 
 /// `[sandbox]`.
@@ -87,9 +89,13 @@ pub(super) struct RawBudget {
     pub(super) sweep_files: Option<i64>,
     pub(super) sweep_bytes: Option<String>,
     pub(super) sweep_share: Option<String>,
+    pub(super) sweep_made: Option<i64>,
+    pub(super) sweep_written: Option<String>,
     pub(super) hour_files: Option<i64>,
     pub(super) hour_bytes: Option<String>,
     pub(super) hour_share: Option<String>,
+    pub(super) hour_made: Option<i64>,
+    pub(super) hour_written: Option<String>,
 }
 
 /// `[job.limits]`.
@@ -110,6 +116,8 @@ pub(super) struct RawLimits {
     pub(super) output: Option<String>,
     pub(super) output_rate: Option<String>,
     pub(super) tasks_per_instance: Option<i64>,
+    pub(super) changes: Option<i64>,
+    pub(super) written: Option<String>,
 }
 
 /// `[job.retry]`.

@@ -38,6 +38,9 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// The host's own folder: the database, accepted plugins.
     pub state: PathBuf,
+    /// While the file system of that folder has fewer bytes free, guests make
+    /// nothing.
+    pub state_min_free: u64,
     /// Compiled plugins; may be deleted at any time.
     pub cache: PathBuf,
     /// How long running tasks may go on after a signal to stop.
@@ -151,6 +154,7 @@ impl Resolver {
             labels: self.labels("labels", raw.labels),
             server: self.server(&raw.server, grace, &names),
             sandbox: limits::sandbox(self, &raw.sandbox),
+            state_min_free: self.size("state_min_free", raw.state_min_free.as_deref(), 0..=u64::MAX),
             shutdown_grace: grace,
             lease: self.duration("lease", raw.lease.as_deref(), Duration::from_secs(1)..=Duration::from_hours(1)),
             file,

@@ -90,9 +90,13 @@ fn every_default_is_within_its_bounds_and_every_key_is_read() {
             ("job.schedule", _) => "\"0 3 * * *\"".to_owned(),
             ("job.mounts", _) => "[{ path = \"videos\", at = \"/\", rights = \"ro\", cross_mounts = true }]".to_owned(),
             ("job.trash", _) => "\"24h\"".to_owned(),
-            ("job.budget.sweep_files" | "job.budget.hour_files" | "job.limits.fuel", _) => "1000".to_owned(),
-            ("job.trash_min_free" | "job.budget.sweep_bytes" | "job.budget.hour_bytes", _) => "\"10GiB\"".to_owned(),
-            ("job.budget.sweep_share" | "job.budget.hour_share", _) => "\"5%\"".to_owned(),
+            ("job.limits.fuel", _) => "1000".to_owned(),
+            ("job.trash_min_free", _) => "\"10GiB\"".to_owned(),
+            (budget, None) if budget.ends_with("_share") => "\"5%\"".to_owned(),
+            (budget, None) if budget.starts_with("job.budget.") && field.kind == schema::Kind::Integer => {
+                "2000".to_owned()
+            }
+            (budget, None) if budget.starts_with("job.budget.") => "\"20GiB\"".to_owned(),
             (_, Some(default)) if matches!(field.kind, schema::Kind::Integer | schema::Kind::Boolean) => {
                 default.to_owned()
             }

@@ -1,28 +1,48 @@
-//! How much a job may take away: so many files, bytes, or a share of what its
-//! mounts hold, in a sweep and in an hour.
+//! How much a job may take away and make, in a sweep and in an hour: so many
+//! files, bytes, or a share of what its mounts hold.
 
 use std::fmt;
 
-/// What was taken away.
+/// What was taken away, and what was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Spent {
     /// Files that were removed, moved or overwritten.
     pub files: u64,
     /// Their sizes before, together, in bytes.
     pub bytes: u64,
+    /// Files, folders and second names that were made.
+    pub made: u64,
+    /// Bytes that were written, or by which a file was made longer.
+    pub written: u64,
 }
 
 impl Spent {
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self { files: self.files.saturating_add(other.files), bytes: self.bytes.saturating_add(other.bytes) }
+        self.with(other, u64::saturating_add)
     }
 
     /// What is left without `other`; at least nothing.
     #[must_use]
     pub fn less(self, other: Self) -> Self {
-        Self { files: self.files.saturating_sub(other.files), bytes: self.bytes.saturating_sub(other.bytes) }
+        self.with(other, u64::saturating_sub)
+    }
+
+    fn with(self, other: Self, each: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            files: each(self.files, other.files),
+            bytes: each(self.bytes, other.bytes),
+            made: each(self.made, other.made),
+            written: each(self.written, other.written),
+        }
+    }
+
+    /// Of this, what `cost` asks for more of: what is over its bound already is no
+    /// reason to refuse something else.
+    #[must_use]
+    pub fn asked_by(self, cost: Self) -> Self {
+        self.with(cost, |all, asked| if asked > 0 { all } else { 0 })
     }
 }
 
@@ -87,6 +107,12 @@ pub struct Allowance {
     /// began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
+    /// Files and folders that are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made: Option<u64>,
+    /// Bytes that are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<u64>,
 }
 
 /// A job's budget.
@@ -150,6 +176,22 @@ pub enum OverBudget {
         /// Of so many.
         all: u64,
     },
+    /// More files and folders made than allowed.
+    #[error("over budget: the job may make {allowed} files and folders {}, and asks for more", per(*period))]
+    Made {
+        /// In which period.
+        period: Period,
+        /// The bound.
+        allowed: u64,
+    },
+    /// More bytes written than allowed.
+    #[error("over budget: the job may write {} {}, and asks for more", bytesize::ByteSize(*allowed).display().iec(), per(*period))]
+    Written {
+        /// In which period.
+        period: Period,
+        /// The bound.
+        allowed: u64,
+    },
     /// A share is bounded, and how many files there are is not known yet.
     #[error("the files of the mounts are still being counted, and the budget is a share of them")]
     NotCounted,
@@ -172,6 +214,12 @@ impl Allowance {
         if let Some(allowed) = self.bytes.filter(|allowed| spent.bytes > *allowed) {
             return Err(OverBudget::Bytes { period, allowed });
         }
+        if let Some(allowed) = self.made.filter(|allowed| spent.made > *allowed) {
+            return Err(OverBudget::Made { period, allowed });
+        }
+        if let Some(allowed) = self.written.filter(|allowed| spent.written > *allowed) {
+            return Err(OverBudget::Written { period, allowed });
+        }
         if let Some(share) = self.share {
             let all = all.ok_or(OverBudget::NotCounted)?;
             if spent.files > share.of(all) {
@@ -188,7 +236,7 @@ mod tests {
 
     #[test]
     fn bounds_are_the_last_that_is_allowed() {
-        let spent = |files, bytes| Spent { files, bytes };
+        let spent = |files, bytes| Spent { files, bytes, ..Spent::default() };
         let files = Allowance { files: Some(10), ..Allowance::default() };
         assert_eq!(files.check(Period::Sweep, spent(10, u64::MAX), None), Ok(()));
         assert!(matches!(files.check(Period::Sweep, spent(11, 0), None), Err(OverBudget::Files { allowed: 10, .. })));
@@ -203,5 +251,22 @@ mod tests {
             over.to_string(),
             "over budget: the job may take away 5% of 100 files in an hour, and asks for more"
         );
+    }
+
+    #[test]
+    fn what_is_made_has_bounds_of_its_own() {
+        let made = |made| Spent { made, files: 99, ..Spent::default() };
+        let folders = Allowance { made: Some(10), ..Allowance::default() };
+        assert_eq!(folders.check(Period::Sweep, made(10), None), Ok(()));
+        let over = folders.check(Period::Sweep, made(11), None).expect_err("eleven are more than ten");
+        assert_eq!(
+            over.to_string(),
+            "over budget: the job may make 10 files and folders in one sweep, and asks for more"
+        );
+        let written = |written| Spent { written, bytes: 1 << 40, ..Spent::default() };
+        let bytes = Allowance { written: Some(1 << 30), ..Allowance::default() };
+        assert_eq!(bytes.check(Period::Hour, written(1 << 30), None), Ok(()));
+        let over = bytes.check(Period::Hour, written((1 << 30) + 1), None).expect_err("a byte more than a gibibyte");
+        assert_eq!(over.to_string(), "over budget: the job may write 1.0 GiB in an hour, and asks for more");
     }
 }

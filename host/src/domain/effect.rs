@@ -181,6 +181,19 @@ pub struct Effect {
     pub result: EffectResult,
     /// Whether what was removed went into the trash of the mount, under `id`.
     pub trashed: bool,
+    /// How often it was done by the same call: more than once where several
+    /// effects were folded into one (see [`fold`](super::fold)). The size is
+    /// then that of all of them together.
+    #[serde(skip, default = "once")]
+    pub times: u64,
+    /// Bytes that were written, or by which the file was made longer.
+    #[serde(skip)]
+    pub written: u64,
+}
+
+/// A record of an older version tells nothing else.
+fn once() -> u64 {
+    1
 }
 
 impl Effect {
@@ -197,22 +210,38 @@ impl Effect {
         self.to.as_ref().map(|to| PathBuf::from(&**mount).join(to))
     }
 
+    /// Takes another effect of the same kind into this one.
+    pub fn absorb(&mut self, other: &Self) {
+        self.times = self.times.saturating_add(other.times);
+        self.size = self.size.saturating_add(other.size);
+        self.written = self.written.saturating_add(other.written);
+    }
+
     /// What it costs of a budget.
     #[must_use]
     pub fn cost(&self) -> super::budget::Spent {
         use super::budget::Spent;
-        let takes = match self.operation {
-            Operation::Remove | Operation::Rename | Operation::Write | Operation::Truncate => true,
-            // An empty folder holds nothing, and what is made can be removed again.
-            Operation::RemoveFolder
-            | Operation::Create
-            | Operation::CreateFolder
-            | Operation::Link
-            | Operation::SetTimes => false,
+        if matches!(self.result, EffectResult::Failed(_)) {
+            return Spent::default();
+        }
+        let taken = Spent { files: self.times, bytes: self.size, ..Spent::default() };
+        let cost = match self.operation {
+            Operation::Remove | Operation::Rename => taken,
+            Operation::Write | Operation::Truncate if self.size > 0 => taken,
+            Operation::Create | Operation::CreateFolder | Operation::Link => {
+                Spent { made: self.times, ..Spent::default() }
+            }
+            // An empty folder and an empty file hold nothing.
+            Operation::Write | Operation::Truncate | Operation::RemoveFolder | Operation::SetTimes => Spent::default(),
         };
-        let done = !matches!(self.result, EffectResult::Failed(_));
-        let takes_something = !matches!(self.operation, Operation::Write | Operation::Truncate) || self.size > 0;
-        if takes && takes_something && done { Spent { files: 1, bytes: self.size } } else { Spent::default() }
+        Spent { written: self.written, ..cost }
+    }
+
+    /// Whether it makes something that takes room.
+    #[must_use]
+    pub fn makes(&self) -> bool {
+        matches!(self.operation, Operation::Create | Operation::CreateFolder | Operation::Link | Operation::Write)
+            || self.written > 0
     }
 }
 
@@ -270,6 +299,12 @@ impl Serialize for EffectView {
             modified: Timestamp,
             inode: u64,
             at: Timestamp,
+            /// Absent where it was done once.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            times: Option<u64>,
+            /// Absent where nothing was written.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            written: Option<u64>,
             result: &'static str,
             #[serde(skip_serializing_if = "Option::is_none")]
             error: Option<&'a str>,
@@ -298,6 +333,8 @@ impl Serialize for EffectView {
             modified: effect.modified,
             inode: effect.inode,
             at: effect.at,
+            times: Some(effect.times).filter(|times| *times > 1),
+            written: Some(effect.written).filter(|written| *written > 0),
             result: effect.result.name(),
             error,
             trashed: effect.trashed,

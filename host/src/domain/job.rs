@@ -133,6 +133,12 @@ pub struct Limits {
     pub output_rate: u64,
     /// Tasks after which an executor instance is made anew.
     pub tasks_per_instance: u32,
+    /// Changes of files that one call may ask for; all writes of a call to one
+    /// open file are one.
+    pub changes: u32,
+    /// Bytes that one call may write into files, or by which it may make them
+    /// longer.
+    pub written: u64,
 }
 
 /// How much of an instance the next task may see.

@@ -1,4 +1,4 @@
-//! What a job has taken away, held against its budget. A sweep, its preflight
+//! What a job has taken away and made, held against its budget. A sweep, its preflight
 //! and its plan keep the same ledger, so that they agree on what is too much.
 //!
 //! The invariant: a share is one of the files that the mounts held when its
@@ -120,9 +120,9 @@ impl Ledger {
         if self.budget.is_none() {
             return Ok(());
         }
-        self.budget.sweep.check(Period::Sweep, sweep, self.at_begin)?;
+        self.budget.sweep.check(Period::Sweep, sweep.asked_by(cost), self.at_begin)?;
         let hour = self.in_hour(now).plus(cost);
-        self.budget.hour.check(Period::Hour, hour, self.an_hour_ago())
+        self.budget.hour.check(Period::Hour, hour.asked_by(cost), self.an_hour_ago())
     }
 
     /// How many files there were before all that was done in the last hour.
@@ -171,8 +171,9 @@ mod tests {
     use crate::domain::budget::{Allowance, Share};
     use proptest::prelude::*;
 
-    const ONE: Spent = Spent { files: 1, bytes: 100 };
-    const HALF: Allowance = Allowance { files: None, bytes: None, share: Some(Share(500_000)) };
+    const ONE: Spent = Spent { files: 1, bytes: 100, made: 0, written: 0 };
+    const HALF: Allowance =
+        Allowance { files: None, bytes: None, share: Some(Share(500_000)), made: None, written: None };
     const NOW: Timestamp = Timestamp(90 * SLOT);
 
     fn ledger(sweep: Allowance, hour: Allowance) -> Ledger {
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn what_others_took_counts_and_what_failed_does_not() {
         let mut ledger = ledger(files(10), files(3));
-        let others = Others { spent: Spent { files: 2, bytes: 0 }, ..Others::default() };
+        let others = Others { spent: Spent { files: 2, ..Spent::default() }, ..Others::default() };
         ledger.begin_sweep(others, false);
         assert_eq!(ledger.take(ONE, NOW), Ok(()));
         assert!(ledger.take(ONE, NOW).is_err());
@@ -237,6 +238,18 @@ mod tests {
         assert_eq!(ledger.would_be_over(), Some(&OverBudget::Files { period: Period::Sweep, allowed: 1 }));
         ledger.begin_sweep(Others::default(), false);
         assert!(ledger.take(ONE, NOW).is_err(), "the hour remembers");
+    }
+
+    #[test]
+    fn what_is_over_is_no_reason_to_refuse_something_else() {
+        let two = Allowance { made: Some(2), ..Allowance::default() };
+        let mut ledger = ledger(two, two);
+        let made = |made| Spent { made, ..Spent::default() };
+        ledger.begin_sweep(Others::default(), true);
+        assert_eq!(ledger.take(made(5), NOW), Ok(()));
+        ledger.begin_sweep(Others::default(), false);
+        assert_eq!(ledger.take(made(1), NOW), Err(OverBudget::Made { period: Period::Hour, allowed: 2 }));
+        assert_eq!(ledger.take(ONE, NOW), Ok(()));
     }
 
     #[test]
@@ -289,7 +302,10 @@ mod tests {
         let mut ledger = ledger(Allowance::default(), HALF);
         // Of ten files an earlier life removed three and moved one.
         ledger.counted(7);
-        let others = Others { spent: Spent { files: 4, bytes: 400 }, changed: Changed { removed: 3, made: 0 } };
+        let others = Others {
+            spent: Spent { files: 4, bytes: 400, ..Spent::default() },
+            changed: Changed { removed: 3, made: 0 },
+        };
         ledger.begin_sweep(others, false);
         assert_eq!(remove_all(&mut ledger), 1);
         let over = OverBudget::Share { period: Period::Hour, share: Share(500_000), all: 10 };
@@ -315,7 +331,12 @@ mod tests {
         let allowance = || {
             let (files, bytes) = (proptest::option::of(0_u64..20), proptest::option::of(0_u64..2000));
             let share = proptest::option::of((0_u32..=1_000_000).prop_map(Share));
-            (files, bytes, share).prop_map(|(files, bytes, share)| Allowance { files, bytes, share })
+            (files, bytes, share).prop_map(|(files, bytes, share)| Allowance {
+                files,
+                bytes,
+                share,
+                ..Allowance::default()
+            })
         };
         (allowance(), allowance()).prop_map(|(sweep, hour)| Budget { sweep, hour })
     }

@@ -10,6 +10,7 @@ pub mod chunk;
 pub mod clock;
 pub mod digest;
 pub mod effect;
+pub mod fold;
 pub mod foreseen;
 pub mod hold;
 pub mod intervention;

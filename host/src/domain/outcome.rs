@@ -59,6 +59,12 @@ pub enum Crash {
     /// It handed more to the host than one call may.
     #[error("it handed over more than {0} bytes at once (job.limits.answer)")]
     Answer(u64),
+    /// It asked for more changes of files than one call may.
+    #[error("it made more changes than one call may make, {0} (job.limits.changes)")]
+    Changes(u32),
+    /// It asked to write more than one call may.
+    #[error("it wrote more than one call may write, {} (job.limits.written)", bytesize::ByteSize(*.0).display().iec())]
+    Written(u64),
     /// It could not be instantiated.
     #[error("the plugin could not be started: {0}")]
     Start(String),

@@ -8,7 +8,8 @@
 //!  unknown ───────┘
 //! ```
 //! Its invariants: an effect is on record once, however often it is told; what
-//! is known is never unlearned; what lies in the trash is never forgotten.
+//! is known is never unlearned; how often it was done is never less than it was;
+//! what lies in the trash is never forgotten.
 
 use super::effect::{Effect, EffectResult, Fate};
 use super::time::Timestamp;
@@ -32,14 +33,14 @@ impl Recorded {
     }
 
     /// The same effect is told again. Only how it ended is learned from that,
-    /// and only where it was not known.
+    /// where it was not known, and that more was folded into it since.
     pub fn again(&mut self, later: &Effect, now: Timestamp) {
-        if !replaces(&self.effect.result, &later.result) {
+        if !replaces(&self.effect, later) {
             return;
         }
-        let (size, modified, inode) = (later.size, later.modified, later.inode);
-        let (result, trashed) = (later.result.clone(), later.trashed);
-        self.effect = Effect { size, modified, inode, result, trashed, ..self.effect.clone() };
+        let Effect { size, modified, inode, trashed, written, .. } = *later;
+        let (result, times) = (later.result.clone(), later.times.max(self.effect.times));
+        self.effect = Effect { size, modified, inode, result, trashed, times, written, ..self.effect.clone() };
         if self.fate.is_none_or(|(fate, _)| fate == Fate::Kept) {
             self.fate = first_fate(later).map(|fate| (fate, now));
         }
@@ -69,10 +70,15 @@ pub fn first_fate(effect: &Effect) -> Option<Fate> {
     (effect.trashed && !failed).then_some(Fate::Kept)
 }
 
-/// Whether the later of two accounts of an effect is believed.
+/// Whether the later of two accounts of an effect is believed: it knows how the
+/// effect ended, or that it was done more often.
 #[must_use]
-pub fn replaces(earlier: &EffectResult, later: &EffectResult) -> bool {
-    *earlier == EffectResult::Unknown && *later != EffectResult::Unknown
+pub fn replaces(earlier: &Effect, later: &Effect) -> bool {
+    match (&earlier.result, &later.result) {
+        (_, EffectResult::Unknown) => false,
+        (EffectResult::Unknown, _) => true,
+        _ => later.times > earlier.times,
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +107,8 @@ mod tests {
             at: Timestamp(2),
             result,
             trashed: true,
+            times: 1,
+            written: 0,
         }
     }
 
@@ -117,6 +125,18 @@ mod tests {
             row.again(&removed(second), Timestamp(6));
             assert_eq!(row.effect.result, then);
         }
+    }
+
+    #[test]
+    fn what_is_folded_only_grows() {
+        let folded = |times| Effect { times, size: 7 * times, trashed: false, ..removed(EffectResult::Done) };
+        let mut row = Recorded::new(folded(2), Timestamp(5));
+        for (told, then) in [(1, 2), (2, 2), (5, 5), (3, 5)] {
+            row.again(&folded(told), Timestamp(6));
+            assert_eq!((row.effect.times, row.effect.size), (then, 7 * then));
+        }
+        row.again(&Effect { result: EffectResult::Unknown, ..folded(9) }, Timestamp(7));
+        assert_eq!((row.effect.times, row.effect.result), (5, EffectResult::Done));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct HostStatus {
     /// incarnation knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockNotice>,
+    /// Why guests may make nothing now; absent while they may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_room: Option<String>,
     /// The nodes that share its queue, itself among them.
     pub nodes: Vec<NodeView>,
     /// Its parts that ended though they should go on; none in good health.
@@ -106,7 +109,7 @@ pub struct JobStatus {
     pub backlog: Backlog,
     /// What serves.
     pub slot: SlotStatus,
-    /// What its plugin took away of late.
+    /// What its plugin took away and made of late.
     pub taken: TakenStatus,
     /// How many holds are in place.
     pub holds: usize,
@@ -122,7 +125,7 @@ pub struct JobStatus {
     pub last_error: Option<Event>,
 }
 
-/// What a job took away, and how much it may. Of the hour, what other nodes and
+/// What a job took away and made, and how much it may. Of the hour, what other nodes and
 /// earlier lives did is as it was when the last sweep began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TakenStatus {

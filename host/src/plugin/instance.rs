@@ -92,6 +92,8 @@ impl Seat {
                     StartFailed::Stopped
                 }
                 Some(Interrupt::Deadline(limit)) => StartFailed::Plugin(Crash::Deadline(limit)),
+                Some(Interrupt::Changes(limit)) => StartFailed::Plugin(Crash::Changes(limit)),
+                Some(Interrupt::Written(limit)) => StartFailed::Plugin(Crash::Written(limit)),
                 None => StartFailed::Plugin(started_badly(store.data(), &error)),
             }),
         }
@@ -123,6 +125,8 @@ impl Seat {
                 Some(Interrupt::OverBudget) => CallFailed::OverBudget,
                 Some(Interrupt::Hindered(hindrance)) => CallFailed::Hindered(hindrance),
                 Some(Interrupt::Deadline(limit)) => CallFailed::Crash(Crash::Deadline(limit)),
+                Some(Interrupt::Changes(limit)) => CallFailed::Crash(Crash::Changes(limit)),
+                Some(Interrupt::Written(limit)) => CallFailed::Crash(Crash::Written(limit)),
                 None => CallFailed::Crash(crash_of(self.store.data(), &error)),
             }),
         }

@@ -16,7 +16,7 @@ use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, Tas
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::wall::WallStatus;
 use crate::plugin::{Compiler, Kept, Slot};
-use crate::sandbox::{self, Custody, Journal};
+use crate::sandbox::{self, Custody, Journal, Room};
 use crate::store::{At, EnqueueOnce, Once, RequestKey, SharedStore, StoreError, TaskFilter};
 use crate::supervise;
 
@@ -45,8 +45,12 @@ pub struct HostSpec {
     pub history: Duration,
     /// How long effects are kept on record.
     pub effects: Duration,
+    /// About how many bytes of the disk they may take.
+    pub effects_max: u64,
     /// Where accepted components are kept.
     pub state: PathBuf,
+    /// With fewer bytes free on the file system of `state` guests make nothing.
+    pub state_min_free: u64,
     /// The jobs.
     pub jobs: Vec<JobSpec>,
 }
@@ -68,6 +72,7 @@ pub struct TaskQuery {
 pub struct Host {
     started_at: Timestamp,
     wall: WallStatus,
+    room: Arc<Room>,
     pub(super) store: SharedStore,
     pub(super) journal: Journal,
     /// Where accepted components are kept.
@@ -116,13 +121,16 @@ impl Host {
         // Before any guest runs.
         let mounts: Vec<_> = spec.jobs.iter().flat_map(|job| job.mounts.iter().cloned()).collect();
         joined(spawn_blocking(move || sandbox::learn_all(&mounts)).await);
+        let unusable = |error| StoreError::Unavailable(format!("{}: {error}", spec.state.display()));
+        let room = Arc::new(Room::of(&spec.state, spec.state_min_free).map_err(unusable)?);
         let (chunks, handed_over) = mpsc::channel(CHUNKS);
         running.keep_record(&store, handed_over, &node_stopped);
         let shared = Shared { node, store, clock, clocks, phase, journal: journal.id() };
         for job in spec.jobs {
             let row = shared.store.register_job(&job.name).await?;
             let slot = Arc::new(Slot::new(job.plugin.clone(), shared.clock.clone()));
-            let custody = Custody::new(Arc::new(job), row.id, journal.clone(), shared.clock.clone(), chunks.clone());
+            let (room, clock) = (Arc::clone(&room), shared.clock.clone());
+            let custody = Custody::new(Arc::new(job), row.id, journal.clone(), room, clock, chunks.clone());
             let job = Job::new(row, Arc::clone(&slot), custody, shared.clone());
             let (control, requests) = mpsc::channel(16);
             if !job.spec.runs_on(&spec.labels) {
@@ -139,11 +147,12 @@ impl Host {
         let Shared { node, store, clock, clocks, phase, .. } = shared;
         let (jobs, asked): (Arc<[Seat]>, _) = (jobs.into(), Arc::new(Notify::new()));
         running.keep_node(&node, &jobs, &asked, &node_stopped);
-        let ages = Ages { history: spec.history, effects: spec.effects };
+        let ages = Ages { history: spec.history, effects: spec.effects, effects_max: spec.effects_max };
         running.keep_store(&store, &clocks, &jobs, ages, &stopped);
         Ok(Arc::new(Self {
             started_at: clock.now(),
             wall: spec.wall,
+            room,
             store,
             journal,
             state: spec.state,
@@ -199,6 +208,7 @@ impl Host {
             started_at: self.started_at,
             wall: self.wall.clone(),
             clock: self.clocks.notice(),
+            no_room: (!self.room.is_there()).then(|| self.room.to_string()),
             nodes: self.nodes().await?,
             parts: supervise::fallen(),
             jobs,

@@ -55,8 +55,8 @@ impl Call {
     /// Removes what stands there, into the trash where there is one.
     fn take_away(&self, place: &Place, stands: &Stands) -> Result<(), NotDone> {
         let trash = place.mount().trash.as_ref();
-        let (operation, before) = (Operation::Remove, stands.stat().copied());
-        let deed = Deed { before, trashed: trash.is_some(), ..Deed::new(operation, place) };
+        let before = stands.stat().copied();
+        let deed = Deed { before, trashed: trash.is_some(), ..Deed::new(Operation::Remove, place) };
         self.perform(&deed, |id| match self.custody.overlay() {
             Some(mut overlay) => {
                 must_not_be_mounted(place, stands)?;
@@ -265,9 +265,15 @@ impl Call {
         if !file.writes {
             return Err(Errno::INVAL.into());
         }
+        if i64::try_from(size).is_err() {
+            // No file is so long: nothing is charged for it.
+            return Err(Errno::INVAL.into());
+        }
         let place = file.found_again();
         self.must_be_free(&place, false)?;
-        let deed = Deed { before: Some(file.stat()?), ..Deed::new(Operation::Truncate, &place) };
+        let before = file.stat()?;
+        let longer = size.saturating_sub(u64::try_from(before.st_size).unwrap_or(0));
+        let deed = Deed { before: Some(before), written: longer, ..Deed::new(Operation::Truncate, &place) };
         self.perform(&deed, |_| {
             self.must_be_real()?;
             rustix::fs::ftruncate(file.fd(), size)
@@ -310,8 +316,8 @@ impl Call {
 }
 
 impl<'a> Deed<'a> {
-    fn new(operation: Operation, place: &'a Place) -> Self {
-        Self { operation, place, to: None, before: None, trashed: false, fresh: false }
+    pub(super) fn new(operation: Operation, place: &'a Place) -> Self {
+        Self { operation, place, to: None, before: None, trashed: false, fresh: false, written: 0 }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::faults::{self, Mutation};
 
 use super::custody::Custody;
 use super::deadline::{BootTime, SharedDeadline};
-use super::deeds::Deeds;
+use super::done::Deeds;
 use super::gate::{Gate, Permit};
 use super::guest::Role;
 
@@ -37,6 +37,12 @@ pub enum Interrupt {
     /// The host could not make the change, for no fault of the plugin's.
     #[error("interrupted: {0}")]
     Hindered(Hindrance),
+    /// It asked for more changes than one call may.
+    #[error("interrupted after {0} changes")]
+    Changes(u32),
+    /// It asked to write more bytes than one call may.
+    #[error("interrupted before it wrote more than {0} bytes")]
+    Written(u64),
 }
 
 /// What keeps the host from making a change that a plugin may make. The task is
@@ -88,6 +94,10 @@ pub(super) struct Call {
     number: AtomicU64,
     /// Whether a refused change was logged in this call: one line is enough.
     refused: AtomicBool,
+    /// Changes that the call has asked for.
+    asked: AtomicU32,
+    /// Bytes that it has asked to write.
+    asked_bytes: AtomicU64,
     held: Mutex<Option<Held>>,
     /// The oldest holds that something was found free of since the last change.
     pub(super) checked: AtomicU64,
@@ -118,6 +128,8 @@ impl Call {
             attempt: AtomicU32::new(0),
             number: AtomicU64::new(1),
             refused: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
+            asked_bytes: AtomicU64::new(0),
             held: Mutex::default(),
             checked: AtomicU64::new(u64::MAX),
             changes: AtomicU64::new(0),
@@ -134,6 +146,8 @@ impl Call {
         for count in [&self.changes, &self.removed, &self.made] {
             count.store(0, Ordering::Relaxed);
         }
+        self.asked.store(0, Ordering::Relaxed);
+        self.asked_bytes.store(0, Ordering::Relaxed);
         let (task, attempt) = task.map_or((0, 0), |(task, attempt)| (task.0, attempt));
         self.task.store(task, Ordering::Relaxed);
         self.attempt.store(attempt, Ordering::Relaxed);
@@ -196,6 +210,20 @@ impl Call {
             return Err(Interrupt::Asked);
         }
         Ok(())
+    }
+
+    /// Counts one more change against what the call may ask for.
+    pub(super) fn count_change(&self) -> Result<(), Interrupt> {
+        let limit = self.custody.job.limits.changes;
+        let before = self.asked.fetch_add(1, Ordering::Relaxed);
+        if before < limit { Ok(()) } else { Err(Interrupt::Changes(limit)) }
+    }
+
+    /// Counts so many more bytes against what the call may write.
+    pub(super) fn count_written(&self, bytes: u64) -> Result<(), Interrupt> {
+        let limit = self.custody.job.limits.written;
+        let before = self.asked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) <= limit { Ok(()) } else { Err(Interrupt::Written(limit)) }
     }
 
     /// The right to make one mutation now.

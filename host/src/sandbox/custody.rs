@@ -15,12 +15,13 @@ use crate::domain::time::{Clock, Timestamp};
 
 use super::call::Hindrance;
 use super::deadline::BootTime;
-use super::deeds::Recorded;
+use super::done::Recorded;
 use super::guest::Role;
 use super::journal::Journal;
 use super::meter::Meter;
 use super::mounts::{MountError, Mounts};
 use super::overlay::Overlay;
+use super::room::Room;
 
 /// The custody of one job's files.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Custody {
     pub(super) clock: Clock,
     pub(super) mode: Mode,
     /// Takes what a call that does very much has done before it ends. Where it is
-    /// full, the call keeps it.
+    /// full, the call keeps it, and tries again with its next effect.
     chunks: Option<mpsc::Sender<Vec<Recorded>>>,
     /// What kept a change from being made, since this was last asked.
     hindrance: Mutex<Option<Hindrance>>,
@@ -45,23 +46,26 @@ pub struct Custody {
 /// Whether files are changed.
 #[derive(Debug)]
 pub(super) enum Mode {
-    /// They are, and it is written down.
-    Real(Journal),
+    /// They are, and it is written down; something is made only where there is
+    /// room.
+    Real(Journal, Arc<Room>),
     /// They are not.
     Simulated(Mutex<Overlay>),
 }
 
 impl Custody {
-    /// For real work. What calls hand over before they end goes to `chunks`.
+    /// For real work. What calls hand over before they end goes to `chunks`, and
+    /// nothing is made where there is no `room`.
     #[must_use]
     pub fn new(
         job: Arc<JobSpec>,
         id: JobId,
         journal: Journal,
+        room: Arc<Room>,
         clock: Clock,
         chunks: mpsc::Sender<Vec<Recorded>>,
     ) -> Arc<Self> {
-        Self::with(job, id, clock, Mode::Real(journal), Some(chunks))
+        Self::with(job, id, clock, Mode::Real(journal, room), Some(chunks))
     }
 
     /// For a simulation: nothing on disk changes.
@@ -82,19 +86,23 @@ impl Custody {
         Arc::new(Self { job, id, holds: ArcSwap::default(), meter, clock, mode, chunks, hindrance })
     }
 
-    /// Whoever writes effects to the database takes these now, or they come
-    /// back.
-    pub(super) fn hand_over(&self, done: Vec<Recorded>) -> Result<(), Vec<Recorded>> {
-        match &self.chunks {
-            Some(chunks) => chunks.try_send(done).map_err(mpsc::error::TrySendError::into_inner),
-            None => Err(done),
+    /// Whoever writes effects to the database takes these now, where there is
+    /// room for them.
+    pub(super) fn hand_over(&self, done: impl FnOnce() -> Vec<Recorded>) {
+        if let Some(room) = self.chunks.as_ref().and_then(|chunks| chunks.try_reserve().ok()) {
+            let done = done();
+            if !done.is_empty() {
+                // What was folded must not be read back as it was before.
+                self.write_down_results();
+                room.send(done);
+            }
         }
     }
 
     /// Writes down the results of what was done so far, before the database is
     /// told of them: that may take a while, and the host may be killed meanwhile.
     pub fn write_down_results(&self) {
-        if let Mode::Real(journal) = &self.mode {
+        if let Mode::Real(journal, _) = &self.mode {
             journal.flush();
         }
     }
@@ -130,7 +138,7 @@ impl Custody {
 
     pub(super) fn overlay(&self) -> Option<MutexGuard<'_, Overlay>> {
         match &self.mode {
-            Mode::Real(_) => None,
+            Mode::Real(..) => None,
             Mode::Simulated(overlay) => Some(overlay.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }

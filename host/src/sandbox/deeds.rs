@@ -1,88 +1,34 @@
-//! The one way in which a guest changes a file: right, hold, budget, intent,
-//! permit, system call, result.
+//! The one way in which a guest changes a file: right, hold, limit, room, budget,
+//! intent, permit, system call, result.
 //!
 //! ```text
-//!  asked ─▶ may it? ─▶ held? ─▶ within budget? ─▶ intent ─▶ permit ─▶ held by now? ─▶ done ─▶ result
+//!  asked ─▶ may it? ─▶ held? ─▶ room? ─▶ within budget? ─▶ intent ─▶ permit ─▶ held by now? ─▶ done ─▶ result
 //! ```
 //! What a call did is kept until its end and handed over with its answer; a call
-//! that does very much hands over in chunks.
+//! that does very much hands over in chunks. What cancels out is folded meanwhile
+//! ([`fold`](crate::domain::fold)).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::domain::budget::Spent;
 use crate::domain::effect::{Effect, EffectId, EffectResult, Operation};
+use crate::domain::fold::RowId;
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
 
 use super::call::{Call, Hindrance, Interrupt};
-use super::custody::{Custody, Mode};
-use super::journal::Noted;
+use super::custody::Mode;
+use super::done::{CHUNK, Deeds, Recorded, Row, Writes};
 use super::place::Place;
 use super::reconcile::{Became, Shown, became, look_at, may_be_repeated, tells};
 use super::view::modified;
 
-/// So many effects of one call are handed over before it ends.
-const CHUNK: usize = 1000;
-
-/// An effect, and the place in the journal that it keeps until the database has
-/// it.
-#[derive(Debug)]
-pub struct Recorded {
-    /// The effect.
-    pub effect: Effect,
-    noted: Option<Noted>,
-}
-
-impl Recorded {
-    /// The effect for the database, and what is to be settled when that has it.
-    #[must_use]
-    pub fn part(self) -> (Effect, Option<Noted>) {
-        (self.effect, self.noted)
-    }
-}
-
-/// What a call did so far.
-#[derive(Debug, Default)]
-pub(super) struct Deeds {
-    done: Vec<Recorded>,
-    /// Those among `done` that go on, writes to open files, each with whether
-    /// anything of it was done.
-    going_on: Vec<(usize, Arc<Begun>)>,
-}
-
-/// What came so far of something that goes on.
-#[derive(Debug, Default)]
-pub(super) struct Begun {
-    done: AtomicBool,
-    perhaps: AtomicBool,
-}
-
-impl Begun {
-    /// Something of it was done.
-    pub(super) fn done(&self) {
-        self.done.store(true, Ordering::Relaxed);
-    }
-
-    /// A part of it was answered with this: where that does not tell, something
-    /// may have been done.
-    pub(super) fn failed(&self, error: &std::io::Error) {
-        if !Errno::from_io_error(error).is_some_and(tells) {
-            self.perhaps.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.done.load(Ordering::Relaxed)
-    }
-
-    fn is_perhaps(&self) -> bool {
-        self.perhaps.load(Ordering::Relaxed)
-    }
-}
+/// So often it is looked whether the database takes what was done.
+const TAKEN_AFTER: Duration = Duration::from_millis(10);
 
 /// What is to be done to a file.
 pub(super) struct Deed<'a> {
@@ -96,6 +42,8 @@ pub(super) struct Deed<'a> {
     pub(super) trashed: bool,
     /// Nothing stood there when it was looked at.
     pub(super) fresh: bool,
+    /// Bytes by which a file is made longer.
+    pub(super) written: u64,
 }
 
 impl Deed<'_> {
@@ -244,35 +192,52 @@ impl Call {
     }
 
     /// Begins something that goes on until the call ends: the writes to one open
-    /// file. Whoever does something of it says so.
-    pub(super) fn begin_deed(&self, deed: &Deed<'_>) -> Result<Arc<Begun>, NotDone> {
+    /// file. Whoever writes adds to what is answered.
+    pub(super) fn begin_deed(&self, deed: &Deed<'_>) -> Result<Arc<Writes>, NotDone> {
         let (recorded, _) = self.intend(deed)?;
         let mut deeds = self.deeds();
-        let index = deeds.done.len();
-        let begun = Arc::new(Begun::default());
-        deeds.going_on.push((index, Arc::clone(&begun)));
-        deeds.done.push(recorded);
-        Ok(begun)
+        let (row, writes) = (deeds.add(recorded), Arc::<Writes>::default());
+        deeds.going_on.push((row, Arc::clone(&writes)));
+        Ok(writes)
+    }
+
+    /// Takes what is about to be written off the limit of the call and the
+    /// budget, or says why it may not be.
+    pub(super) fn charge_write(&self, bytes: u64) -> Result<Spent, NotDone> {
+        self.must_have_room("write")?;
+        let cost = Spent { written: bytes, ..Spent::default() };
+        self.charge(cost, self.custody.clock.now(), "write")?;
+        Ok(cost)
     }
 
     /// What was done and not handed over yet: all that goes on has ended.
     pub(super) fn end_deeds(&self) -> Vec<Recorded> {
-        let mut deeds = std::mem::take(&mut *self.deeds());
-        for (index, begun) in deeds.going_on {
-            let recorded = &mut deeds.done[index];
-            recorded.effect.result = match (begun.is_done(), begun.is_perhaps()) {
-                (false, false) => {
+        let mut deeds = self.deeds();
+        self.end_writes(&mut deeds, |_| true);
+        let deeds = std::mem::take(&mut *deeds);
+        let untold = deeds.rows.into_values().filter(|row| !row.is_told);
+        untold.map(|row| row.recorded).collect()
+    }
+
+    /// Ends writes to files.
+    fn end_writes(&self, deeds: &mut Deeds, has_ended: impl Fn(&Arc<Writes>) -> bool) {
+        let (ended, going_on) = std::mem::take(&mut deeds.going_on).into_iter().partition(|(_, one)| has_ended(one));
+        deeds.going_on = going_on;
+        for (row, writes) in ended {
+            let Some(Row { recorded, .. }) = deeds.rows.get_mut(&row) else { continue };
+            recorded.effect.result = match (writes.written(), writes.is_perhaps()) {
+                (None, false) => {
                     self.custody.meter.give_back(recorded.effect.cost());
                     EffectResult::Failed("nothing of it was written".to_owned())
                 }
-                (is_done, _) => {
+                (written, _) => {
                     self.has_changed(recorded.effect.operation);
-                    if is_done { EffectResult::Done } else { EffectResult::Unknown }
+                    recorded.effect.written = written.unwrap_or(0);
+                    if written.is_some() { EffectResult::Done } else { EffectResult::Unknown }
                 }
             };
-            write_down(&self.custody, recorded);
+            self.has_ended(deeds, row);
         }
-        deeds.done
     }
 
     fn intend(&self, deed: &Deed<'_>) -> Result<(Recorded, Spent), NotDone> {
@@ -284,17 +249,19 @@ impl Call {
         if let Some(before) = &deed.before {
             self.must_not_be_kept(before, deed.operation.name())?;
         }
+        self.count_change().map_err(NotDone::Interrupted)?;
         let effect = self.effect(task, deed);
         let cost = effect.cost();
-        if cost != Spent::default()
-            && let Err(over) = custody.meter.take(cost, custody.metered_now())
-        {
-            self.say_refused(deed.operation.name(), &over.to_string());
-            return Err(NotDone::Interrupted(Interrupt::OverBudget));
+        if effect.makes() {
+            self.must_have_room(deed.operation.name())?;
         }
+        if !matches!(deed.operation, Operation::Remove | Operation::RemoveFolder) {
+            self.must_be_taken(deed.operation.name())?;
+        }
+        self.charge(cost, custody.metered_now(), deed.operation.name())?;
         let noted = match &custody.mode {
             Mode::Simulated(_) => None,
-            Mode::Real(journal) => match journal.intend(&effect) {
+            Mode::Real(journal, _) => match journal.intend(&effect) {
                 Ok(noted) => Some(noted),
                 Err(error) => {
                     custody.meter.give_back(cost);
@@ -304,13 +271,52 @@ impl Call {
                 }
             },
         };
-        Ok((Recorded { effect, noted }, cost))
+        Ok((Recorded { effect, noted: noted.into_iter().collect() }, cost))
+    }
+
+    /// Refuses to make anything while the state folder has no room.
+    fn must_have_room(&self, what: &str) -> Result<(), NotDone> {
+        let Mode::Real(_, room) = &self.custody.mode else { return Ok(()) };
+        if room.is_there() {
+            return Ok(());
+        }
+        self.say_refused(what, &room.to_string());
+        Err(NotDone::Refused(Errno::NOSPC))
+    }
+
+    /// Holds up the call while the journal is long, so that it has an end: the
+    /// database has to take what was done so far.
+    fn must_be_taken(&self, what: &str) -> Result<(), NotDone> {
+        let Mode::Real(journal, _) = &self.custody.mode else { return Ok(()) };
+        if !journal.is_long() {
+            return Ok(());
+        }
+        tracing::warn!(job = %self.custody.job.name, "{what} waits until the database takes what was done so far");
+        while journal.is_long() {
+            self.check().map_err(NotDone::Interrupted)?;
+            let mut deeds = self.deeds();
+            self.custody.hand_over(|| deeds.chunk());
+            drop(deeds);
+            std::thread::sleep(TAKEN_AFTER);
+        }
+        Ok(())
+    }
+
+    fn charge(&self, cost: Spent, at: Timestamp, what: &str) -> Result<(), NotDone> {
+        self.count_written(cost.written).map_err(NotDone::Interrupted)?;
+        if cost != Spent::default()
+            && let Err(over) = self.custody.meter.take(cost, at)
+        {
+            self.say_refused(what, &over.to_string());
+            return Err(NotDone::Interrupted(Interrupt::OverBudget));
+        }
+        Ok(())
     }
 
     fn effect(&self, task: TaskId, deed: &Deed<'_>) -> Effect {
         let custody = &self.custody;
         let id = match &custody.mode {
-            Mode::Real(journal) => journal.next(),
+            Mode::Real(journal, _) => journal.next(),
             Mode::Simulated(_) => EffectId { journal: 0, number: 0 },
         };
         let mount = deed.place.mount();
@@ -334,6 +340,8 @@ impl Call {
             at: custody.clock.now(),
             result: EffectResult::Unknown,
             trashed: deed.trashed,
+            times: 1,
+            written: deed.written,
         }
     }
 
@@ -343,22 +351,35 @@ impl Call {
             EffectResult::Done | EffectResult::Unknown => self.has_changed(recorded.effect.operation),
         }
         recorded.effect.result = result;
-        write_down(&self.custody, &recorded);
         let mut deeds = self.deeds();
-        deeds.done.push(recorded);
-        if deeds.done.len() >= CHUNK && deeds.going_on.is_empty() {
-            let chunk = std::mem::take(&mut deeds.done);
-            // Where nobody takes it now, it stays for the next time or the end.
-            if let Err(kept) = self.custody.hand_over(chunk) {
-                deeds.done = kept;
-            }
+        if !deeds.going_on.is_empty() {
+            // Nobody has the file open any more.
+            self.end_writes(&mut deeds, |writes| Arc::strong_count(writes) == 1);
+        }
+        let row = deeds.add(recorded);
+        self.has_ended(&mut deeds, row);
+        if deeds.ended >= CHUNK {
+            self.custody.hand_over(|| deeds.chunk());
         }
     }
-}
 
-fn write_down(custody: &Custody, recorded: &Recorded) {
-    if let Mode::Real(journal) = &custody.mode {
-        journal.conclude(&recorded.effect);
+    /// An effect has ended: it is written down, and folded where it may be.
+    fn has_ended(&self, deeds: &mut Deeds, row: RowId) {
+        let Mode::Real(journal, _) = &self.custody.mode else { return };
+        deeds.ended += 1;
+        let Some(Row { recorded, .. }) = deeds.rows.get(&row) else { return };
+        let folds = deeds.folds.ended(row, &recorded.effect);
+        if folds.iter().all(|fold| fold.row != row) {
+            journal.conclude(&recorded.effect);
+        }
+        for fold in folds {
+            if let Some((id, sum)) = deeds.fold(fold) {
+                journal.fold(id, sum);
+            } else if let Some(Row { recorded, .. }) = deeds.rows.get(&fold.row) {
+                // It stays as it is.
+                journal.conclude(&recorded.effect);
+            }
+        }
     }
 }
 

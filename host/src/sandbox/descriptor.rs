@@ -12,11 +12,13 @@ use rustix::io::Errno;
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::Descriptor;
 
+use crate::domain::budget::Spent;
 use crate::domain::effect::Operation;
 use crate::domain::rights::Right;
 
 use super::call::Call;
-use super::deeds::{Begun, Deed, NotDone};
+use super::deeds::{Deed, NotDone};
+use super::done::Writes;
 use super::gate::Permit;
 use super::place::{At, Folder, Place, path_within};
 
@@ -39,30 +41,43 @@ pub(super) struct OpenFile {
     pub(super) place: Place,
     pub(super) reads: bool,
     pub(super) writes: bool,
-    /// The call whose writes to this file are on record, and whether any was
-    /// made.
-    noted: Mutex<Option<(u64, Arc<Begun>)>>,
+    /// The call whose writes to this file are on record, and these.
+    noted: Mutex<Option<(u64, Arc<Writes>)>>,
     /// The holds that it was found free of last.
     free_of: AtomicU64,
 }
 
-/// The right to write to an open file now.
+/// The right to write so many bytes to an open file now. What is not written
+/// of them is given back when it is dropped.
 pub(super) struct Writing<'call> {
-    begun: Arc<Begun>,
+    call: &'call Call,
+    writes: Arc<Writes>,
+    charged: Spent,
     #[allow(dead_code, reason = "held, not read: dropping it is its use")]
     permit: Permit<'call>,
 }
 
 impl Writing<'_> {
-    /// Something was written.
-    pub(super) fn done(&self) {
-        self.begun.done();
+    /// So many bytes were written.
+    pub(super) fn done(mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.writes.add(bytes);
+        self.charged.written = self.charged.written.saturating_sub(bytes);
     }
 
     /// A write was answered with this.
     pub(super) fn failed(&self, error: io::Error) -> io::Error {
-        self.begun.failed(&error);
+        self.writes.failed(&error);
         error
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // What may have been written stays charged.
+        if self.charged.written > 0 && !self.writes.is_perhaps() {
+            self.call.custody.meter.give_back(self.charged);
+        }
     }
 }
 
@@ -96,36 +111,36 @@ impl OpenFile {
         }
     }
 
-    /// The right to write to it now. The first time in a call it is put on
-    /// record.
-    pub(super) fn may_write<'call>(&self, call: &'call Call) -> Result<Writing<'call>, NotDone> {
+    /// The right to write so many bytes to it now. The first time in a call it is
+    /// put on record.
+    pub(super) fn may_write<'call>(&self, call: &'call Call, bytes: usize) -> Result<Writing<'call>, NotDone> {
         if !self.writes {
             return Err(Errno::BADF.into());
         }
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = match &*noted {
-            Some((number, begun)) if *number == call.number() => Arc::clone(begun),
+        let writes = match &*noted {
+            Some((number, writes)) if *number == call.number() => Arc::clone(writes),
             _ => {
                 call.must_have(self.place.mount(), Right::Write, "write")?;
                 let place = self.found_again();
                 call.must_be_free(&place, false)?;
                 // Before it is put on record: what may not be done is no effect.
                 drop(call.permit().map_err(NotDone::Interrupted)?);
-                let (operation, before) = (Operation::Write, Some(self.stat()?));
-                let begun = call.begin_deed(&Deed {
-                    operation,
-                    place: &place,
-                    to: None,
-                    before,
-                    trashed: false,
-                    fresh: false,
-                })?;
-                *noted = Some((call.number(), Arc::clone(&begun)));
-                begun
+                let deed = Deed { before: Some(self.stat()?), ..Deed::new(Operation::Write, &place) };
+                let writes = call.begin_deed(&deed)?;
+                *noted = Some((call.number(), Arc::clone(&writes)));
+                writes
             }
         };
         drop(noted);
-        let permit = call.permit().map_err(NotDone::Interrupted)?;
+        let charged = call.charge_write(bytes as u64)?;
+        let writing = match call.permit() {
+            Ok(permit) => Writing { call, writes, charged, permit },
+            Err(interrupt) => {
+                call.custody.meter.give_back(charged);
+                return Err(NotDone::Interrupted(interrupt));
+            }
+        };
         // Under the permit: a hold that stands by now is not overlooked, also not
         // by a call that has written before.
         let holds = call.custody.holds.load().number();
@@ -133,6 +148,6 @@ impl OpenFile {
             call.must_be_free(&self.found_again(), false)?;
             self.free_of.store(holds, Ordering::Relaxed);
         }
-        Ok(Writing { begun, permit })
+        Ok(writing)
     }
 }

@@ -302,9 +302,9 @@ impl HostDescriptor for Guard<'_> {
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
         let file = self.file(&fd)?;
-        let writing = file.may_write(self.call())?;
+        let writing = file.may_write(self.call(), bytes.len())?;
         let written = file.file.write_at(&bytes, offset).map_err(|error| writing.failed(error))?;
-        writing.done();
+        writing.done(written);
         Ok(written as Filesize)
     }
 

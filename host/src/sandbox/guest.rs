@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 use super::call::{Call, Held, Interrupt};
 use super::capture::{Capture, Stream};
 use super::custody::Custody;
-use super::deeds::Recorded;
+use super::done::Recorded;
 use super::gate::Gate;
 use super::guard::{self, AskedLast};
 use super::memory::{MemoryLimiter, Refused};

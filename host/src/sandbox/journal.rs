@@ -31,7 +31,7 @@ mod segment;
 mod spare;
 
 pub use self::leftovers::{Leftovers, leftovers};
-use self::record::Written;
+use self::record::{Sum, Written};
 use self::segment::{SIZE, Segment};
 use self::spare::Spares;
 
@@ -40,6 +40,10 @@ const WAITING: usize = 8 << 10;
 
 /// While there is so much room in the segment, nothing is lacking.
 const AHEAD: u64 = 64 << 10;
+
+/// A journal of so many segments is long: the database does not keep up with
+/// what is done.
+const LONG: u64 = if cfg!(test) { 4 } else { 64 };
 
 /// How often it is looked whether the segment is still what it was made.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -96,6 +100,12 @@ impl Journal {
         self.0.id
     }
 
+    /// Whether so much waits for the database that nothing is to be added which
+    /// need not be.
+    pub(super) fn is_long(&self) -> bool {
+        self.0.spares.segments() > LONG
+    }
+
     /// A name for the next effect.
     pub(super) fn next(&self) -> EffectId {
         EffectId { journal: self.0.id, number: self.0.last.fetch_add(1, Ordering::Relaxed) + 1 }
@@ -137,8 +147,21 @@ impl Journal {
     /// Notes what came of it, to be written with the next intent or by
     /// [`Self::flush`].
     pub(super) fn conclude(&self, effect: &Effect) {
+        self.note(&match effect.written {
+            0 => Written::Result(effect.id, &effect.result),
+            written => Written::Wrote(effect.id, &effect.result, written),
+        });
+    }
+
+    /// Notes that an effect became a part of `sum`, to be written like a result.
+    pub(super) fn fold(&self, id: EffectId, sum: &Effect) {
+        let Effect { at, times, size, written, .. } = *sum;
+        self.note(&Written::Folded(id, &sum.result, Sum { id: sum.id, at, times, size, written }));
+    }
+
+    fn note(&self, result: &Written<'_>) {
         let mut writing = self.writing();
-        if let Err(error) = record::encode(&Written::Result(effect.id, &effect.result), &mut writing.waiting) {
+        if let Err(error) = record::encode(result, &mut writing.waiting) {
             tracing::error!("the result of an effect could not be written down: {error}");
         }
         if writing.waiting.len() > WAITING {
@@ -244,6 +267,11 @@ impl Drop for Inner {
 }
 
 impl Noted {
+    /// Whether one of the two is enough to keep the segment.
+    pub(super) fn is_of_the_same_segment(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The database has the effect.
     pub fn settle(self) {
         self.0.settle();

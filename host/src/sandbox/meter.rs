@@ -1,5 +1,5 @@
-//! Counts what a job takes away against its budget, before it is taken: the
-//! job's [`Ledger`], shared by all threads of this node.
+//! Counts what a job takes away and makes against its budget, before it is done:
+//! the job's [`Ledger`], shared by all threads of this node.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -123,11 +123,15 @@ pub(super) fn became(effect: &Effect, shown: &Shown) -> Became {
 #[must_use]
 pub fn reconcile(mut effect: Effect) -> Effect {
     if effect.result == EffectResult::Unknown {
-        effect.result = match became(&effect, &shown(&effect)) {
+        let shown = shown(&effect);
+        effect.result = match became(&effect, &shown) {
             Became::Made => EffectResult::Done,
             Became::NotMade => EffectResult::Failed("the host was lost before it was made".to_owned()),
             Became::Unknown => EffectResult::Unknown,
         };
+        if let (Operation::Write | Operation::Truncate, EffectResult::Unknown) = (effect.operation, &effect.result) {
+            effect.written = grown(&effect, &shown.here);
+        }
         effect.trashed &= !matches!(effect.result, EffectResult::Failed(_));
     }
     effect
@@ -141,6 +145,12 @@ fn shown(effect: &Effect) -> Shown {
         there: to.map(|(mount, to)| look(mount, to)),
         in_trash: look(&effect.mount, &format!("{TRASH}/{}", effect.id)),
     }
+}
+
+/// By how much the file is longer than it was: at least so much was written.
+fn grown(effect: &Effect, here: &Look) -> u64 {
+    let stat = here.as_ref().ok().and_then(Option::as_ref).filter(|stat| inode(stat) == effect.inode);
+    stat.map_or(0, |stat| size(stat).saturating_sub(effect.size))
 }
 
 /// Where a mount is not the directory that was changed, and where something else

@@ -219,6 +219,8 @@ mod tests {
             at: Timestamp(0),
             result: EffectResult::Done,
             trashed: true,
+            times: 1,
+            written: 0,
         };
         let trash = TrashFolder::open(mount.path()).unwrap();
         (mount, trash, effect)

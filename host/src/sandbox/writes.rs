@@ -38,26 +38,29 @@ impl FileWrites {
         Self { file, at, call }
     }
 
-    /// Says of each part that it was written, and of an error which it was.
-    fn write_all(&mut self, mut bytes: &[u8], writing: &Writing<'_>) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let written = match &mut self.at {
-                Where::At(offset) => {
-                    self.file.file.write_at(bytes, *offset).inspect(|written| *offset += *written as u64)
-                }
-                Where::End => append(&self.file.file, bytes),
-            };
-            match written.map_err(|error| writing.failed(error)) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    writing.done();
-                    bytes = &bytes[written..];
-                }
+    /// Writes all of it. Also answers how much was written where not all was.
+    fn write_all(&mut self, bytes: &[u8], writing: &Writing<'_>) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.write_some(&bytes[written..]).map_err(|error| writing.failed(error)) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+                Ok(some) => written += some,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return (written, Err(error)),
             }
         }
-        Ok(())
+        (written, Ok(()))
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.at {
+            Where::At(offset) => {
+                let written = self.file.file.write_at(bytes, *offset)?;
+                *offset += written as u64;
+                Ok(written)
+            }
+            Where::End => append(&self.file.file, bytes),
+        }
     }
 }
 
@@ -81,13 +84,17 @@ impl Pollable for FileWrites {
 impl OutputStream for FileWrites {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let call = Arc::clone(&self.call);
-        let writing = self.file.may_write(&call).map_err(|not_done| match not_done {
+        let writing = self.file.may_write(&call, bytes.len()).map_err(|not_done| match not_done {
             // A trap, not an error: the guest must not take the host's stop for
             // a failure of the file.
             NotDone::Interrupted(interrupt) => StreamError::Trap(interrupt.into()),
             NotDone::Refused(error) => StreamError::LastOperationFailed(io::Error::from(error).into()),
         })?;
-        self.write_all(&bytes, &writing).map_err(|error| StreamError::LastOperationFailed(error.into()))
+        let (written, done) = self.write_all(&bytes, &writing);
+        if written > 0 || done.is_ok() {
+            writing.done(written);
+        }
+        done.map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {

@@ -239,6 +239,15 @@ pub struct Pruned {
     pub more: bool,
 }
 
+/// Effects that were forgotten before their time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many.
+    pub effects: u64,
+    /// About how many bytes they took of the disk together.
+    pub weight: u64,
+}
+
 /// A job's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRow {

@@ -19,6 +19,10 @@ pub(super) const UNKNOWN: i16 = 2;
 /// [`Fate::Kept`] as its column has it.
 pub(super) const KEPT: i16 = 0;
 
+/// About what a row takes of the disk besides its texts, in bytes, with its part
+/// of the indexes: some 200 in SQLite, some 400 in the servers' databases.
+const ROW: usize = 300;
+
 /// A row of a new effect.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewRow<'a> {
@@ -42,6 +46,10 @@ pub(super) struct NewRow<'a> {
     pub(super) trashed: bool,
     pub(super) spent_files: i64,
     pub(super) spent_bytes: i64,
+    pub(super) made: i64,
+    pub(super) written: i64,
+    pub(super) times: i64,
+    pub(super) weight: i64,
     pub(super) fate: Option<i16>,
     pub(super) fate_at: Option<i64>,
 }
@@ -76,10 +84,45 @@ impl<'a> NewRow<'a> {
             trashed: effect.trashed,
             spent_files: integer(cost.files),
             spent_bytes: integer(cost.bytes),
+            made: integer(cost.made),
+            written: integer(cost.written),
+            times: integer(effect.times),
+            weight: weight([
+                Some(&*effect.mount),
+                Some(&effect.path),
+                effect.to.as_deref(),
+                effect.to_mount.as_deref(),
+                error,
+            ]),
             fate: fate.map(fate_number),
             fate_at: fate.map(|_| integer(now.0)),
         }
     }
+}
+
+/// About what a row with these texts takes of the disk, in bytes.
+fn weight(texts: [Option<&str>; 5]) -> i64 {
+    let texts: usize = texts.into_iter().flatten().map(str::len).sum();
+    i64::try_from(ROW + texts).unwrap_or(i64::MAX)
+}
+
+/// The name of an effect, after when it was, and its weight.
+pub(super) type Weighed = (i64, i64, i64, i64);
+
+/// Of the oldest effects of each job, so many of the oldest of all that together
+/// have this weight. Answers their names in order, and their weight.
+pub(super) fn oldest_of(mut found: Vec<Weighed>, weight: u64, limit: u32) -> (Vec<(i64, i64)>, u64) {
+    found.sort_unstable();
+    let (mut names, mut sum) = (Vec::new(), 0_u64);
+    for (_, journal, number, weighs) in found.into_iter().take(limit as usize) {
+        if sum >= weight {
+            break;
+        }
+        names.push((journal, number));
+        sum = sum.saturating_add(natural(weighs));
+    }
+    names.sort_unstable();
+    (names, sum)
 }
 
 /// Each effect once, as it stands after all that is told of it, in the order of
@@ -92,7 +135,7 @@ pub(super) fn distinct(effects: &[Effect]) -> Vec<&Effect> {
     for effect in sorted {
         match distinct.last_mut() {
             Some(last) if last.id == effect.id => {
-                if replaces(&last.result, &effect.result) {
+                if replaces(last, effect) {
                     *last = effect;
                 }
             }
@@ -124,6 +167,8 @@ pub(super) struct StoredRow {
     pub(super) result: i16,
     pub(super) error: Option<String>,
     pub(super) trashed: bool,
+    pub(super) times: i64,
+    pub(super) written: i64,
     pub(super) fate: Option<i16>,
     pub(super) fate_at: Option<i64>,
 }
@@ -172,6 +217,8 @@ impl StoredRow {
             at: Timestamp(natural(self.at)),
             result,
             trashed: self.trashed,
+            times: natural(self.times),
+            written: natural(self.written),
         };
         let fate_at = self.fate_at.map(|at| Timestamp(natural(at)));
         Ok(EffectView { effect, job_name: self.job_name, fate, fate_at })

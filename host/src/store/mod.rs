@@ -35,7 +35,8 @@ mod sessions;
 pub mod sqlite;
 
 pub use asks::{
-    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DrawnIn, DuePlace, EffectFilter, EnqueueOnce, Heartbeat,
+    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DrawnIn, DuePlace, EffectFilter, EnqueueOnce, Forgotten,
+    Heartbeat,
     HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
     RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
 };
@@ -246,6 +247,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets a small number of what ended long ago, and gives space back.
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError>;
+
+    /// About how many bytes all effects on record take of the disk, with their
+    /// indexes.
+    async fn effects_weight(&self) -> Result<u64, StoreError>;
+
+    /// Forgets the oldest effects, whatever their age, until together they have
+    /// this weight, at most `limit` of them; none of what is still in a trash. A
+    /// repeated call forgets the next.
+    async fn forget_oldest(&self, weight: u64, limit: u32) -> Result<Forgotten, StoreError>;
 
     /// Completes when somebody else (another node, a command beside the host)
     /// has queued something; never where the store cannot tell, so that its

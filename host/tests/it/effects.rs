@@ -106,7 +106,7 @@ fn effects_are_found_by_what_is_asked() {
 fn what_a_job_took_away_shows_in_its_status() {
     let (site, host, _) = removed();
     let status = host.get("/v1/jobs/clear");
-    assert_eq!(status["taken"]["hour"], json!({ "files": 4, "bytes": 8 }), "{status}");
+    assert_eq!(status["taken"]["hour"], json!({ "files": 4, "bytes": 8, "made": 0, "written": 0 }), "{status}");
     let said = crate::cli::beside(&site, &host, &["status"]).exits(0);
     assert!(said.out.contains("4 files (8B) in the last hour"), "{}", said.out);
 }

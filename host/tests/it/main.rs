@@ -18,6 +18,7 @@ mod effects;
 mod examples;
 mod failover;
 mod full_disk;
+mod growth;
 mod guests;
 mod holds;
 mod http;

@@ -132,6 +132,7 @@ impl HostApi for Fake {
             started_at: Timestamp(5),
             wall,
             clock: None,
+            no_room: None,
             nodes: Vec::new(),
             parts: Vec::new(),
             jobs,
@@ -346,6 +347,8 @@ fn effect() -> EffectView {
         at: Timestamp(9),
         result: EffectResult::Done,
         trashed: true,
+        times: 1,
+        written: 0,
     };
     EffectView { effect, job_name: "videos".to_owned(), fate: Some(Fate::Kept), fate_at: Some(Timestamp(10)) }
 }

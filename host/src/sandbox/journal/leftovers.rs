@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::record::{self, Record};
+use super::record::{self, Record, Sum};
 use super::{segment, spare};
-use crate::domain::effect::Effect;
+use crate::domain::effect::{Effect, EffectId, EffectResult};
 
 /// What dead hosts left in `folder`.
 #[derive(Debug, Default)]
@@ -86,15 +86,28 @@ pub(super) fn read(path: &Path, mut bytes: &[u8], effects: &mut Vec<Effect>) {
 }
 
 fn take(record: Record, effects: &mut Vec<Effect>) {
-    match record {
-        Record::Intent(effect) => effects.push(effect),
-        Record::Result(id, result) => {
-            // The result follows its intent closely; where the database had
-            // both already, the intent's segment may be gone.
-            if let Some(effect) = effects.iter_mut().rev().find(|effect| effect.id == id) {
-                effect.result = result;
-            }
-        }
+    let (id, result, written) = match record {
+        Record::Intent(effect) => return effects.push(effect),
+        Record::Result(id, result) => (id, result, 0),
+        Record::Wrote(id, result, written) => (id, result, written),
+        Record::Folded(id, result, sum) => return fold(effects, id, result, &sum),
+    };
+    // The result follows its intent closely; where the database had both already,
+    // the intent's segment may be gone.
+    if let Some(effect) = effects.iter_mut().rev().find(|effect| effect.id == id) {
+        (effect.result, effect.written) = (result, written);
+    }
+}
+
+/// The effect `id` is a part of `sum`, which may be in the database already: then
+/// it stands here again, with all that was added since.
+fn fold(effects: &mut Vec<Effect>, id: EffectId, result: EffectResult, sum: &Sum) {
+    let gone = effects.iter().rposition(|effect| effect.id == id).map(|at| effects.remove(at));
+    let Sum { id, at, times, size, written } = *sum;
+    if let Some(known) = effects.iter_mut().rev().find(|effect| effect.id == id) {
+        (known.result, known.times, known.size, known.written) = (result, times, size, written);
+    } else if let Some(gone) = gone {
+        effects.push(Effect { id, size, at, result, times, written, ..gone });
     }
 }
 

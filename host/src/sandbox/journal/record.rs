@@ -10,6 +10,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::effect::{Effect, EffectId, EffectResult};
+use crate::domain::time::Timestamp;
 
 /// Length and checksum of a record.
 pub(super) const HEAD: usize = 8;
@@ -19,6 +20,20 @@ pub(super) const HEAD: usize = 8;
 pub(super) enum Record {
     Intent(Effect),
     Result(EffectId, EffectResult),
+    /// The result of something that wrote so many bytes.
+    Wrote(EffectId, EffectResult, u64),
+    /// The result of something that became a part of another effect.
+    Folded(EffectId, EffectResult, Sum),
+}
+
+/// An effect into which others were folded, as far as it differs from them.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Sum {
+    pub(super) id: EffectId,
+    pub(super) at: Timestamp,
+    pub(super) times: u64,
+    pub(super) size: u64,
+    pub(super) written: u64,
 }
 
 /// The same, to be written.
@@ -26,6 +41,8 @@ pub(super) enum Record {
 pub(super) enum Written<'a> {
     Intent(&'a Effect),
     Result(EffectId, &'a EffectResult),
+    Wrote(EffectId, &'a EffectResult, u64),
+    Folded(EffectId, &'a EffectResult, Sum),
 }
 
 /// Appends a record to `bytes`; an error leaves them as they were.

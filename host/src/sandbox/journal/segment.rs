@@ -39,6 +39,7 @@ impl Segment {
     pub(super) fn begin(spares: &Arc<Spares>, journal: u64, number: u64) -> io::Result<Arc<Self>> {
         let path = spares.folder().join(format!("{journal:016x}-{number:010}.{SUFFIX}"));
         let file = spares.take(&path)?;
+        spares.one_more();
         Ok(Arc::new(Self { path, file, spares: Arc::clone(spares), open: AtomicU64::new(1) }))
     }
 
@@ -77,6 +78,7 @@ impl Segment {
     /// becomes a spare one, or goes.
     pub(super) fn settle(&self) {
         if self.open.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.spares.one_less();
             self.spares.keep(&self.path, &self.file);
         }
     }

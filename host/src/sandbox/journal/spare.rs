@@ -11,7 +11,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::segment::SIZE;
@@ -29,6 +29,8 @@ pub(super) const KEPT_AT_REST: usize = 2;
 pub(super) struct Spares {
     folder: PathBuf,
     idle: Mutex<Vec<Spare>>,
+    /// How many files are segments now.
+    segments: AtomicU64,
     /// Whether it was said that there is none.
     lacking: AtomicBool,
 }
@@ -68,11 +70,24 @@ impl Spares {
                 remove(&path);
             }
         }
-        Ok(Self { folder: folder.to_owned(), idle: Mutex::new(idle), lacking: AtomicBool::new(false) })
+        Ok(Self { folder: folder.to_owned(), idle: Mutex::new(idle), segments: AtomicU64::new(0), lacking: AtomicBool::new(false) })
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How many files are segments of the journal now.
+    pub(super) fn segments(&self) -> u64 {
+        self.segments.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn one_more(&self) {
+        self.segments.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn one_less(&self) {
+        self.segments.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A file of zeros at `path`, with the space of a segment.

@@ -28,6 +28,8 @@ fn effect(journal: &Journal, path: &str) -> Effect {
         at: Timestamp(6),
         result: EffectResult::Unknown,
         trashed: false,
+        times: 1,
+        written: 0,
     }
 }
 
@@ -216,4 +218,57 @@ fn a_killed_hosts_segment_is_the_next_ones() {
     assert_eq!(read(&path), [], "nothing of it is read again");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before);
     drop(journal);
+}
+
+#[test]
+fn what_was_folded_is_read_back_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::begin(folder.path()).unwrap();
+    let [first, second, third] = ["a", "a", "a"].map(|path| effect(&journal, path));
+    let mut sum = Effect { result: EffectResult::Done, ..first.clone() };
+    journal.intend(&first).unwrap();
+    journal.conclude(&sum);
+    for other in [&second, &third] {
+        journal.intend(other).unwrap();
+        sum.absorb(&Effect { result: EffectResult::Done, size: 7, ..other.clone() });
+        journal.fold(other.id, &sum);
+    }
+    drop(journal);
+    assert_eq!(leftovers(folder.path()).unwrap().effects, [sum.clone()]);
+    assert_eq!((sum.times, sum.size), (3, first.size + 14));
+
+    // The sum is in the database already, and what was added since stands alone.
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::begin(folder.path()).unwrap();
+    let more = effect(&journal, "a");
+    journal.intend(&more).unwrap();
+    sum.absorb(&more);
+    journal.fold(more.id, &sum);
+    drop(journal);
+    assert_eq!(leftovers(folder.path()).unwrap().effects, [sum]);
+}
+
+#[test]
+fn what_was_written_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::begin(folder.path()).unwrap();
+    let written = Effect { operation: Operation::Write, ..effect(&journal, "a") };
+    journal.intend(&written).unwrap();
+    let written = Effect { result: EffectResult::Done, written: 4096, ..written };
+    journal.conclude(&written);
+    drop(journal);
+    assert_eq!(leftovers(folder.path()).unwrap().effects, [written]);
+}
+
+#[test]
+fn it_is_long_while_the_database_takes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::begin(folder.path()).unwrap();
+    let (mut noted, long) = (Vec::new(), "x".repeat(64 << 10));
+    while !journal.is_long() {
+        noted.push(journal.intend(&effect(&journal, &long)).unwrap());
+    }
+    assert_eq!(segments(folder.path()) as u64, LONG + 1);
+    noted.into_iter().for_each(Noted::settle);
+    assert!(!journal.is_long());
 }

@@ -22,7 +22,7 @@ macro_rules! page {
     ($index:literal, $by:literal, $order:literal) => {
         concat!(
             "SELECT journal, number, job, name, task, attempt, digest, operation, mount, path, to_path, to_mount,
-                    size, modified, inode, at, result, error, trashed, fate, fate_at
+                    size, modified, inode, at, result, error, trashed, fate, fate_at, times, written
              FROM effects FORCE INDEX (",
             $index,
             ") STRAIGHT_JOIN jobs FORCE INDEX (PRIMARY) ON jobs.id = job WHERE ",
@@ -137,6 +137,8 @@ fn stored(row: &MySqlRow) -> Result<StoredRow, Fault> {
         trashed: row.try_get(18)?,
         fate: row.try_get(19)?,
         fate_at: row.try_get(20)?,
+        times: row.try_get(21)?,
+        written: row.try_get(22)?,
     })
 }
 
@@ -149,9 +151,11 @@ pub(super) async fn spent(
     except: Option<u64>,
 ) -> Result<Spent, Fault> {
     let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
-    let (files, bytes): (i64, i64) = sqlx::query_as(
+    let (files, bytes, made, written): (i64, i64, i64, i64) = sqlx::query_as(
         "SELECT CAST(LEAST(COALESCE(SUM(spent_files), 0), 9223372036854775807) AS SIGNED),
-                CAST(LEAST(COALESCE(SUM(spent_bytes), 0), 9223372036854775807) AS SIGNED)
+                CAST(LEAST(COALESCE(SUM(spent_bytes), 0), 9223372036854775807) AS SIGNED),
+                CAST(LEAST(COALESCE(SUM(made), 0), 9223372036854775807) AS SIGNED),
+                CAST(LEAST(COALESCE(SUM(written), 0), 9223372036854775807) AS SIGNED)
          FROM effects FORCE INDEX (listed) WHERE job = ? AND at >= ? AND (? IS NULL OR journal <> ?)",
     )
     .bind(job.0)
@@ -160,7 +164,18 @@ pub(super) async fn spent(
     .bind(except)
     .fetch_one(conn)
     .await?;
-    Ok(Spent { files: files.unsigned_abs(), bytes: bytes.unsigned_abs() })
+    let [files, bytes, made, written] = [files, bytes, made, written].map(i64::unsigned_abs);
+    Ok(Spent { files, bytes, made, written })
+}
+
+/// About what all effects take of the disk, by the index alone.
+pub(super) async fn weight(conn: &mut MySqlConnection) -> Result<u64, Fault> {
+    let weight: i64 = sqlx::query_scalar(
+        "SELECT CAST(COALESCE(SUM(weight), 0) AS SIGNED) FROM effects FORCE INDEX (listed) WHERE job >= 0",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(weight.unsigned_abs())
 }
 
 /// By how many files the effects of a job changed its mounts in a span of time.
@@ -174,7 +189,8 @@ pub(super) async fn changed_files(
     let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
     let [remove, create, link] = [Operation::Remove, Operation::Create, Operation::Link].map(operation);
     let (removed, made): (i64, i64) = sqlx::query_as(
-        "SELECT CAST(COALESCE(SUM(operation = ?), 0) AS SIGNED), CAST(COALESCE(SUM(operation <> ?), 0) AS SIGNED)
+        "SELECT CAST(COALESCE(SUM(IF(operation = ?, times, 0)), 0) AS SIGNED),
+                CAST(COALESCE(SUM(IF(operation <> ?, times, 0)), 0) AS SIGNED)
          FROM effects FORCE INDEX (listed)
          WHERE job = ? AND at >= ? AND at < ? AND (? IS NULL OR journal <> ?)
            AND result <> 1 AND operation IN (?, ?, ?)",

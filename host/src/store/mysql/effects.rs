@@ -9,8 +9,8 @@ use super::sql::{self, json};
 use super::writing::{Command, Work};
 use crate::domain::effect::{Effect, EffectId, Fate};
 use crate::domain::time::Timestamp;
-use crate::store::At;
-use crate::store::effects::{NewRow, distinct, fate_number, key, refusal};
+use crate::store::effects::{NewRow, Weighed, distinct, fate_number, key, oldest_of, refusal};
+use crate::store::{At, Forgotten};
 
 /// Rows and bytes of paths in one statement: far below the smallest packet
 /// that servers take by default.
@@ -94,40 +94,57 @@ async fn insert(conn: &mut MySqlConnection, rows: &[NewRow<'_>]) -> Result<(), F
             .bind(row.spent_files)
             .bind(row.spent_bytes)
             .bind(row.fate)
-            .bind(row.fate_at);
+            .bind(row.fate_at)
+            .bind(row.made)
+            .bind(row.written)
+            .bind(row.times)
+            .bind(row.weight);
     }
     insert.execute(conn).await?;
     Ok(())
 }
 
+/// Whether what is told replaces what is on record.
+macro_rules! replaces {
+    () => {
+        "VALUES(result) <> 2 AND (result = 2 OR times < VALUES(times))"
+    };
+}
+
+/// Each of these columns takes what is told, where that replaces what is on
+/// record.
+macro_rules! taken_over {
+    ($($column:literal),*) => {
+        concat!($("", $column, " = IF(", replaces!(), ", VALUES(", $column, "), ", $column, "), "),*)
+    };
+}
+
 /// Inserts so many rows. One that is on record stays as it is, unless how it
-/// ended was not known and is now: then that is taken over, and its fate with
-/// it where none is settled.
+/// ended was not known and is now, or more was folded into it since: then that
+/// is taken over, and its fate with it where none is settled.
 fn statement(rows: usize) -> String {
-    const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let mut text = "INSERT INTO effects (journal, number, job, task, attempt, digest, operation, mount, path, to_path,
                         to_mount, size, modified, inode, at, result, error, trashed, spent_files, spent_bytes,
-                        fate, fate_at) VALUES "
+                        fate, fate_at, made, written, times, weight) VALUES "
         .to_owned();
     for row in 0..rows {
         text.push_str(if row == 0 { "" } else { ", " });
         text.push_str(ROW);
     }
     // Each assignment reads what earlier ones have written: the time goes
-    // before its fate, and the result, by which all is decided, is last.
-    text.push_str(
-        " ON DUPLICATE KEY UPDATE
-             size = IF(result = 2 AND VALUES(result) <> 2, VALUES(size), size),
-             modified = IF(result = 2 AND VALUES(result) <> 2, VALUES(modified), modified),
-             inode = IF(result = 2 AND VALUES(result) <> 2, VALUES(inode), inode),
-             error = IF(result = 2 AND VALUES(result) <> 2, VALUES(error), error),
-             trashed = IF(result = 2 AND VALUES(result) <> 2, VALUES(trashed), trashed),
-             spent_files = IF(result = 2 AND VALUES(result) <> 2, VALUES(spent_files), spent_files),
-             spent_bytes = IF(result = 2 AND VALUES(result) <> 2, VALUES(spent_bytes), spent_bytes),
-             fate_at = IF(result = 2 AND VALUES(result) <> 2 AND COALESCE(fate, 0) = 0, VALUES(fate_at), fate_at),
-             fate = IF(result = 2 AND VALUES(result) <> 2 AND COALESCE(fate, 0) = 0, VALUES(fate), fate),
-             result = IF(result = 2, VALUES(result), result)",
-    );
+    // before its fate, and what decides about all of them is last.
+    text.push_str(concat!(
+        " ON DUPLICATE KEY UPDATE ",
+        taken_over!("size", "modified", "inode", "error", "trashed", "spent_files", "spent_bytes", "made", "written"),
+        "fate_at = IF(",
+        replaces!(),
+        " AND COALESCE(fate, 0) = 0, VALUES(fate_at), fate_at), fate = IF(",
+        replaces!(),
+        " AND COALESCE(fate, 0) = 0, VALUES(fate), fate), ",
+        taken_over!("result"),
+        "times = IF(VALUES(result) <> 2, GREATEST(times, VALUES(times)), times)",
+    ));
     text
 }
 
@@ -191,10 +208,14 @@ pub(super) async fn forget(conn: &mut MySqlConnection, before: Timestamp, limit:
         .await?;
         keys.extend(old);
     }
+    keys.sort_unstable();
+    forget_named(conn, &keys).await
+}
+
+async fn forget_named(conn: &mut MySqlConnection, keys: &[(i64, i64)]) -> Result<u64, Fault> {
     if keys.is_empty() {
         return Ok(0);
     }
-    keys.sort_unstable();
     let gone = sqlx::query(concat!(
         "DELETE effects FROM ",
         named!(),
@@ -205,4 +226,39 @@ pub(super) async fn forget(conn: &mut MySqlConnection, before: Timestamp, limit:
     .execute(conn)
     .await?;
     Ok(gone.rows_affected())
+}
+
+/// [`Store::forget_oldest`](crate::store::Store::forget_oldest).
+pub(super) struct ForgetOldest {
+    pub(super) weight: u64,
+    pub(super) limit: u32,
+}
+
+#[async_trait]
+impl Command for ForgetOldest {
+    type Answer = Forgotten;
+
+    /// Each call forgets others.
+    const REPEATABLE: bool = false;
+
+    async fn apply(&self, work: &mut Work<'_>) -> Result<Forgotten, Fault> {
+        let jobs: Vec<i64> = sqlx::query_scalar("SELECT id FROM jobs ORDER BY id").fetch_all(work.conn()).await?;
+        let mut found: Vec<Weighed> = Vec::new();
+        for job in jobs {
+            // What another node is forgetting is skipped.
+            let oldest: Vec<Weighed> = sqlx::query_as(
+                "SELECT at, journal, number, weight FROM effects FORCE INDEX (listed)
+                 WHERE job = ? AND (fate IS NULL OR fate <> 0) ORDER BY at, journal, number LIMIT ?
+                 FOR UPDATE SKIP LOCKED",
+            )
+            .bind(job)
+            .bind(i64::from(self.limit))
+            .fetch_all(work.conn())
+            .await?;
+            found.extend(oldest);
+        }
+        let (names, weight) = oldest_of(found, self.weight, self.limit);
+        let effects = forget_named(work.conn(), &names).await?;
+        Ok(Forgotten { effects, weight })
+    }
 }

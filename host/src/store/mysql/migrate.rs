@@ -1,8 +1,8 @@
 //! The schema's versions, applied in order and never changed afterwards.
 //!
-//! The server commits every change of a schema by itself, so a migration is
-//! one statement that may be repeated: whoever finds a step done but not on
-//! record does it again.
+//! The server commits every change of a schema by itself, so a migration makes
+//! one change that may be repeated: whoever finds a step done but not on record
+//! does it again.
 
 use sqlx::{Connection as _, MySqlConnection};
 
@@ -24,7 +24,7 @@ macro_rules! migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 16] = [
+const MIGRATIONS: [Migration; 17] = [
     migration!("0001_sequences"),
     migration!("0002_task_numbers"),
     migration!("0003_jobs"),
@@ -41,6 +41,7 @@ const MIGRATIONS: [Migration; 16] = [
     migration!("0014_waits"),
     migration!("0015_lease_terms"),
     migration!("0016_removed"),
+    migration!("0017_made"),
 ];
 
 /// The lock of those who migrate this database; names of locks are the whole

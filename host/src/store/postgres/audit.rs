@@ -21,7 +21,7 @@ macro_rules! page {
     ($by:literal, $order:literal) => {
         concat!(
             "SELECT journal, number, job, name, task, attempt, digest, operation, mount, path, to_path, to_mount,
-                    size, modified, inode, at, result, error, trashed, fate, fate_at
+                    size, modified, inode, at, result, error, trashed, fate, fate_at, times, written
              FROM effects JOIN jobs ON jobs.id = job
              WHERE ",
             $by,
@@ -114,6 +114,8 @@ fn stored(row: &PgRow) -> Result<StoredRow, Fault> {
         trashed: row.try_get(18)?,
         fate: row.try_get(19)?,
         fate_at: row.try_get(20)?,
+        times: row.try_get(21)?,
+        written: row.try_get(22)?,
     })
 }
 
@@ -128,7 +130,9 @@ pub(super) async fn spent(
     let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
     let row = sqlx::query(
         "SELECT least(coalesce(sum(spent_files), 0), 9223372036854775807)::int8,
-                least(coalesce(sum(spent_bytes), 0), 9223372036854775807)::int8
+                least(coalesce(sum(spent_bytes), 0), 9223372036854775807)::int8,
+                least(coalesce(sum(made), 0), 9223372036854775807)::int8,
+                least(coalesce(sum(written), 0), 9223372036854775807)::int8
          FROM effects WHERE job = $1 AND at >= $2 AND ($3::int8 IS NULL OR journal <> $3)",
     )
     .bind(job.0)
@@ -136,8 +140,14 @@ pub(super) async fn spent(
     .bind(except)
     .fetch_one(conn)
     .await?;
-    let (files, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(Spent { files: files.unsigned_abs(), bytes: bytes.unsigned_abs() })
+    let sum = |column: usize| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+    Ok(Spent { files: sum(0)?, bytes: sum(1)?, made: sum(2)?, written: sum(3)? })
+}
+
+/// About what all effects take of the disk, by the index alone.
+pub(super) async fn weight(conn: &mut PgConnection) -> Result<u64, Fault> {
+    let row = sqlx::query("SELECT coalesce(sum(weight), 0)::int8 FROM effects WHERE job >= 0").fetch_one(conn).await?;
+    Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
 }
 
 /// By how many files the effects of a job changed its mounts in a span of time.
@@ -150,7 +160,8 @@ pub(super) async fn changed_files(
 ) -> Result<Changed, Fault> {
     let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
     let row = sqlx::query(
-        "SELECT count(*) FILTER (WHERE operation = $5), count(*) FILTER (WHERE operation <> $5)
+        "SELECT coalesce(sum(times) FILTER (WHERE operation = $5), 0)::int8,
+                coalesce(sum(times) FILTER (WHERE operation <> $5), 0)::int8
          FROM effects
          WHERE job = $1 AND at >= $2 AND at < $3 AND ($4::int8 IS NULL OR journal <> $4)
            AND result <> 1 AND operation IN ($5, $6, $7)",

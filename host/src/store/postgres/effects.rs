@@ -10,8 +10,8 @@ use super::sql;
 use super::writing::Work;
 use crate::domain::effect::{Effect, EffectId, Fate};
 use crate::domain::time::Timestamp;
-use crate::store::At;
-use crate::store::effects::{NewRow, distinct, fate_number, key, refusal};
+use crate::store::effects::{NewRow, Weighed, distinct, fate_number, key, oldest_of, refusal};
+use crate::store::{At, Forgotten};
 
 /// [`Store::record_effects`](crate::store::Store::record_effects).
 pub(super) struct Record {
@@ -30,21 +30,26 @@ impl Command for Record {
 }
 
 /// One that is on record stays as it is, unless how it ended was not known and
-/// is now: then that is taken over, and its fate with it where none is settled.
+/// is now, or more was folded into it since: then that is taken over, and its
+/// fate with it where none is settled.
 const RECORD: &str = "
     INSERT INTO effects (journal, number, job, task, attempt, digest, operation, mount, path, to_path, to_mount,
-                         size, modified, inode, at, result, error, trashed, spent_files, spent_bytes, fate, fate_at)
+                         size, modified, inode, at, result, error, trashed, spent_files, spent_bytes, fate, fate_at,
+                         made, written, times, weight)
     SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::bytea[], $7::int2[],
                          $8::text[], $9::text[], $10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[],
                          $15::int8[], $16::int2[], $17::text[], $18::bool[], $19::int8[], $20::int8[],
-                         $21::int2[], $22::int8[])
+                         $21::int2[], $22::int8[], $23::int8[], $24::int8[], $25::int8[],
+                         $26::int8[])
     ON CONFLICT (journal, number) DO UPDATE
     SET size = excluded.size, modified = excluded.modified, inode = excluded.inode,
         result = excluded.result, error = excluded.error, trashed = excluded.trashed,
         spent_files = excluded.spent_files, spent_bytes = excluded.spent_bytes,
+        made = excluded.made, written = excluded.written,
+        times = greatest(effects.times, excluded.times),
         fate = CASE WHEN coalesce(effects.fate, 0) = 0 THEN excluded.fate ELSE effects.fate END,
         fate_at = CASE WHEN coalesce(effects.fate, 0) = 0 THEN excluded.fate_at ELSE effects.fate_at END
-    WHERE effects.result = 2 AND excluded.result <> 2";
+    WHERE excluded.result <> 2 AND (effects.result = 2 OR effects.times < excluded.times)";
 
 /// Puts `effects` on record, in one statement.
 pub(super) async fn record(work: &mut Work, effects: &[Effect], now: Timestamp) -> Result<(), Fault> {
@@ -76,6 +81,10 @@ pub(super) async fn record(work: &mut Work, effects: &[Effect], now: Timestamp) 
         .bind(numbers.of(|row| row.spent_bytes))
         .bind(small.of(|row| row.fate))
         .bind(numbers.of(|row| row.fate_at))
+        .bind(numbers.of(|row| row.made))
+        .bind(numbers.of(|row| row.written))
+        .bind(numbers.of(|row| row.times))
+        .bind(numbers.of(|row| row.weight))
         .execute(work.conn())
         .await?;
     Ok(())
@@ -149,4 +158,46 @@ pub(super) async fn forget(work: &mut Work, before: Timestamp, limit: u32) -> Re
     .fetch_one(work.conn())
     .await?;
     Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+}
+
+/// [`Store::forget_oldest`](crate::store::Store::forget_oldest).
+pub(super) struct ForgetOldest {
+    pub(super) weight: u64,
+    pub(super) limit: u32,
+}
+
+#[async_trait]
+impl Command for ForgetOldest {
+    type Answer = Forgotten;
+
+    async fn apply(&self, work: &mut Work) -> Result<Forgotten, Fault> {
+        let found: Vec<Weighed> = sqlx::query_as(
+            "SELECT found.at, found.journal, found.number, found.weight FROM jobs CROSS JOIN LATERAL (
+                 SELECT at, journal, number, weight FROM effects
+                 WHERE job = jobs.id AND fate IS DISTINCT FROM 0 ORDER BY at, journal, number LIMIT $1) AS found",
+        )
+        .bind(i64::from(self.limit))
+        .fetch_all(work.conn())
+        .await?;
+        let (names, _) = oldest_of(found, self.weight, self.limit);
+        let (journals, numbers): (Vec<i64>, Vec<i64>) = names.into_iter().unzip();
+        // What another node forgets is skipped.
+        let row = sqlx::query(
+            "WITH old AS MATERIALIZED (
+                 SELECT effects.journal, effects.number
+                 FROM unnest($1::int8[], $2::int8[]) AS asked (journal, number)
+                 JOIN effects ON effects.journal = asked.journal AND effects.number = asked.number
+                 WHERE fate IS DISTINCT FROM 0 FOR UPDATE OF effects SKIP LOCKED),
+             gone AS (
+                 DELETE FROM effects USING old
+                 WHERE effects.journal = old.journal AND effects.number = old.number RETURNING weight)
+             SELECT count(*), coalesce(sum(weight), 0)::int8 FROM gone",
+        )
+        .bind(journals)
+        .bind(numbers)
+        .fetch_one(work.conn())
+        .await?;
+        let (effects, weight): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Forgotten { effects: effects.unsigned_abs(), weight: weight.unsigned_abs() })
+    }
 }

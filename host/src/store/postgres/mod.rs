@@ -29,7 +29,7 @@ use self::shared::Shared;
 use self::writing::{Command, write};
 use super::group::Group;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Forgotten, Heartbeat, HoldRemoved,
     Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease,
     Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
@@ -336,6 +336,14 @@ impl Store for PostgresStore {
 
     async fn draw_in(&self, limit: u32, at: At) -> Result<DrawnIn, StoreError> {
         write(&self.shared, &draw_in::DrawIn { limit, at }).await
+    }
+
+    async fn effects_weight(&self) -> Result<u64, StoreError> {
+        self.shared.read(async |conn| audit::weight(conn).await).await
+    }
+
+    async fn forget_oldest(&self, weight: u64, limit: u32) -> Result<Forgotten, StoreError> {
+        write(&self.shared, &effects::ForgetOldest { weight, limit }).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {

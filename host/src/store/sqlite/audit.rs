@@ -17,7 +17,7 @@ use crate::store::effects::{Span, StoredRow, Walk, merged, operation};
 macro_rules! columns {
     () => {
         "SELECT journal, number, job, name, task, attempt, digest, operation, mount, path, to_path, to_mount,
-                size, modified, inode, at, result, error, trashed, fate, fate_at
+                size, modified, inode, at, result, error, trashed, fate, fate_at, times, written
          FROM effects "
     };
 }
@@ -139,6 +139,8 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredRow> {
         trashed: row.get(18)?,
         fate: row.get(19)?,
         fate_at: row.get(20)?,
+        times: row.get(21)?,
+        written: row.get(22)?,
     })
 }
 
@@ -147,12 +149,13 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredRow> {
 pub(super) fn spent(conn: &Connection, job: JobId, since: Timestamp, except: Option<u64>) -> Result<Spent, Fault> {
     let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
     let mut sum = conn.prepare_cached(
-        "SELECT CAST(total(spent_files) AS INTEGER), CAST(total(spent_bytes) AS INTEGER)
+        "SELECT CAST(total(spent_files) AS INTEGER), CAST(total(spent_bytes) AS INTEGER),
+                CAST(total(made) AS INTEGER), CAST(total(written) AS INTEGER)
          FROM effects INDEXED BY effects_listed WHERE job = ?1 AND at >= ?2 AND journal IS NOT ?3",
     )?;
     let sums = |row: &Row<'_>| {
-        let (files, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(Spent { files: files.unsigned_abs(), bytes: bytes.unsigned_abs() })
+        let sum = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+        Ok(Spent { files: sum(0)?, bytes: sum(1)?, made: sum(2)?, written: sum(3)? })
     };
     Ok(sum.query_row(params![job.0, sql::millis(since), except], sums)?)
 }
@@ -167,7 +170,8 @@ pub(super) fn changed_files(
 ) -> Result<Changed, Fault> {
     let except = except.map(|journal| i64::try_from(journal).unwrap_or(i64::MAX));
     let mut count = conn.prepare_cached(
-        "SELECT count(*) FILTER (WHERE operation = ?5), count(*) FILTER (WHERE operation <> ?5)
+        "SELECT coalesce(sum(times) FILTER (WHERE operation = ?5), 0),
+                coalesce(sum(times) FILTER (WHERE operation <> ?5), 0)
          FROM effects INDEXED BY effects_listed
          WHERE job = ?1 AND at >= ?2 AND at < ?3 AND journal IS NOT ?4
            AND result <> 1 AND operation IN (?5, ?6, ?7)",
@@ -177,4 +181,18 @@ pub(super) fn changed_files(
     let counts = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
     let (removed, made) = count.query_row(parameters, counts)?;
     Ok(Changed { removed: removed.unsigned_abs(), made: made.unsigned_abs() })
+}
+
+/// About what all effects take of the disk, job by job, by the index alone.
+pub(super) fn weight(conn: &Connection) -> Result<u64, Fault> {
+    let jobs: Vec<i64> =
+        conn.prepare_cached("SELECT id FROM jobs")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut sum = conn.prepare_cached(
+        "SELECT coalesce(sum(weight), 0) FROM effects INDEXED BY effects_listed WHERE job = ?1 AND at >= 0",
+    )?;
+    let mut weight = 0;
+    for job in jobs {
+        weight += sum.query_row([job], |row| row.get::<_, i64>(0))?.unsigned_abs();
+    }
+    Ok(weight)
 }

@@ -20,11 +20,12 @@ struct Migration {
 }
 
 /// Version N is the Nth.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { name: "0001_queue", sql: include_str!("../../../migrations/sqlite/0001_queue.sql") },
     Migration { name: "0002_guard", sql: include_str!("../../../migrations/sqlite/0002_guard.sql") },
     Migration { name: "0003_clock", sql: include_str!("../../../migrations/sqlite/0003_clock.sql") },
     Migration { name: "0004_removed", sql: include_str!("../../../migrations/sqlite/0004_removed.sql") },
+    Migration { name: "0005_made", sql: include_str!("../../../migrations/sqlite/0005_made.sql") },
 ];
 
 /// Brings the database up to this binary's version, in one transaction.

@@ -26,7 +26,7 @@ use self::readers::Readers;
 use self::writer::{Commands, Writer};
 use self::writing::Command;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Heartbeat, HoldRemoved,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Forgotten, Heartbeat, HoldRemoved,
     Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped, ScanLease,
     Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
@@ -370,6 +370,14 @@ impl Store for SqliteStore {
 
     async fn draw_in(&self, limit: u32, at: At) -> Result<DrawnIn, StoreError> {
         self.ask(draw_in::DrawIn { limit, at }).await
+    }
+
+    async fn effects_weight(&self) -> Result<u64, StoreError> {
+        self.readers.read(audit::weight).await
+    }
+
+    async fn forget_oldest(&self, weight: u64, limit: u32) -> Result<Forgotten, StoreError> {
+        self.ask(effects::ForgetOldest { weight, limit }).await
     }
 
     async fn prune(&self, prune: Prune, at: At) -> Result<Pruned, StoreError> {

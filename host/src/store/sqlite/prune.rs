@@ -8,7 +8,7 @@ use super::{effects, holds, requests, sql};
 use crate::store::{At, Prune, Pruned};
 
 /// Free pages that one call gives back; more would hold up the writer.
-const PAGES: u32 = 1000;
+pub(super) const PAGES: u32 = 1000;
 
 /// [`Store::prune`](crate::store::Store::prune).
 pub(super) struct PruneAt {

@@ -15,8 +15,9 @@ use sweepd::store::{Prune, WriteBack};
 use super::effects::{JOURNAL, all};
 use super::{Desk, StoreHarness};
 
-/// One account of an effect: which, how it ended, whether into the trash.
-type Account = (u64, u8, bool);
+/// One account of an effect: which, how it ended, whether into the trash, and how
+/// often it was done.
+type Account = (u64, u8, bool, u64);
 
 #[derive(Clone, Debug)]
 enum Command {
@@ -32,7 +33,7 @@ enum Command {
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    let account = (1..8_u64, 0..3_u8, prop::bool::weighted(0.7));
+    let account = (1..8_u64, 0..3_u8, prop::bool::weighted(0.7), 1..4_u64);
     prop_oneof![
         6 => (prop::collection::vec(account, 0..6), any::<bool>(), prop::bool::weighted(0.3))
             .prop_map(|(accounts, with_finish, again)| Command::Tell { accounts, with_finish, again }),
@@ -63,15 +64,15 @@ pub(super) async fn any_order_is_legal<H: StoreHarness>(desk: Desk<H>) {
 }
 
 impl<H: StoreHarness> Desk<H> {
-    fn account(&self, (number, result, trashed): Account) -> Effect {
+    fn account(&self, (number, result, trashed, times): Account) -> Effect {
         let result = match result {
             0 => EffectResult::Done,
             1 => EffectResult::Failed("no".to_owned()),
             _ => EffectResult::Unknown,
         };
-        // What was there before is found out with the result.
-        let size = if result == EffectResult::Unknown { 0 } else { 10 };
-        Effect { result, trashed, size, ..self.removal(number) }
+        // What was there before is found out with the result, and so is how often.
+        let (size, times) = if result == EffectResult::Unknown { (0, 1) } else { (10 * times, times) };
+        Effect { result, trashed, size, times, ..self.removal(number) }
     }
 
     async fn take(&mut self, command: Command, record: &mut BTreeMap<u64, Recorded>) {

@@ -15,6 +15,10 @@ use super::{Desk, StoreHarness, register};
 /// The journal of the effects here.
 pub(super) const JOURNAL: u64 = 0x7fff_0000_1234_5678;
 
+pub(super) fn taken(files: u64, bytes: u64) -> Spent {
+    Spent { files, bytes, ..Spent::default() }
+}
+
 fn id(number: u64) -> EffectId {
     EffectId { journal: JOURNAL, number }
 }
@@ -44,11 +48,13 @@ impl<H: StoreHarness> Desk<H> {
             at: Timestamp(1000 + number),
             result: EffectResult::Done,
             trashed: false,
+            times: 1,
+            written: 0,
         }
     }
 
     /// The same into the trash.
-    fn trashed(&self, number: u64) -> Effect {
+    pub(super) fn trashed(&self, number: u64) -> Effect {
         Effect { trashed: true, ..self.removal(number) }
     }
 
@@ -61,11 +67,11 @@ impl<H: StoreHarness> Desk<H> {
     }
 
     /// The numbers of the effects that the filter finds.
-    async fn numbers(&self, filter: EffectFilter) -> Vec<u64> {
+    pub(super) async fn numbers(&self, filter: EffectFilter) -> Vec<u64> {
         self.effects(filter).await.iter().map(|view| view.effect.id.number).collect()
     }
 
-    async fn settle(&self, numbers: &[u64], fate: Fate) -> u64 {
+    pub(super) async fn settle(&self, numbers: &[u64], fate: Fate) -> u64 {
         let ids: Vec<_> = numbers.iter().map(|number| id(*number)).collect();
         self.store.settle(&ids, fate, self.at()).await.expect("it is answered")
     }
@@ -155,7 +161,7 @@ pub(super) async fn what_was_unknown_is_learned(mut desk: Desk<impl StoreHarness
     let purged = Some((Fate::Purged, settled));
     assert_eq!(fates, [None, Some((Fate::Kept, desk.now)), purged, purged]);
     let spent = desk.store.spent(desk.job, Timestamp(0), None).await;
-    assert_eq!(spent, Ok(Spent { files: 2, bytes: 20 }), "what failed costs nothing");
+    assert_eq!(spent, Ok(taken(2, 20)), "what failed costs nothing");
     let forgets = Effect { result: EffectResult::Unknown, ..desk.trashed(2) };
     desk.record(vec![forgets]).await;
     assert_eq!(desk.effects(all()).await, views, "what is known is not unlearned");
@@ -263,12 +269,13 @@ pub(super) async fn costs_are_summed_up(desk: Desk<impl StoreHarness>) {
         Effect { id: foreign, size: 1000, at: Timestamp(1006), ..desk.removal(6) },
     ])
     .await;
-    assert_eq!(spent(0, None).await, Spent { files: 3, bytes: 1110 });
-    assert_eq!(spent(1005, None).await, Spent { files: 2, bytes: 1100 }, "at that time is within");
-    assert_eq!(spent(1006, None).await, Spent { files: 1, bytes: 1000 });
-    assert_eq!(spent(0, Some(JOURNAL)).await, Spent { files: 1, bytes: 1000 });
-    assert_eq!(spent(0, Some(1)).await, Spent { files: 2, bytes: 110 });
-    assert_eq!(spent(0, Some(2)).await, Spent { files: 3, bytes: 1110 });
+    let one_made = |spent| Spent { made: 1, ..spent };
+    assert_eq!(spent(0, None).await, one_made(taken(3, 1110)));
+    assert_eq!(spent(1005, None).await, taken(2, 1100), "at that time is within");
+    assert_eq!(spent(1006, None).await, taken(1, 1000));
+    assert_eq!(spent(0, Some(JOURNAL)).await, taken(1, 1000));
+    assert_eq!(spent(0, Some(1)).await, one_made(taken(2, 110)));
+    assert_eq!(spent(0, Some(2)).await, one_made(taken(3, 1110)));
     let changed = async |since, until, except| {
         let (since, until) = (Timestamp(since), Timestamp(until));
         let changed = desk.store.changed_files(desk.job, since, until, except).await.expect("a count");
@@ -282,7 +289,7 @@ pub(super) async fn costs_are_summed_up(desk: Desk<impl StoreHarness>) {
     // More than any number holds.
     desk.record((10..14).map(|number| Effect { size: i64::MAX.unsigned_abs(), ..desk.removal(number) }).collect())
         .await;
-    assert_eq!(spent(0, None).await, Spent { files: 7, bytes: i64::MAX.unsigned_abs() });
+    assert_eq!(spent(0, None).await, one_made(taken(7, i64::MAX.unsigned_abs())));
 }
 
 pub(super) async fn a_fate_is_settled_once(mut desk: Desk<impl StoreHarness>) {

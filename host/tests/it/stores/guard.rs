@@ -187,6 +187,7 @@ pub(super) async fn a_reader_changes_nothing(desk: Desk<impl StoreHarness>) {
         reader.remove_hold(job, HoldId(1), at).await.err(),
         reader.set_mount_id(job, "/", "x").await.err(),
         reader.prune(prune, at).await.err(),
+        reader.forget_oldest(1, 1).await.err(),
     ];
     for (nth, error) in refused.into_iter().enumerate() {
         assert!(matches!(&error, Some(StoreError::Rejected(told)) if told.contains("read only")), "{nth}: {error:?}");

@@ -23,6 +23,7 @@ mod effects;
 mod enqueue;
 mod finish;
 mod group;
+mod growth;
 mod guard;
 mod holds;
 mod housekeeping;
@@ -321,6 +322,7 @@ macro_rules! conformance {
                 they_stand_until_they_end, one_is_removed_once, the_same_is_put_in_place_once, there_are_not_too_many,
                 ended_ones_are_forgotten,
             }
+            growth { what_is_made_is_summed_up, what_is_folded_only_grows, the_oldest_go_where_all_are_too_much }
             guard {
                 a_mount_is_known, a_permission_is_taken_once, what_is_due_is_seen_in_order,
                 it_is_seen_as_a_claim_would_have_it, a_reader_changes_nothing,

@@ -62,7 +62,7 @@ async fn postgres_is_brought_up_to_date_with_its_rows() {
     postgres::tell(&harness.url(), task.to_owned()).await;
     let pending = async || PostgresStore::pending_migrations(&harness.url()).await.expect("it is looked at");
     is_not_looked_at(&harness).await;
-    assert_eq!(pending().await, ["0002_guard", "0003_clock", "0004_removed"]);
+    assert_eq!(pending().await, ["0002_guard", "0003_clock", "0004_removed", "0005_made"]);
     is_up_to_date(harness.open().await).await;
     assert_eq!(pending().await, [""; 0]);
 }
@@ -103,6 +103,7 @@ async fn mariadb_is_brought_up_to_date_with_its_rows() {
         "0014_waits",
         "0015_lease_terms",
         "0016_removed",
+        "0017_made",
     ];
     assert_eq!(pending().await, later);
     is_up_to_date(harness.open().await).await;

@@ -357,7 +357,8 @@ async fn other_schemas_are_left_alone() {
 
     let ours = PostgresHarness::fresh().await;
     let pending = PostgresStore::pending_migrations(&ours.url()).await;
-    assert_eq!(pending, Ok(["0001_queue", "0002_guard", "0003_clock", "0004_removed"].map(str::to_owned).to_vec()));
+    let all = ["0001_queue", "0002_guard", "0003_clock", "0004_removed", "0005_made"];
+    assert_eq!(pending, Ok(all.map(str::to_owned).to_vec()));
     let refused = PostgresOptions { migrate: false, ..PostgresOptions::default() };
     let refused = PostgresStore::open(&ours.url(), refused).await.err();
     assert!(matches!(&refused, Some(StoreError::Incompatible(told)) if told.contains("sweepd migrate")), "{refused:?}");

@@ -84,7 +84,7 @@ async fn an_older_database_is_brought_up_to_date_with_its_rows() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("sweepd.db");
     of_the_first_version(&file);
-    let pending = ["0002_guard", "0003_clock", "0004_removed"].map(str::to_owned).to_vec();
+    let pending = ["0002_guard", "0003_clock", "0004_removed", "0005_made"].map(str::to_owned).to_vec();
     assert_eq!(SqliteStore::pending_migrations(&file), Ok(pending));
     let store = SqliteStore::open(&file, SqliteOptions::host()).expect("it opens");
     let jobs = store.jobs().await.expect("jobs are listed");
