@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -48,7 +48,7 @@ enum Kind {
 impl From<Found> for Answer {
     fn from(found: Found) -> Self {
         let at = |kind, path: PathBuf| Self { kind, path: path.into_os_string().into_vec(), why: String::new() };
-        match standing {
+        match found {
             Found::Directory(path) => at(Kind::Directory, path),
             Found::Other(path) => at(Kind::Other, path),
             Found::Nothing(path) => at(Kind::Nothing, path),
@@ -101,8 +101,8 @@ pub(super) fn in_child(program: &Path, paths: &[PathBuf]) -> io::Result<Vec<Foun
 /// The child's side.
 pub(super) fn child(args: &LookArgs) -> ExitCode {
     let mut text = Vec::new();
-    for standing in look_at(&args.paths, PATIENCE) {
-        let written = serde_json::to_writer(&mut text, &Answer::from(standing));
+    for found in look_at(&args.paths, PATIENCE) {
+        let written = serde_json::to_writer(&mut text, &Answer::from(found));
         if written.is_err() {
             return ExitCode::FAILURE;
         }
@@ -114,21 +114,23 @@ pub(super) fn child(args: &LookArgs) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[test]
     fn answers_come_over_as_they_are() {
         let odd = PathBuf::from(std::ffi::OsStr::from_bytes(b"/a\xff\nb"));
-        for standing in [
+        for found in [
             Found::Directory(odd.clone()),
             Found::Other(odd.clone()),
             Found::Nothing(odd),
             Found::Silent,
             Found::Unusable("no".to_owned()),
         ] {
-            let text = serde_json::to_string(&Answer::from(standing.clone())).expect("it is written");
+            let text = serde_json::to_string(&Answer::from(found.clone())).expect("it is written");
             assert!(!text.contains('\n'));
-            assert_eq!(Found::from(serde_json::from_str::<Answer>(&text).expect("it is read")), standing);
+            assert_eq!(Found::from(serde_json::from_str::<Answer>(&text).expect("it is read")), found);
         }
     }
 

@@ -135,6 +135,6 @@ pub(super) fn overlap(a: &Path, b: &Path) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
 
-fn show(path: &Path) -> impl std::fmt::Display {
+fn show(path: &Path) -> impl fmt::Display {
     path.display()
 }

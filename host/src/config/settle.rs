@@ -100,8 +100,7 @@ impl Config {
 
     fn overlaps(&self, written: &[Vec<Written>]) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let all = || self.jobs.iter().zip(written).enumerate();
-        for (number, (job, written)) in all() {
+        for (number, (job, written)) in self.jobs.iter().zip(written).enumerate() {
             for (index, (mount, written)) in job.mounts.iter().zip(written).enumerate() {
                 if let Some(other) = job.mounts[..index].iter().find(|other| overlap(&other.host, &mount.host)) {
                     let message = format!("{} and {} overlap", other.host.display(), mount.host.display());

@@ -88,8 +88,8 @@ mod tests {
         let (answer, answers) = channel::<()>();
         let hangs = answered_within(Duration::from_millis(1), path, move || answers.recv().is_err());
         assert!(hangs.await.is_err_and(|error| error.why.contains("does not answer within")));
-        let again = answered(path, || panic!("nobody asks")).await;
-        assert!(again.is_err_and(|error: MountError| error.why.contains("still does not answer")));
+        let again = answered::<()>(path, || panic!("nobody asks")).await;
+        assert!(again.is_err_and(|error| error.why.contains("still does not answer")));
         assert_eq!(answered(Path::new("/another"), || 7).await.ok(), Some(7));
         drop(answer);
         while is_silent(path) {

@@ -189,7 +189,7 @@ impl Purger {
     async fn lacking(&mut self, mount: &Path, min_free: u64) -> Option<u64> {
         let path = mount.to_owned();
         let told = answered(mount, move || sandbox::free_space(&path).map_err(|error| error.to_string())).await;
-        match told.map_err(|error| error.to_string()).and_then(|told| told) {
+        match told.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(free) => min_free.checked_sub(free).filter(|lacks| *lacks > 0),
             Err(error) => {
                 self.say(format!("the free space of {} cannot be told: {error}", mount.display()));
