@@ -15,7 +15,7 @@ use sweepd::domain::rights::Rights;
 use sweepd::domain::task::{ClaimedTask, Fence, Key, TaskId};
 use sweepd::domain::time::{Clock, Timestamp};
 use sweepd::plugin::{Attempted, CacheOptions, Compiler, CompilerOptions, EngineOptions, Generation};
-use sweepd::sandbox::{Custody, Journal, Room};
+use sweepd::sandbox::{Custody, Journal, Noted, Room};
 use tempfile::TempDir;
 
 /// A component that `cargo xtask plugins` built.
@@ -123,7 +123,7 @@ pub(crate) fn done(attempted: Attempted) {
     let outcome = attempted.answer.expect("no crash").expect("no failure");
     assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
     for recorded in attempted.effects {
-        recorded.part().1.expect("it is in the journal").settle();
+        recorded.part().1.into_iter().for_each(Noted::settle);
     }
 }
 

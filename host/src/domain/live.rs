@@ -322,7 +322,7 @@ mod tests {
         let waits = |disposition| {
             let mut live = fresh(&by_now, ahead);
             live.claim(Fence(1));
-            live.finish(Fence(1), &disposition, ahead);
+            live.finish(Fence(1), &disposition, 0, ahead);
             live
         };
         let later = Duration::from_mins(5);

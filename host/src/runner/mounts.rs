@@ -231,7 +231,7 @@ impl Job {
             return false;
         }
         let trash = mount.host.join(sandbox::TRASH);
-        joined(spawn_blocking(move || !trash.exists()).await)
+        answered(&mount.host, move || !trash.exists()).await.unwrap_or(false)
     }
 
     /// Whether files are in the trash of this mount, by the records of all jobs.
@@ -248,8 +248,9 @@ impl Job {
         if self.spec.trash.is_none() || mount.rights.only_look() {
             return;
         }
-        let mount = mount.clone();
-        if let Err(error) = joined(spawn_blocking(move || sandbox::prepare_trash(&mount)).await) {
+        let asked = mount.clone();
+        let made = answered(&mount.host, move || sandbox::prepare_trash(&asked)).await;
+        if let Err(error) = made.and_then(|made| made) {
             tracing::debug!(job = %self.spec.name, "{error}");
         }
     }

@@ -225,6 +225,8 @@ mod tests {
             at: Timestamp(0),
             result: EffectResult::Unknown,
             trashed,
+            times: 1,
+            written: 0,
         }
     }
 

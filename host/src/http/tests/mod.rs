@@ -124,7 +124,6 @@ impl HostApi for Fake {
     }
 
     async fn status(&self) -> Result<HostStatus, HostError> {
-        let jobs = vec![self.job("videos").await?];
         let wall = WallStatus { landlock: WallPolicy::Off, enforced: Enforced::Not, why: None };
         Ok(HostStatus {
             version: "0",
@@ -135,7 +134,7 @@ impl HostApi for Fake {
             no_room: None,
             nodes: Vec::new(),
             parts: Vec::new(),
-            jobs,
+            jobs: vec![self.job("videos").await?],
         })
     }
 
