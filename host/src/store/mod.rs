@@ -36,9 +36,8 @@ pub mod sqlite;
 
 pub use asks::{
     ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DrawnIn, DuePlace, EffectFilter, EnqueueOnce, Forgotten,
-    Heartbeat,
-    HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
-    RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
+    Heartbeat, HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned,
+    Reaped, RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
 };
 pub use by_filter::{InterveneAll, Progress, intervene_page};
 

@@ -66,7 +66,19 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "cli",
-        uses: &["config", "domain", "faults", "http", "legacy", "plugin", "runner", "sandbox", "stop", "store", "supervise"],
+        uses: &[
+            "config",
+            "domain",
+            "faults",
+            "http",
+            "legacy",
+            "plugin",
+            "runner",
+            "sandbox",
+            "stop",
+            "store",
+            "supervise",
+        ],
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
 ];

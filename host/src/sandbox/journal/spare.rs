@@ -70,7 +70,12 @@ impl Spares {
                 remove(&path);
             }
         }
-        Ok(Self { folder: folder.to_owned(), idle: Mutex::new(idle), segments: AtomicU64::new(0), lacking: AtomicBool::new(false) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            idle: Mutex::new(idle),
+            segments: AtomicU64::new(0),
+            lacking: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn folder(&self) -> &Path {

@@ -45,8 +45,14 @@ impl Worker {
         let ask = ClaimDue { job: self.job, node: self.node, horizon, limit: 3, lowest_first: false, suspects: true };
         if let Some(claim) = self.store.claim_due(ask).await.expect("a claim is answered") {
             let finishes = claim.tasks.iter().map(|task| {
-                let attempt =
-                    Attempt { number: task.attempt, node: self.node, started: horizon, ended: horizon, digest: None };
+                let attempt = Attempt {
+                    number: task.attempt,
+                    node: self.node,
+                    started: horizon,
+                    ended: horizon,
+                    digest: None,
+                    removed: 0,
+                };
                 Finish { id: task.id, fence: task.fence, disposition: Disposition::Done(None), attempt }
             });
             let (finishes, closed) = (finishes.collect(), vec![claim.fence]);
