@@ -27,31 +27,45 @@ use crate::supervise;
 use super::beneath::{self, Borders};
 use super::marker::MARKER;
 use super::mounts::{Identity, Mount, TRASH, spells};
+use super::view::identity;
 
 /// Longest time that a start waits for mounts that do not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 static KEPT: LazyLock<Kept> = LazyLock::new(Kept::default);
 
-/// What is kept, by the mount's directory, and all of it.
+/// What is kept in each mount, by its directory: what it is, and its name there.
+type Mounts = HashMap<PathBuf, Vec<(Identity, &'static str)>>;
+
+/// What is kept, by mount and all together.
 #[derive(Debug, Default)]
 struct Kept {
-    mounts: Mutex<HashMap<PathBuf, Vec<Identity>>>,
-    all: ArcSwap<HashSet<Identity>>,
+    mounts: Mutex<Mounts>,
+    /// Where each stands.
+    all: ArcSwap<HashMap<Identity, PathBuf>>,
+}
+
+impl Kept {
+    fn publish(&self, mounts: &Mounts) {
+        let of = |(host, kept): (&PathBuf, &Vec<(Identity, &'static str)>)| {
+            kept.iter().map(|(identity, name)| (*identity, host.join(name))).collect::<Vec<_>>()
+        };
+        self.all.store(mounts.iter().flat_map(of).collect::<HashMap<_, _>>().into());
+    }
 }
 
 /// Looks what is kept in a mount now.
 pub(super) fn learn(host: &Path, root: BorrowedFd<'_>) {
-    let of = |name: &str, kind: FileType| {
+    let of = |name: &'static str, kind: FileType| {
         let stat = rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        (FileType::from_raw_mode(stat.st_mode) == kind).then(|| super::view::identity(&stat))
+        (FileType::from_raw_mode(stat.st_mode) == kind).then(|| (identity(&stat), name))
     };
     let found: Vec<_> =
         [of(TRASH, FileType::Directory), of(MARKER, FileType::RegularFile)].into_iter().flatten().collect();
     let mut mounts = KEPT.mounts.lock().unwrap_or_else(PoisonError::into_inner);
     if mounts.get(host) != Some(&found) {
         mounts.insert(host.to_owned(), found);
-        KEPT.all.store(mounts.values().flatten().copied().collect::<HashSet<_>>().into());
+        KEPT.publish(&mounts);
     }
 }
 
@@ -60,7 +74,7 @@ pub(super) fn learn(host: &Path, root: BorrowedFd<'_>) {
 pub(super) fn forget(host: &Path) {
     let mut mounts = KEPT.mounts.lock().unwrap_or_else(PoisonError::into_inner);
     mounts.remove(host);
-    KEPT.all.store(mounts.values().flatten().copied().collect::<HashSet<_>>().into());
+    KEPT.publish(&mounts);
 }
 
 /// Looks what is kept in the mounts of all jobs, before any guest runs. One that
@@ -87,14 +101,21 @@ pub fn learn_all<'a>(mounts: impl IntoIterator<Item = &'a job::Mount>) {
     }
 }
 
-/// Whether it is the marker or the trash of a mount.
-pub(super) fn is_kept(identity: Identity) -> bool {
-    KEPT.all.load().contains(&identity)
+/// Whether it is the marker or the trash of a mount. Where it seems to be, it is
+/// looked at: what was removed gave its number back, and another may have it.
+pub(super) fn is_kept(of: Identity) -> bool {
+    let all = KEPT.all.load();
+    let Some(path) = all.get(&of) else { return false };
+    match rustix::fs::lstat(path) {
+        Ok(stat) => identity(&stat) == of,
+        Err(Errno::NOENT | Errno::NOTDIR) => false,
+        Err(_) => true,
+    }
 }
 
 /// The same of what was looked at.
 pub(super) fn is_kept_stat(stat: &Stat) -> bool {
-    is_kept(super::view::identity(stat))
+    is_kept(identity(stat))
 }
 
 /// Whether it could be one by its name.

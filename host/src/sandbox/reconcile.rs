@@ -93,11 +93,10 @@ pub(super) fn became(effect: &Effect, shown: &Shown) -> Became {
             _ => Became::Unknown,
         },
         Operation::Remove | Operation::RemoveFolder => match shown.here {
-            Ok(None) => Became::Made,
             Ok(Some(_)) if is_it(&shown.here) => Became::NotMade,
             // Not every file system keeps to a number for a file.
             Ok(Some(stat)) if is_alike(&stat, effect) => Became::Unknown,
-            Ok(Some(_)) => Became::Made,
+            Ok(_) => Became::Made,
             Err(_) => Became::Unknown,
         },
         Operation::Rename | Operation::Link => match shown.there {
@@ -207,7 +206,7 @@ mod tests {
 
     /// An effect on the file `a` in this mount, about which nothing is known.
     fn effect(mount: &Path, operation: Operation, trashed: bool) -> Effect {
-        let stat = rustix::fs::lstat(&mount.join("a")).unwrap();
+        let stat = rustix::fs::lstat(mount.join("a")).unwrap();
         Effect {
             id: EffectId { journal: 7, number: 1 },
             job: JobId(1),
