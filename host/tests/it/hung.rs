@@ -56,8 +56,8 @@ impl Drop for Hung {
 fn works(site: &Site, host: &Sweepd, name: &str) {
     fs::write(site.videos().join(name), "x").unwrap();
     host.enqueue("clear", &[name]);
-    host.drained("clear");
-    assert!(!site.videos().join(name).exists());
+    // Not until the queue is empty: a task of another year may be in it.
+    host.wait("it is removed", || !site.videos().join(name).exists());
 }
 
 fn waits(host: &Sweepd) -> String {
