@@ -68,7 +68,7 @@ fn said(host: &Sweepd) -> BTreeMap<String, BTreeMap<String, String>> {
                     question.clone_into(&mut last);
                     answers.insert(last.clone(), answer.to_owned());
                 }
-                None => answers.get_mut(&last).expect("a question").push_str(&format!(" {word}")),
+                None => answers.get_mut(&last).expect("a question").extend([" ", word]),
             }
         }
         (name.to_owned(), answers)

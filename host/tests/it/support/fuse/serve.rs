@@ -35,13 +35,16 @@ struct Shared {
     open: Mutex<Opened>,
 }
 
+/// The entries of a folder: node, kind, name.
+type Listed = Vec<(u64, u32, std::ffi::OsString)>;
+
 #[derive(Default)]
 struct Opened {
     /// Where the nodes are that the kernel was told of, relative to the top.
     paths: HashMap<u64, PathBuf>,
     files: HashMap<u64, Arc<File>>,
-    /// What open folders held when they were opened: node, kind, name.
-    folders: HashMap<u64, Arc<Vec<(u64, u32, std::ffi::OsString)>>>,
+    /// What open folders held when they were opened.
+    folders: HashMap<u64, Arc<Listed>>,
     last: u64,
 }
 
@@ -147,7 +150,7 @@ impl Shared {
     }
 
     fn stat(&self, path: &Path) -> Result<Stat, Errno> {
-        rustix::fs::lstat(&self.behind.join(path))
+        rustix::fs::lstat(self.behind.join(path))
     }
 
     /// Takes a request apart; what needs no file is answered at once.
@@ -380,6 +383,7 @@ fn attributes(stat: &Stat) -> Answer {
     Answer::default().u64(0).u64(0).attributes(stat)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn errno(error: std::io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
