@@ -34,11 +34,11 @@ fn videos(site: &Site) -> std::path::PathBuf {
 }
 
 /// Makes videos of this size, and answers their names.
-fn make(site: &Site, prefix: &str, count: usize, size: usize) -> Vec<String> {
+fn make(site: &Site, prefix: &str, count: usize, bytes: usize) -> Vec<String> {
     fs::create_dir_all(videos(site)).unwrap();
     let names: Vec<_> = (0..count).map(|number| format!("{prefix}-{number}")).collect();
     for name in &names {
-        fs::write(videos(site).join(name), vec![1; size]).unwrap();
+        fs::write(videos(site).join(name), vec![1; bytes]).unwrap();
     }
     names
 }
