@@ -1,9 +1,9 @@
 //! Points in time as every part of sweepd writes them, and where they are read.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -69,6 +69,9 @@ pub struct Clock {
     manual: Option<Arc<AtomicU64>>,
     /// How far it may be ahead, in milliseconds.
     ahead: Arc<AtomicU64>,
+    /// What it showed beyond this process's running time when it was looked at
+    /// last, in milliseconds; 0 where it never was.
+    looked: Arc<AtomicI64>,
 }
 
 impl Clock {
@@ -105,7 +108,10 @@ impl Clock {
     /// too early, since it cannot be undone.
     #[must_use]
     pub fn careful(&self) -> Timestamp {
-        self.now().before(self.ahead())
+        let (now, looked) = (self.now(), self.looked.load(Ordering::SeqCst));
+        let expected = if looked == 0 { now } else { Timestamp(running().saturating_add_signed(looked)) };
+        // It may have been set since it was looked at.
+        now.min(expected).before(self.ahead())
     }
 
     /// How far the clock may be ahead: it was set forward a short while ago.
@@ -114,9 +120,14 @@ impl Clock {
         Duration::from_millis(self.ahead.load(Ordering::SeqCst))
     }
 
-    /// The clock may be so far ahead.
-    pub fn doubt(&self, ahead: Duration) {
+    /// The clock shows `now`, and may be so far ahead.
+    pub fn doubt(&self, now: Timestamp, ahead: Duration) {
+        // Before the other: in between it is the more careful.
         self.ahead.store(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        if !self.is_manual() {
+            let beyond = i64::try_from(now.0).unwrap_or(i64::MAX) - i64::try_from(running()).unwrap_or(i64::MAX);
+            self.looked.store(beyond, Ordering::SeqCst);
+        }
     }
 
     /// Whether it is moved by hand.
@@ -133,9 +144,29 @@ impl Clock {
     }
 }
 
+/// How long this process has been running, in milliseconds, from about its start.
+fn running() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_forward_since_the_last_look_ends_nothing() {
+        let clock = Clock::system();
+        assert!(clock.now().since(clock.careful()) < Duration::from_secs(1), "it was never looked at");
+        // As if it had shown ten hours less at the last look.
+        let shown = clock.now().before(Duration::from_hours(10));
+        clock.doubt(shown, Duration::ZERO);
+        assert!(clock.careful().since(shown) < Duration::from_mins(1));
+        clock.doubt(clock.now(), Duration::from_hours(10));
+        assert!(clock.careful().since(shown) < Duration::from_mins(1), "it is seen, and doubted");
+        clock.doubt(clock.now(), Duration::ZERO);
+        assert!(clock.now().since(clock.careful()) < Duration::from_mins(1), "it is believed");
+    }
 
     #[test]
     fn dates() {

@@ -101,10 +101,11 @@ impl Clocks {
     fn glance(&self) {
         let mut state = self.locked();
         let running = BootTime::now().running();
-        if let Some(jump) = state.machine.look(running, self.clock.now()) {
+        let now = self.clock.now();
+        if let Some(jump) = state.machine.look(running, now) {
             self.heed(&mut state, "the machine's clock", jump);
         }
-        self.clock.doubt(state.machine.ahead(running));
+        self.clock.doubt(now, state.machine.ahead(running));
     }
 
     fn heed(&self, state: &mut State, whose: &str, jump: Jump) {
