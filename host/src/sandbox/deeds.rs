@@ -206,7 +206,7 @@ impl Call {
     pub(super) fn charge_write(&self, bytes: u64) -> Result<Spent, NotDone> {
         self.must_have_room("write")?;
         let cost = Spent { written: bytes, ..Spent::default() };
-        self.charge(cost, self.custody.clock.now(), "write")?;
+        self.charge(cost, self.custody.metered_now(), "write")?;
         Ok(cost)
     }
 
