@@ -1,10 +1,10 @@
-//! Test guests in C and Python: by the compilers that Debian and PyPI have,
+//! Test guests in C and Python: by the compilers that Debian and `PyPI` have,
 //! unpacked into the cache folder. Nothing is installed, and root is not needed.
 //!
 //! C is Debian's clang with its `wasi-libc`, linked and made a component by the
-//! linkers that come with Rust. Python is `componentize-py`, which brings CPython
+//! linkers that come with Rust. Python is `componentize-py`, which brings `CPython`
 //! along. A guest is built again only when its source, the contract or this file
-//! is another: CPython takes 20 s.
+//! is another: `CPython` takes 20 s.
 
 use std::fs;
 use std::path::{Path, PathBuf};
