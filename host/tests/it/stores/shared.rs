@@ -10,6 +10,7 @@ use sweepd::domain::time::Clock;
 use sweepd::store::{At, ClaimDue, Heartbeat, Reaped, ScanLease, SharedStore, StoreError, TakeScan};
 
 use super::{Desk, LEASE, SharedHarness, node, register, task};
+use crate::support::PATIENCE;
 
 impl<H: SharedHarness> Desk<H> {
     /// Another node, with the database opened a second time.
@@ -152,7 +153,7 @@ pub(super) async fn one_wakes_the_other<H: SharedHarness>(desk: Desk<H>) {
         tokio::select! {
             () = other.woken() => {}
             () = add => {}
-            () = tokio::time::sleep(Duration::from_mins(1)) => panic!("it was never woken"),
+            () = tokio::time::sleep(PATIENCE) => panic!("it was never woken"),
         }
     } else {
         let woken = tokio::time::timeout(Duration::from_millis(200), other.woken()).await;
