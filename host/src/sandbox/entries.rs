@@ -16,7 +16,7 @@ use wasmtime_wasi::p2::bindings::sync::filesystem::types::{DescriptorType, Direc
 use super::call::Interrupt;
 use super::deeds::NotDone;
 use super::kept;
-use super::listing::{Listing, Seen, kind_at};
+use super::listing::{Listing, Readers, Seen, kind_at};
 use super::mounts::is_reserved;
 use super::overlay::{Entry, Overlay};
 use super::place::Folder;
@@ -109,9 +109,9 @@ impl Entries {
         matches!(self.listing, Some(Listing::Ahead { .. }))
     }
 
-    /// Looks up ahead from here on.
-    pub(super) fn look_ahead(&mut self) {
-        self.listing = self.listing.take().map(Listing::look_ahead);
+    /// Looks up ahead from here on, by one more of these `readers`.
+    pub(super) fn look_ahead(&mut self, readers: &mut Readers) {
+        self.listing = self.listing.take().map(|listing| listing.look_ahead(readers));
     }
 
     fn next_on_disk(&mut self, check: impl Fn() -> Result<(), Interrupt>) -> Result<Option<DirectoryEntry>, NotDone> {

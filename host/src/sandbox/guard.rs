@@ -32,6 +32,7 @@ use super::deeds::NotDone;
 use super::descriptor::{Open, OpenFile, open_of};
 use super::entries::{Entries, descriptor_type};
 use super::guest::{GuestState, Role};
+use super::listing::Readers;
 use super::mounts::Mounts;
 use super::opening::Asked;
 use super::place::{Folder, Place, Spot};
@@ -39,8 +40,8 @@ use super::reads::{FileReads, MAX_READ};
 use super::view::{descriptor_stat, identity, made_stat, metadata_hash};
 use super::writes::{FileWrites, Where};
 
-/// In so many folders at a time is looked ahead of one instance: each takes a
-/// thread.
+/// In so many folders at a time is looked ahead of one instance, by as many
+/// threads: one that is not gone yet counts, though its folder is closed.
 const MOST_AHEAD: usize = 2;
 
 struct GuardedFs;
@@ -57,6 +58,7 @@ struct Guard<'a> {
     asked: &'a mut Option<AskedLast>,
     /// The open streams over folders' entries, the newest last.
     listed: &'a mut Vec<u32>,
+    readers: &'a mut Readers,
 }
 
 /// The path of the last `stat-at`, and the hash of what stood there: C libraries
@@ -70,8 +72,8 @@ pub(super) struct AskedLast {
 
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     fn guard(state: &mut GuestState) -> Guard<'_> {
-        let GuestState { table, mounts, call, asked, listed, .. } = state;
-        Guard { table, mounts, call, asked, listed }
+        let GuestState { table, mounts, call, asked, listed, readers, .. } = state;
+        Guard { table, mounts, call, asked, listed, readers }
     }
     types::add_to_linker::<GuestState, GuardedFs>(linker, guard)?;
     preopens::add_to_linker::<GuestState, GuardedFs>(linker, guard)
@@ -193,8 +195,8 @@ impl<'a> Guard<'a> {
         }
         let entries = self.table.get_mut(&Resource::<Entries>::new_borrow(of?)).ok()?;
         let seen = entries.seen(&place.name, kept);
-        if ahead < MOST_AHEAD && entries.are_asked_for() {
-            entries.look_ahead();
+        if ahead < MOST_AHEAD && entries.are_asked_for() && self.readers.count() < MOST_AHEAD {
+            entries.look_ahead(self.readers);
         }
         seen
     }

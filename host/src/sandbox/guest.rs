@@ -19,6 +19,7 @@ use super::custody::Custody;
 use super::done::Recorded;
 use super::gate::Gate;
 use super::guard::{self, AskedLast};
+use super::listing::Readers;
 use super::memory::{MemoryLimiter, Refused};
 use super::mounts::{MountError, Mounts};
 use super::waits;
@@ -37,6 +38,7 @@ pub struct GuestState {
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
     pub(super) mounts: Mounts,
+    pub(super) readers: Readers,
     pub(super) call: Arc<Call>,
     pub(super) asked: Option<AskedLast>,
     pub(super) listed: Vec<u32>,
@@ -75,6 +77,7 @@ impl GuestState {
             wasi: wasi.build(),
             table,
             mounts,
+            readers: Readers::default(),
             call: Call::new(role, digest, Arc::clone(custody), gate, limit),
             asked: None,
             listed: Vec::new(),

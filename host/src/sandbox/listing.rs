@@ -10,6 +10,8 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
@@ -61,12 +63,31 @@ pub(super) struct Lot {
     is_last: bool,
 }
 
+/// The threads that read ahead for one instance. A thread outlives its listing
+/// until it notices: it is counted until it is gone.
+#[derive(Default)]
+pub(super) struct Readers(Vec<JoinHandle<()>>);
+
+impl Readers {
+    /// How many threads there are. Waits for those that only have to exit.
+    pub(super) fn count(&mut self) -> usize {
+        for ended in self.0.extract_if(.., |reader| reader.is_finished()) {
+            // A thread that panicked left its listing without an end: that is an error.
+            let _ = ended.join();
+        }
+        self.0.len()
+    }
+}
+
+/// Held by a listing for as long as somebody may read it.
+pub(super) struct Listener;
+
 /// The entries of one folder.
 pub(super) enum Listing {
     /// Read when they are asked for.
     Direct(Dir),
-    /// Read before; `None` when nothing comes after this lot.
-    Ahead { lot: std::vec::IntoIter<Result<Listed, Errno>>, more: Option<Receiver<Lot>> },
+    /// Read before; `more` is `None` when nothing comes after this lot.
+    Ahead { lot: std::vec::IntoIter<Result<Listed, Errno>>, more: Option<Receiver<Lot>>, _listener: Arc<Listener> },
     /// It cannot be read any further.
     Broken(Errno),
 }
@@ -78,7 +99,7 @@ impl Listing {
         match self {
             Self::Broken(error) => Err((*error).into()),
             Self::Direct(folder) => Ok(read(folder).transpose()?),
-            Self::Ahead { lot, more } => loop {
+            Self::Ahead { lot, more, .. } => loop {
                 if let Some(listed) = lot.next() {
                     return Ok(Some(listed?));
                 }
@@ -96,29 +117,38 @@ impl Listing {
         }
     }
 
-    /// From here on another thread reads, and looks what the entries are.
-    pub(super) fn look_ahead(self) -> Self {
+    /// From here on another thread reads, and looks what the entries are: one more
+    /// of these `readers`.
+    pub(super) fn look_ahead(self, readers: &mut Readers) -> Self {
         let Self::Direct(folder) = self else { return self };
         let (sender, more) = sync_channel(LOTS);
+        let listener = Arc::new(Listener);
+        let listens = Arc::downgrade(&listener);
         // Without its last lot the guest's listing ends in an error.
-        match supervise::attended_thread("sweepd-ahead", move || read_ahead(folder, &sender)) {
-            Ok(_) => Self::Ahead { lot: Vec::new().into_iter(), more: Some(more) },
+        match supervise::attended_thread("sweepd-ahead", move || read_ahead(folder, &sender, &listens)) {
+            Ok(reader) => {
+                readers.0.push(reader);
+                Self::Ahead { lot: Vec::new().into_iter(), more: Some(more), _listener: listener }
+            }
             Err(error) => Self::Broken(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }
     }
 }
 
-/// Reads to the end, or until nobody listens any more.
-fn read_ahead(mut folder: Dir, sender: &SyncSender<Lot>) {
+/// Reads to the end, or until nobody listens any more, which it notices before
+/// each look at the disk.
+fn read_ahead(mut folder: Dir, sender: &SyncSender<Lot>, listener: &Weak<Listener>) {
+    let is_heard = || listener.strong_count() > 0;
     loop {
         let at = Instant::now();
-        let entries: Vec<_> = std::iter::from_fn(|| read(&mut folder)).take(LOT).collect();
+        let entries: Vec<_> = std::iter::from_fn(|| read(&mut folder).filter(|_| is_heard())).take(LOT).collect();
         let is_last = entries.len() < LOT;
         let look = |listed: Listed| {
             let stat = listed.name.as_deref().and_then(|name| stat_at(folder.fd().ok()?, name));
             Listed { seen: stat.map(|stat| Seen { stat, at }), ..listed }
         };
-        let entries = entries.into_iter().map(|listed| listed.map(look)).collect();
+        let entries = entries.into_iter().take_while(|_| is_heard()).map(|listed| listed.map(look)).collect();
+        // A lot that was cut short is for nobody.
         if sender.send(Lot { entries, is_last }).is_err() || is_last {
             return;
         }
@@ -177,7 +207,7 @@ mod tests {
             assert!(listed.seen.is_none());
             found.insert(listed.name.unwrap(), None);
         }
-        let mut listing = listing.look_ahead();
+        let mut listing = listing.look_ahead(&mut Readers::default());
         all(&mut listing, &mut found);
         assert_eq!(found.len(), files + 2, "with itself and its parent");
         assert_eq!(found.values().flatten().count(), files + 2 - 100);
@@ -185,6 +215,36 @@ mod tests {
             let there = rustix::fs::lstat(folder.path().join(name)).unwrap();
             assert_eq!((identity(stat), stat.st_size), (identity(&there), there.st_size), "{name}");
         }
+    }
+
+    /// A guest that opens and closes folders in a row had a thread for each.
+    #[test]
+    fn a_thread_counts_from_its_start_until_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..(LOTS + 2) * LOT {
+            fs::write(folder.path().join(number.to_string()), "").unwrap();
+        }
+        let mut readers = Readers::default();
+        let mut open = || {
+            let folder = Dir::new(fs::File::open(folder.path()).unwrap()).unwrap();
+            let listing = Listing::Direct(folder).look_ahead(&mut readers);
+            (listing, readers.count())
+        };
+        // They wait for somebody who reads.
+        let ((first, one), (mut second, two)) = (open(), open());
+        assert_eq!((one, two), (1, 2));
+        let until = |readers: &mut Readers, count| {
+            let began = Instant::now();
+            while readers.count() != count {
+                assert!(began.elapsed() < Duration::from_mins(2), "waited in vain for {count} threads");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        // Closed, or read to its end.
+        drop(first);
+        until(&mut readers, 1);
+        while second.next(|| Ok(())).unwrap().is_some() {}
+        until(&mut readers, 0);
     }
 
     #[test]
@@ -198,7 +258,8 @@ mod tests {
     #[test]
     fn who_waits_is_interrupted() {
         let (sender, more) = sync_channel(1);
-        let mut listing = Listing::Ahead { lot: Vec::new().into_iter(), more: Some(more) };
+        let mut listing =
+            Listing::Ahead { lot: Vec::new().into_iter(), more: Some(more), _listener: Arc::new(Listener) };
         let next = listing.next(|| Err(Interrupt::Stopped));
         assert!(matches!(next, Err(NotDone::Interrupted(Interrupt::Stopped))));
         drop(sender);

@@ -56,7 +56,7 @@ fn a_sweep_takes_no_more_files_than_it_may() {
         (&status["taken"]["sweep"]["files"], &status["taken"]["budget"]["sweep"]["files"]),
         (&3.into(), &3.into())
     );
-    assert!(host.log().contains("paused: over budget"), "{}", host.log());
+    host.says("paused: over budget");
     let said = beside(&site, &host, &["status", "--check"]).exits(2);
     assert!(said.out.contains("clear: paused: over budget"), "{}", said.out);
     assert!(said.out.contains("3 files (300B) in the last sweep of at most 3 files"), "{}", said.out);

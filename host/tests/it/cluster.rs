@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -61,19 +60,18 @@ fn texts(values: &Value, field: &str) -> Vec<String> {
 }
 
 fn work_is_shared_and_shown<H: SharedHarness>() {
-    let job = "interval = \"200ms\"\ncapacity = 4\nconcurrency = 2\n[job.config]\nsleep_ms = 100\n";
-    let Some(cluster) = Cluster::<H>::with(&guest("sleeps"), job) else { return };
+    let job = "interval = \"200ms\"\ncapacity = 4\nconcurrency = 2\n[job.limits]\ntask_deadline = \"20m\"\n";
+    let Some(cluster) = Cluster::<H>::with(&guest("waits_until_told"), job) else { return };
     let (a, b) = cluster.start();
     let keys: Vec<_> = (0..40).map(|number| format!("video-{number}")).collect();
     a.enqueue("clear", &keys);
-    let mut held = false;
     b.wait("both hold tasks", || {
         let nodes = b.get("/v1/nodes");
         let nodes = nodes["nodes"].as_array().expect("a list");
-        held |= nodes.iter().filter(|node| node["holds"][0]["tasks"].as_u64() > Some(0)).count() == 2;
-        held
+        nodes.iter().filter(|node| node["holds"][0]["tasks"].as_u64() > Some(0)).count() == 2
     });
     assert_eq!(texts(&b.get("/v1/nodes")["nodes"], "name"), ["a", "b"]);
+    fs::write(cluster.a.videos().join("go"), "").unwrap();
     a.drained("clear");
     let done = b.tasks("clear", "done");
     assert_eq!(done.len(), 40);
@@ -137,8 +135,6 @@ fn a_task_goes_where_its_files_are<H: SharedHarness>() {
     let Some(cluster) = Cluster::<H>::with(&guest("noop"), &job) else { return };
     let (a, b) = (cluster.a.start(), cluster.b.start());
     b.serving("clear");
-    // Both are known to each other after a heartbeat.
-    std::thread::sleep(Duration::from_secs(2));
     let (status, body) = a.request("GET", "/video-delete-record/video", None);
     assert_eq!(status, 200, "{body}");
     b.wait("it is done", || b.has("clear", "done"));

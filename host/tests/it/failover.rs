@@ -54,6 +54,6 @@ fn a_host_goes_on_after_a_failover_by_itself() {
     assert_eq!(host.request("GET", "/readyz", None).0, 200);
     host.drained("clear");
     assert_eq!(host.tasks("clear", "done").len(), 21);
-    assert!(!host.log().contains("the lease was lost"), "{}", host.log());
-    drop(host);
+    let log = host.whole_log();
+    assert!(!log.contains("the lease was lost"), "{log}");
 }

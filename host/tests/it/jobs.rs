@@ -105,11 +105,13 @@ fn a_command_beside_the_host_wakes_it() {
 
 #[test]
 fn a_running_key_gets_one_successor() {
-    let site = Site::with_job(&guest("slow"), "concurrency = 1\n[job.config]\nwork_ms = 500\n");
+    let more = "concurrency = 1\n[job.limits]\ntask_deadline = \"20m\"\n";
+    let site = Site::with_job(&guest("waits_until_told"), more);
     let host = site.start();
     let first = host.enqueue("clear", &["v"])[0];
     host.wait("it runs", || host.get(&format!("/v1/tasks/{first}"))["state"] == "running");
     assert_eq!(host.enqueue("clear", &["v", "v"]), [first, first]);
+    fs::write(site.videos().join("go"), "").unwrap();
     host.drained("clear");
     let done = host.tasks("clear", "done");
     assert_eq!(done.len(), 2, "{done:?}");

@@ -1,11 +1,14 @@
-//! Lists all folders of its mount at the same time, asks what the entries are, and
-//! keeps the listings open while it sleeps for a second. Its entries are files: one
+//! Lists all folders of its mount and asks what their entries are: first of all
+//! at the same time, with the listings open until there is a file `seen`; then of
+//! one after the other, as the standard library does. The entries are files: one
 //! that is said to be a folder is an error.
+#![cfg(target_arch = "wasm32")]
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
+use sweepd_guests::files::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags, open, top};
 use sweepd_sdk::{Dispatcher, Executor, Failure, Outcome, Plan, Sweep, Task};
 
 /// So many entries of each folder are asked for.
@@ -13,14 +16,39 @@ const ASKED: usize = 150;
 
 struct Guest;
 
-fn scan_all() -> io::Result<u64> {
-    let (mut kept, mut bytes) = (Vec::new(), 0);
-    for folder in fs::read_dir("/")? {
-        let folder = folder?;
-        if !folder.file_type()?.is_dir() {
-            continue;
+fn folders() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/")? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
         }
-        let mut entries = fs::read_dir(folder.path())?;
+    }
+    Ok(names)
+}
+
+/// The standard library keeps one listing open at a time, whatever a guest does.
+fn scan_at_the_same_time(folders: &[String]) -> Result<u64, ErrorCode> {
+    let (top, mut kept, mut bytes) = (top(), Vec::new(), 0);
+    for name in folders {
+        let folder: Descriptor = open(&top, name, OpenFlags::DIRECTORY, DescriptorFlags::READ)?;
+        let entries = folder.read_directory()?;
+        for _ in 0..ASKED {
+            let entry = entries.read_directory_entry()?.ok_or(ErrorCode::NoEntry)?;
+            bytes += folder.stat_at(PathFlags::empty(), &entry.name)?.size;
+        }
+        kept.push((entries, folder));
+    }
+    while fs::metadata("/seen").is_err() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(bytes)
+}
+
+fn scan_in_a_row(folders: &[String]) -> io::Result<u64> {
+    let mut bytes = 0;
+    for name in folders {
+        let mut entries = fs::read_dir(format!("/{name}"))?;
         for entry in entries.by_ref().take(ASKED) {
             bytes += entry?.metadata()?.len();
         }
@@ -28,16 +56,17 @@ fn scan_all() -> io::Result<u64> {
         if fs::symlink_metadata(next.join("")).is_ok() {
             return Err(io::Error::other("a file is a folder"));
         }
-        kept.push(entries);
     }
-    std::thread::sleep(Duration::from_secs(1));
     Ok(bytes)
 }
 
 impl Dispatcher for Guest {
     fn dispatch(_: &Sweep, due: &[Task]) -> Result<Plan, Failure> {
         if !due.is_empty() {
-            println!("{} bytes", scan_all().map_err(Failure::transient)?);
+            let folders = folders().map_err(Failure::transient)?;
+            let together = scan_at_the_same_time(&folders).map_err(Failure::transient)?;
+            let in_a_row = scan_in_a_row(&folders).map_err(Failure::transient)?;
+            println!("{together} bytes and {in_a_row} bytes");
         }
         Ok(Plan::run_all(due))
     }

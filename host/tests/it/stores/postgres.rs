@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::servers::{address, reachable};
 use super::{Desk, LEASE, SharedHarness, StoreHarness, node, retry_in, task, with_payload};
+use crate::support::PATIENCE;
 
 /// The server of the tests, as a user who may make databases.
 fn server() -> String {
@@ -325,9 +326,9 @@ async fn a_listener_connects_again() {
     let life = listener.begin_incarnation(node("b"), desk.at()).await.expect("a life begins");
     for round in 0..3 {
         // The first is for what may have been missed before.
-        tokio::time::timeout(Duration::from_secs(30), listener.woken()).await.expect("it listens");
+        tokio::time::timeout(PATIENCE, listener.woken()).await.expect("it listens");
         desk.new_task(&format!("{round}")).await;
-        tokio::time::timeout(Duration::from_secs(30), listener.woken()).await.expect("it hears");
+        tokio::time::timeout(PATIENCE, listener.woken()).await.expect("it hears");
         let own = listener.enqueue(desk.job, vec![task("own")], desk.at()).await;
         own.expect("it is queued");
         let deaf = tokio::time::timeout(Duration::from_millis(200), listener.woken()).await;

@@ -3,7 +3,6 @@
 //! Each costs itself, and no caller is refused for it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -17,6 +16,7 @@ use sweepd::store::{At, ClaimDue, SharedStore, Store as _, StoreError, TaskFilte
 
 use super::postgres::tell;
 use super::{LEASE, PostgresHarness, SharedHarness as _, StoreHarness as _, node, register, task};
+use crate::support::PATIENCE;
 use crate::torture::servers::{Kind, Server};
 
 /// Connections of each store here.
@@ -384,7 +384,7 @@ async fn a_server_that_only_reads_costs_its_sessions(server: &Mariadb, worker: &
     }
     let began = std::time::Instant::now();
     while server.sessions().await.iter().any(|session| before.contains(session)) {
-        assert!(began.elapsed() < Duration::from_secs(30), "an old session is still in use");
+        assert!(began.elapsed() < PATIENCE, "an old session is still in use");
         worker.store.set_paused(worker.job, None).await.expect("it is answered");
     }
 }

@@ -11,6 +11,7 @@ use sweepd::store::{At, ClaimDue, Heartbeat, Reaped, ScanLease, SharedStore, Sto
 
 use super::clock::AHEAD;
 use super::{Desk, LEASE, SharedHarness, node, register, task};
+use crate::support::PATIENCE;
 
 impl<H: SharedHarness> Desk<H> {
     /// Another node, with the database opened a second time.
@@ -175,7 +176,7 @@ pub(super) async fn one_wakes_the_other<H: SharedHarness>(desk: Desk<H>) {
         tokio::select! {
             () = other.woken() => {}
             () = add => {}
-            () = tokio::time::sleep(Duration::from_mins(1)) => panic!("it was never woken"),
+            () = tokio::time::sleep(PATIENCE) => panic!("it was never woken"),
         }
     } else {
         let woken = tokio::time::timeout(Duration::from_millis(200), other.woken()).await;

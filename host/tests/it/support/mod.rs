@@ -325,7 +325,13 @@ impl Sweepd {
         }
     }
 
-    /// What the host has logged so far.
+    /// Waits until the log says this: a line is written by a thread of its own,
+    /// after what it tells of.
+    pub(crate) fn says(&self, text: &str) {
+        self.wait(&format!("the log says `{text}`"), || self.log().contains(text));
+    }
+
+    /// What the host has logged so far. What happened just now may be missing.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -339,6 +345,13 @@ impl Sweepd {
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it is killed");
         self.child.wait().expect("it ends");
+    }
+
+    /// Stops it; answers all that it has logged.
+    pub(crate) fn whole_log(self) -> String {
+        let log = self.log.clone();
+        assert_eq!(self.stop(), Some(0));
+        fs::read_to_string(log).expect("the log reads")
     }
 
     /// SIGTERM; answers its exit code.

@@ -48,8 +48,7 @@ fn a_right_that_is_missing_stops_its_operations_and_is_named() {
         for operation in stopped {
             assert!(refused.iter().any(|found| found == operation), "{operation} without {missing}: {refused:?}");
         }
-        let line = format!("does not have the right `{missing}`");
-        assert!(host.log().contains(&line), "{line}:\n{}", host.log());
+        host.says(&format!("does not have the right `{missing}`"));
     }
 }
 
@@ -62,7 +61,7 @@ fn with_the_right_to_delete_only_removal_works() {
     let worked: Vec<_> = all.filter(|(_, (code, _))| *code == "ok").map(|(operation, _)| operation).collect();
     assert_eq!(worked, ["remove", "remove-folder"], "{task}");
     assert_eq!(tree(&site.videos()).len(), 0);
-    assert!(host.log().contains("does not have the right `create`"), "{}", host.log());
+    host.says("does not have the right `create`");
 }
 
 #[test]
@@ -155,6 +154,6 @@ fn what_starts_changes_nothing() {
     let before = tree(&site.videos());
     let host = site.start();
     ended(&host, "start");
-    assert!(host.log().contains("at start: remove=not-permitted make=not-permitted"), "{}", host.log());
+    host.says("at start: remove=not-permitted make=not-permitted");
     assert_eq!(tree(&site.videos()), before);
 }

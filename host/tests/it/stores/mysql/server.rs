@@ -14,6 +14,7 @@ use sweepd::store::{At, ClaimDue, Store as _, StoreError, TaskFilter};
 use super::{MySqlHarness, server, tell, with_database};
 use crate::stores::SharedHarness as _;
 use crate::stores::{Desk, StoreHarness as _, due_at, task, with_payload};
+use crate::support::PATIENCE;
 
 /// A desk, where there is a server.
 async fn desk() -> Option<Desk<MySqlHarness>> {
@@ -130,7 +131,7 @@ async fn few_connections_are_enough_for_many_callers() {
             }
         });
     }
-    tokio::time::timeout(Duration::from_mins(1), callers.join_all()).await.expect("nobody waits for ever");
+    tokio::time::timeout(PATIENCE, callers.join_all()).await.expect("nobody waits for ever");
     store.close().await;
 }
 
