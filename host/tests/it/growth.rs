@@ -190,7 +190,7 @@ fn without_room_for_the_state_nothing_is_made_and_all_is_removed() {
         let note = dead(&host, key);
         assert!(note.to_lowercase().contains("space"), "{key}: {note}");
     }
-    assert!(host.log().contains("less than 1.0 PiB free (state_min_free)"), "{}", host.log());
+    host.says("less than 1.0 PiB free (state_min_free)");
     let told = host.get("/v1/jobs");
     assert!(told["no_room"].as_str().is_some_and(|why| why.contains("state_min_free")), "{told}");
     beside(&site, &host, &["status", "--check"]).exits(2).says("state_min_free");
@@ -315,7 +315,7 @@ fn the_record_is_bounded_by_its_size() {
     assert_eq!(effects(&site).len(), 940);
     let host = site.try_start_with(&[("SWEEPD_DATABASE__EFFECTS_MAX", "100KiB")]).unwrap();
     host.wait("the oldest are forgotten", || host.log().contains("before their time: all took about"));
-    assert!(host.log().contains("database.effects_max is 100.0 KiB"), "{}", host.log());
+    host.says("database.effects_max is 100.0 KiB");
     host.stop();
     let left = effects(&site);
     assert!((100..300).contains(&left.len()), "{}", left.len());

@@ -141,7 +141,7 @@ fn behind_the_wall_a_mount_that_comes_later_needs_a_restart_and_says_so() {
     let host = site.start();
     assert_ne!(host.get("/v1/jobs")["wall"]["enforced"], "not", "this kernel has Landlock");
     waits(&host);
-    assert!(host.log().contains("restart the host when the mount is there"), "{}", host.log());
+    host.says("restart the host when the mount is there");
     let elsewhere = site.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     host.wait("it is said", || waits(&host).contains("restart the host"));
@@ -161,7 +161,7 @@ fn a_mount_that_hangs_is_its_own_jobs() {
     // At the start.
     let host = site.start();
     works(&site, &host, "one");
-    assert!(host.log().contains("hung does not answer"), "{}", host.log());
+    host.says("hung does not answer");
     commands_work(|args, code| beside(&site, &host, args).exits(code).out);
     run(&site, &["config", "check"]).exits(1).says("hung does not answer");
     run(&site, &["plan", "clear"]).exits(0);
