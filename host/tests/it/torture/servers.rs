@@ -13,7 +13,14 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 /// Longer than a server takes to start or to stop on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A server that does not answer for so long after its start is started again:
+/// MariaDB 10.11 now and then waits for its own replication thread for ever.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// How long one question may take.
+const ANSWERS: Duration = Duration::from_secs(1);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +44,14 @@ pub(crate) struct Server {
     folder: TempDir,
     port: u16,
     child: Option<Child>,
+    started: Instant,
 }
 
 impl Server {
     /// Makes its data and starts it.
     pub(crate) fn start(kind: Kind) -> Self {
         let folder = tempfile::Builder::new().prefix("torture-").tempdir().expect("a folder");
-        let mut server = Self { kind, folder, port: free_port(), child: None };
+        let mut server = Self { kind, folder, port: free_port(), child: None, started: Instant::now() };
         server.initialise();
         server.resume();
         server.wait_ready();
@@ -106,6 +114,7 @@ impl Server {
         };
         let log = File::options().create(true).append(true).open(self.log()).expect("the log opens");
         command.stdout(log.try_clone().expect("the log opens")).stderr(log);
+        self.started = Instant::now();
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", missing(self.kind))));
     }
 
@@ -114,6 +123,9 @@ impl Server {
         let began = Instant::now();
         while !self.is_ready() {
             assert!(began.elapsed() < PATIENCE, "the server does not start:\n{}", self.said());
+            if self.started.elapsed() >= STUCK {
+                self.stop(Stop::Kill);
+            }
             self.resume();
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -127,8 +139,8 @@ impl Server {
                 probe.status().is_ok_and(|status| status.success())
             }
             // It greets whom it would serve.
-            Kind::Mariadb => TcpStream::connect(self.address()).is_ok_and(|mut stream| {
-                stream.set_read_timeout(Some(Duration::from_secs(1))).expect("an option of a socket");
+            Kind::Mariadb => TcpStream::connect_timeout(&self.address(), ANSWERS).is_ok_and(|mut stream| {
+                stream.set_read_timeout(Some(ANSWERS)).expect("an option of a socket");
                 stream.read_exact(&mut [0; 5]).is_ok()
             }),
         }
