@@ -26,8 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 Asks the host at server.listen; where none answers, shows what the queue holds.
 
 Exit codes: 0 shown, 1 not shown. With --check also 2: no host answers, a part
-of it is down, a job is paused, waits for a mount, has no plugin that serves,
-its plugin file was refused, or what serves is not kept for a restart.
+of it is down, plugins have no room to make anything, a job is paused, waits for
+a mount, cannot change files, has no plugin that serves, its plugin file was
+refused, or what serves is not kept for a restart.
 
 Examples:
   sweepd status
@@ -245,7 +246,8 @@ fn wrong_with(view: &View) -> Vec<String> {
     let down = view.parts.iter().filter(|part| part.down);
     wrong.extend(down.map(|part| format!("a part of the host is down: {}: {}", part.name, part.why)));
     wrong.extend(view.no_room.clone());
-    for JobView { name, paused, waiting, slot, .. } in &view.jobs {
+    for JobView { name, paused, waiting, hindered, slot, .. } in &view.jobs {
+        wrong.extend(hindered.as_ref().map(|why| format!("{name} cannot change files: {why}")));
         wrong.extend(waiting.as_ref().map(|why| format!("{name} waits: {why}")));
         wrong.extend(paused.as_ref().map(|reason| format!("{name} is paused: {reason}")));
         if slot.generation.is_none() {
@@ -332,6 +334,7 @@ mod tests {
             (document(true, json!({ "name": "a", "slot": serving, "paused": "lunch" })), 1),
             (document(true, json!({ "name": "a", "slot": { "file": "x" } })), 1),
             (document(true, json!({ "name": "a", "slot": serving, "waiting": "no disk" })), 1),
+            (document(true, json!({ "name": "a", "slot": serving, "hindered": "full" })), 1),
             (document(true, json!({ "name": "a", "slot": refused })), 1),
             (document(true, json!({ "name": "a", "slot": unkept })), 1),
             (document(false, json!({ "name": "a" })), 1),

@@ -41,15 +41,20 @@ pub enum Sign {
 impl Sign {
     /// What the end of an attempt after this `progress` says.
     ///
-    /// A call that changed something and ran out of time, or of fuel, may have
-    /// had more to do than one call can: that says nothing about the plugin. It
-    /// costs the task an attempt, which bounds a plugin that only pretends.
+    /// A call that changed something and ran out of time, of fuel, of changes or of
+    /// bytes to write may have had more to do than one call can: that says nothing
+    /// about the plugin. It costs the task an attempt, which bounds a plugin that
+    /// only pretends.
     #[must_use]
     pub fn of(ending: &Ending, progress: Progress) -> Self {
         match ending {
             // Whoever met a hold answered.
             Ending::Answered(_) | Ending::Held { .. } => Self::Answer,
-            Ending::Crashed(Crash::Deadline(_) | Crash::Fuel(_)) if progress.changes > 0 => Self::Neither,
+            Ending::Crashed(Crash::Deadline(_) | Crash::Fuel(_) | Crash::Changes(_) | Crash::Written(_))
+                if progress.changes > 0 =>
+            {
+                Self::Neither
+            }
             Ending::Crashed(_) | Ending::NotStarted(_) => Self::Crash,
             Ending::Stopped | Ending::Interrupted | Ending::OverBudget | Ending::Untried(_) => Self::Neither,
         }
@@ -221,6 +226,8 @@ mod tests {
         for (ending, sign) in [
             (Ending::Crashed(Crashed::Deadline(Duration::ZERO)), Neither),
             (Ending::Crashed(Crashed::Fuel(7)), Neither),
+            (Ending::Crashed(Crashed::Changes(7)), Neither),
+            (Ending::Crashed(Crashed::Written(7)), Neither),
             (Ending::Crashed(Crashed::Trap("x".to_owned())), Crash),
             (Ending::Crashed(Crashed::Answer(7)), Crash),
             (Ending::Answered(Ok(Outcome::Done(None))), Answer),

@@ -48,11 +48,13 @@ pub(super) async fn keep_house(store: SharedStore, clocks: Arc<Clocks>, ages: Ag
             tracing::warn!("what is old could not be pruned: {error}");
         }
         if Instant::now() >= weigh_at {
-            match bound_effects(&store, ages.effects_max, &mut stop).await {
-                Ok(weighing) => weigh_at = Instant::now() + weighing * WEIGHED_AFTER,
-                Err(error) => {
-                    tracing::warn!("effects on record could not be held against database.effects_max: {error}");
-                }
+            let began = Instant::now();
+            let weighed = bound_effects(&store, ages.effects_max, &mut stop).await;
+            // What takes too long is not tried again at once: it takes as long again.
+            let weighing = weighed.as_ref().map_or_else(|_| began.elapsed(), |weighing| *weighing);
+            weigh_at = Instant::now() + weighing * WEIGHED_AFTER;
+            if let Err(error) = weighed {
+                tracing::warn!("effects on record could not be held against database.effects_max: {error}");
             }
         }
         tokio::select! {

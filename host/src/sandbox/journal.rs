@@ -242,7 +242,8 @@ impl Writing {
         spares.refill();
         let Some(segment) = self.segment.as_ref().filter(|segment| !segment.stands()) else { return };
         tracing::error!(
-            "{} was cut or removed while in use: what stood in it is lost if this host is killed now;              keep other programs out of the state folder",
+            "{} was cut or removed while in use: what stood in it is lost if this host is killed now; \
+             keep other programs out of the state folder",
             segment.path().display()
         );
         if let Err(error) = self.go_on(spares, journal) {

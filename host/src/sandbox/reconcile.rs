@@ -128,7 +128,9 @@ pub fn reconcile(mut effect: Effect) -> Effect {
             Became::NotMade => EffectResult::Failed("the host was lost before it was made".to_owned()),
             Became::Unknown => EffectResult::Unknown,
         };
-        if let (Operation::Write | Operation::Truncate, EffectResult::Unknown) = (effect.operation, &effect.result) {
+        // The result was lost, and with it how much was written.
+        let wrote = matches!(effect.operation, Operation::Write | Operation::Truncate);
+        if wrote && !matches!(effect.result, EffectResult::Failed(_)) {
             effect.written = grown(&effect, &shown.here);
         }
         effect.trashed &= !matches!(effect.result, EffectResult::Failed(_));
@@ -265,6 +267,19 @@ mod tests {
             assert_eq!(reconcile(of.clone()).result, EffectResult::Unknown, "{operation}");
             drop(mount);
             assert_eq!(reconcile(of).result, EffectResult::Unknown, "{operation}");
+        }
+    }
+
+    #[test]
+    fn what_a_lost_host_wrote_is_what_the_file_grew_by() {
+        for (operation, result) in
+            [(Operation::Truncate, EffectResult::Done), (Operation::Write, EffectResult::Unknown)]
+        {
+            let mount = mount();
+            let of = effect(mount.path(), operation, false);
+            fs::OpenOptions::new().write(true).open(mount.path().join("a")).unwrap().set_len(of.size + 7).unwrap();
+            let found = reconcile(of);
+            assert_eq!((found.result, found.written), (result, 7), "{operation}");
         }
     }
 

@@ -36,6 +36,9 @@ fn start_again(site: &Site, host: &Sweepd, kill: &Path, parts: &[&str], work: bo
         if status == 503 {
             unready += &body;
             shown |= beside(site, host, &["status", "--check"]).code == Some(2);
+        } else if !shown && let Some(part) = parts.first() {
+            // Once more, and for twice as long: the command takes its time.
+            fs::write(kill.join(part), "").unwrap();
         }
         let status = host.get("/v1/jobs");
         let none = Vec::new();
