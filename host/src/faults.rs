@@ -73,10 +73,12 @@ pub(crate) enum Mutant {
     /// No mistake, but time for one: a mutation lingers between its checks and
     /// its permit.
     SlowPermit,
+    /// The same: it lingers under its permit, after the last check.
+    SlowChange,
 }
 
 impl Mutant {
-    const ALL: [(&str, Self); 7] = [
+    const ALL: [(&str, Self); 8] = [
         ("no-fence-check", Self::NoFenceCheck),
         ("drop-successor", Self::DropSuccessor),
         ("acknowledge-before-commit", Self::AcknowledgeBeforeCommit),
@@ -84,6 +86,7 @@ impl Mutant {
         ("loss-is-attempt", Self::LossIsAttempt),
         ("hole-in-the-guard", Self::HoleInTheGuard),
         ("slow-permit", Self::SlowPermit),
+        ("slow-change", Self::SlowChange),
     ];
 }
 
@@ -94,7 +97,16 @@ pub(crate) fn is(mutant: Mutant) -> bool {
 
 /// Lingers where [`Mutant::SlowPermit`] is switched on.
 pub(crate) fn before_permit() {
-    if is(Mutant::SlowPermit) {
+    linger(Mutant::SlowPermit);
+}
+
+/// Lingers where [`Mutant::SlowChange`] is switched on.
+pub(crate) fn before_change() {
+    linger(Mutant::SlowChange);
+}
+
+fn linger(mutant: Mutant) {
+    if is(mutant) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -343,7 +343,9 @@ impl Host {
         }
         self.stop_node.send_replace(true);
         if timeout(AFTER_HALT, helpers.all()).await.is_err() {
-            tracing::warn!("a plugin is still being compiled: it is dropped");
+            tracing::warn!(
+                "something does not end, such as a compile or the count of a mount that does not answer: it is dropped"
+            );
         }
         if let Err(error) = self.node.end().await {
             tracing::error!("the node could not be signed off: {error}");

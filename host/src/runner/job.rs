@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use crate::domain::breaker::Breaker;
@@ -452,5 +451,5 @@ impl JobRunner {
 /// Waits until no mutation is under way. A system call that hangs must not hang
 /// the runtime.
 pub(super) async fn drain(gate: Arc<Gate>) {
-    let _ = spawn_blocking(move || gate.drain()).await;
+    gate.drained().await;
 }

@@ -19,6 +19,7 @@ use crate::domain::effect::{Effect, EffectId, EffectResult, Operation};
 use crate::domain::fold::RowId;
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
+use crate::faults;
 
 use super::call::{Call, Hindrance, Interrupt};
 use super::custody::Mode;
@@ -107,7 +108,10 @@ impl Call {
                 return Err((NotDone::Interrupted(interrupt), result));
             }
         };
-        let done = self.must_still_be_free(deed).and_then(|()| act(recorded.effect.id));
+        let done = self.must_still_be_free(deed).and_then(|()| {
+            faults::before_change();
+            act(recorded.effect.id)
+        });
         drop(permit);
         let result = match &done {
             Ok(_) => EffectResult::Done,

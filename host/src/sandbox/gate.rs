@@ -170,6 +170,18 @@ impl Gate {
         self.out_now.wait();
     }
 
+    /// The same, without holding up the runtime. However many ask, one thread
+    /// waits for the permits of a job at a time: a system call that hangs takes no
+    /// more than that one. Dropped, the thread waits on.
+    pub async fn drained(self: Arc<Self>) {
+        let turn = Arc::clone(&self.out_now.turn).lock_owned().await;
+        let waits = move || {
+            self.drain();
+            drop(turn);
+        };
+        let _ = tokio::task::spawn_blocking(waits).await;
+    }
+
     /// Completes when the gate is closed, or the task is shut out. Cancel safe.
     pub async fn closed_for(&self, task: Option<TaskId>) {
         loop {
@@ -199,6 +211,8 @@ struct PermitsOut {
     is_awaited: AtomicBool,
     /// Held by who waits, one at a time.
     waiting: Mutex<()>,
+    /// Held by the one thread that waits for others.
+    turn: Arc<tokio::sync::Mutex<()>>,
     zero: Mutex<()>,
     told: Condvar,
 }
@@ -331,6 +345,24 @@ mod tests {
                 done.store(round, Ordering::SeqCst);
             }
             stop.store(true, Ordering::SeqCst);
+        });
+    }
+
+    #[test]
+    fn however_many_wait_one_thread_does() {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).max_blocking_threads(2).enable_time().build().unwrap();
+        let gate = Gate::new(Lease::endless());
+        let permit = gate.enter().unwrap();
+        runtime.block_on(async {
+            for _ in 0..10 {
+                let asked = tokio::time::timeout(Duration::from_millis(5), Arc::clone(&gate).drained()).await;
+                assert!(asked.is_err(), "a permit is out");
+            }
+            let other = tokio::time::timeout(Duration::from_mins(1), tokio::task::spawn_blocking(|| 7)).await;
+            assert_eq!(other.expect("a thread is left for others").unwrap(), 7);
+            drop(permit);
+            Arc::clone(&gate).drained().await;
         });
     }
 }

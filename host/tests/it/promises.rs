@@ -10,7 +10,9 @@ use serde_json::json;
 
 use crate::support::{Site, Sweepd, guest, plugin};
 
-const SLOW: (&str, &str) = ("SWEEPD_MUTANT", "slow-permit");
+/// Where a change lingers: before its permit, when it was checked once, and under
+/// it, when it was checked for the last time.
+const SLOW: [&str; 2] = ["slow-permit", "slow-change"];
 
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
@@ -32,9 +34,9 @@ fn begin(site: &Site, host: &Sweepd, name: &str, files: usize) -> u64 {
     id
 }
 
-fn slow_site() -> (Site, Sweepd) {
+fn slow_site(slow: &str) -> (Site, Sweepd) {
     let site = Site::with_job(&plugin("video-clear"), "concurrency = 2\n");
-    let host = site.try_start_with(&[SLOW]).unwrap();
+    let host = site.try_start_with(&[("SWEEPD_MUTANT", slow)]).unwrap();
     host.serving("clear");
     (site, host)
 }
@@ -45,8 +47,12 @@ fn note(host: &Sweepd, id: u64) -> String {
 
 #[test]
 fn nothing_that_is_held_goes_after_the_answer() {
+    SLOW.into_iter().for_each(hold);
+}
+
+fn hold(slow: &str) {
     const FILES: usize = 400;
-    let (site, host) = slow_site();
+    let (site, host) = slow_site(slow);
     for round in 0..4 {
         let name = format!("folder-{round}");
         let id = begin(&site, &host, &name, FILES);
@@ -62,8 +68,12 @@ fn nothing_that_is_held_goes_after_the_answer() {
 
 #[test]
 fn what_is_cancelled_changes_nothing_after_the_answer() {
+    SLOW.into_iter().for_each(cancel);
+}
+
+fn cancel(slow: &str) {
     const FILES: usize = 400;
-    let (site, host) = slow_site();
+    let (site, host) = slow_site(slow);
     for (round, action) in ["cancel", "bury"].into_iter().enumerate() {
         let name = format!("folder-{round}");
         let id = begin(&site, &host, &name, FILES);
@@ -77,8 +87,12 @@ fn what_is_cancelled_changes_nothing_after_the_answer() {
 
 #[test]
 fn a_paused_job_changes_nothing_after_the_answer() {
+    SLOW.into_iter().for_each(pause);
+}
+
+fn pause(slow: &str) {
     const FILES: usize = 400;
-    let (site, host) = slow_site();
+    let (site, host) = slow_site(slow);
     let id = begin(&site, &host, "folder", FILES);
     assert_eq!(host.request("POST", "/v1/jobs/clear/pause", None).0, 200);
     let answered = names(&site.videos().join("folder"));
@@ -95,16 +109,26 @@ fn a_paused_job_changes_nothing_after_the_answer() {
 
 #[test]
 fn what_was_rolled_back_changes_nothing_after_the_answer() {
+    SLOW.into_iter().for_each(|slow| go_back(slow, "rollback"));
+}
+
+#[test]
+fn what_a_pin_replaces_changes_nothing_after_the_answer() {
+    SLOW.into_iter().for_each(|slow| go_back(slow, "pin"));
+}
+
+fn go_back(slow: &str, how: &str) {
     const FILES: usize = 400;
     let site = Site::with_job(&guest("noop"), "concurrency = 2\n");
-    let host = site.try_start_with(&[SLOW]).unwrap();
+    let host = site.try_start_with(&[("SWEEPD_MUTANT", slow)]).unwrap();
     let first = host.serving("clear")["slot"]["generation"]["digest"].clone();
     host.enqueue("clear", &["answered"]);
     host.drained("clear");
     site.install(&plugin("video-clear"));
     host.wait("the other serves", || host.get("/v1/jobs/clear")["slot"]["generation"]["digest"] != first);
     let id = begin(&site, &host, "folder", FILES);
-    let (status, body) = host.request("POST", "/v1/jobs/clear/plugin/rollback", Some(&json!({ "why": "bad" })));
+    let ask = if how == "pin" { json!({ "digest": first, "why": "bad" }) } else { json!({ "why": "bad" }) };
+    let (status, body) = host.request("POST", &format!("/v1/jobs/clear/plugin/{how}"), Some(&ask));
     let answered = names(&site.videos().join("folder"));
     assert_eq!(status, 200, "{body}");
     assert_eq!(host.get("/v1/jobs/clear")["slot"]["generation"]["digest"], first);
