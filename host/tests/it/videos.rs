@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::fuse::{Faulty, Op, When};
 use crate::support::{Site, plugin};
 
 const RETRY: &str = "concurrency = 3\n[job.retry]\nmax_attempts = 2\nbackoff = \"50ms\"\n";
@@ -137,17 +135,12 @@ fn trees_that_take_longer_than_a_deadline_go_call_by_call() {
                 [job.retry]\nmax_attempts = 100\nbackoff = \"10ms\"\nmax_backoff = \"10ms\"\n";
     let site = Site::with_job(&plugin("video-clear"), more);
     let trees = ["a", "b", "c", "d"];
-    let behind = site.path().join("behind");
-    fs::create_dir(&behind).unwrap();
-    // However quick the machine is, a tree takes longer than a call.
-    let faulty = Faulty::mount(&behind, &site.videos());
-    faulty.fail(Op::Unlink, "", When::Late(Duration::from_micros(100)));
     for tree in trees {
-        let folder = behind.join(tree);
+        let folder = site.videos().join(tree);
         fs::create_dir(&folder).unwrap();
         (0..MANY).for_each(|number| write(&folder.join(number.to_string()), 0));
     }
-    write(&behind.join("small"), 1);
+    write(&site.videos().join("small"), 1);
     let host = site.start();
     host.enqueue("clear", &["a", "b", "c", "d", "small"]);
     let goes_on = |task: &Value| {
