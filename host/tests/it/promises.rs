@@ -109,12 +109,16 @@ fn pause(slow: &str) {
 
 #[test]
 fn what_was_rolled_back_changes_nothing_after_the_answer() {
-    SLOW.into_iter().for_each(|slow| go_back(slow, "rollback"));
+    for slow in SLOW {
+        go_back(slow, "rollback");
+    }
 }
 
 #[test]
 fn what_a_pin_replaces_changes_nothing_after_the_answer() {
-    SLOW.into_iter().for_each(|slow| go_back(slow, "pin"));
+    for slow in SLOW {
+        go_back(slow, "pin");
+    }
 }
 
 fn go_back(slow: &str, how: &str) {
