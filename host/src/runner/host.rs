@@ -343,9 +343,7 @@ impl Host {
         }
         self.stop_node.send_replace(true);
         if timeout(AFTER_HALT, helpers.all()).await.is_err() {
-            tracing::warn!(
-                "something does not end, such as a compile or the count of a mount that does not answer: it is dropped"
-            );
+            tracing::warn!("a compile, or the count of a mount that does not answer, is dropped");
         }
         if let Err(error) = self.node.end().await {
             tracing::error!("the node could not be signed off: {error}");
