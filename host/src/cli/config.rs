@@ -5,15 +5,17 @@ use std::process::ExitCode;
 
 use bytesize::ByteSize;
 use clap::Subcommand;
-use humantime::format_duration;
 
 use crate::config::{Backend, Config, DatabaseConfig};
 use crate::domain::budget::Allowance;
 use crate::domain::job::{JobSpec, Label};
 use crate::domain::time::Clock;
+use crate::domain::trash::Trash;
 use crate::domain::wall::WallPolicy;
 
 use super::error::CliError;
+use super::screen::Screen;
+use super::words::span;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -27,15 +29,16 @@ pub(super) enum ConfigCommand {
 
 /// Shows a configuration that was found right.
 pub(super) fn check(config: &Config) -> Result<ExitCode, CliError> {
-    let mut out = io::stdout().lock();
+    let mut out = Screen::stdout();
     write(&mut out, config)?;
     for warning in warnings(config) {
         writeln!(out, "warning: {warning}")?;
     }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(out: &mut impl Write, config: &Config) -> io::Result<()> {
+fn write(out: &mut Screen<impl Write>, config: &Config) -> io::Result<()> {
     writeln!(out, "ok: {}", config.file.display())?;
     writeln!(out, "node      {}", config.node)?;
     if !config.labels.is_empty() {
@@ -54,23 +57,23 @@ fn write(out: &mut impl Write, config: &Config) -> io::Result<()> {
     config.jobs.iter().try_for_each(|job| write_job(out, job))
 }
 
-fn write_database(out: &mut impl Write, database: &DatabaseConfig) -> io::Result<()> {
+fn write_database(out: &mut Screen<impl Write>, database: &DatabaseConfig) -> io::Result<()> {
     match &database.backend {
         Backend::Sqlite(file) => writeln!(out, "database  {}", file.display())?,
         Backend::Postgres(url) | Backend::MySql(url) => {
             writeln!(out, "database  {url}, {} connections at most", database.max_connections)?;
         }
     }
-    writeln!(out, "history   kept for {}", format_duration(database.history))?;
+    writeln!(out, "history   kept for {}", span(database.history))?;
     let most = ByteSize(database.effects_max).display().iec();
-    writeln!(out, "effects   kept for {}, at most {most} of them", format_duration(database.effects))
+    writeln!(out, "effects   kept for {}, at most {most} of them", span(database.effects))
 }
 
 fn join(labels: &[Label]) -> String {
     labels.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
+fn write_job(out: &mut Screen<impl Write>, job: &JobSpec) -> io::Result<()> {
     writeln!(out, "job       {}", job.name)?;
     writeln!(out, "  plugin  {}", job.plugin.display())?;
     for mount in &job.mounts {
@@ -83,7 +86,7 @@ fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
     writeln!(
         out,
         "  sweeps  every {}, {} tasks a batch, {} executors",
-        format_duration(job.interval),
+        span(job.interval),
         job.capacity,
         job.concurrency
     )?;
@@ -96,25 +99,51 @@ fn write_job(out: &mut impl Write, job: &JobSpec) -> io::Result<()> {
         out,
         "  limits  {} of memory, {} a task, {} a dispatch; {} changes and {} written a call",
         ByteSize(job.limits.memory).display().iec(),
-        format_duration(job.limits.task_deadline),
-        format_duration(job.limits.dispatch_deadline),
+        span(job.limits.task_deadline),
+        span(job.limits.dispatch_deadline),
         job.limits.changes,
         ByteSize(job.limits.written).display().iec()
     )?;
+    if job.budget.is_none() {
+        writeln!(out, "  budget  none: it may take away and make whatever its plugin asks for")?;
+    }
     write_budget(out, "a sweep", &job.budget.sweep)?;
     write_budget(out, "an hour", &job.budget.hour)?;
+    writeln!(out, "  plans   {}", planned(job))?;
+    writeln!(out, "  trash   {}", kept_for(job.trash.as_ref()))?;
     writeln!(
         out,
         "  retry   {} attempts, {} to {} apart",
         job.retry.max_attempts,
-        format_duration(job.retry.backoff),
-        format_duration(job.retry.max_backoff)
+        span(job.retry.backoff),
+        span(job.retry.max_backoff)
     )?;
     job.config.iter().try_for_each(|(key, value)| writeln!(out, "  config  {key} = {value:?}"))
 }
 
+/// Whether a sweep is simulated first.
+fn planned(job: &JobSpec) -> &'static str {
+    match (job.preflight, job.budget.is_none()) {
+        (true, false) => "each sweep first, and pauses before one that would go over the budget (preflight)",
+        (true, true) => "each sweep first (preflight), which stops nothing without a budget",
+        (false, _) => "no sweep first (preflight = false)",
+    }
+}
+
+/// What becomes of what is removed.
+fn kept_for(trash: Option<&Trash>) -> String {
+    let Some(Trash { keep, min_free, rate }) = trash else {
+        return "none: what is removed is gone at once".to_owned();
+    };
+    let size = |bytes: u64| ByteSize(bytes).display().iec();
+    let free =
+        min_free.map_or_else(String::new, |bytes| format!(", the oldest less where under {} are free", size(bytes)));
+    let (keep, bytes) = (span(*keep), size(rate.bytes));
+    format!("keeps what is removed for {keep}{free}; purges at most {} files and {bytes} a second", rate.files)
+}
+
 /// What may be taken away and made in one period, where that is bounded.
-fn write_budget(out: &mut impl Write, period: &str, allowed: &Allowance) -> io::Result<()> {
+fn write_budget(out: &mut Screen<impl Write>, period: &str, allowed: &Allowance) -> io::Result<()> {
     let Allowance { files, bytes, share, made, written } = allowed;
     let size = |bytes: &u64| ByteSize(*bytes).display().iec().to_string();
     let taken =

@@ -1,6 +1,5 @@
 //! `sweepd effects`: what plugins did to files.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,7 +10,8 @@ use crate::domain::task::TaskId;
 use crate::store::{At, EffectFilter, Store};
 
 use super::error::CliError;
-use super::words::{self, Moment, moment, prefix, printable};
+use super::screen::{self, Screen};
+use super::words::{self, Moment, moment, prefix};
 use super::{store, table};
 
 /// How many are shown where --limit is not given.
@@ -36,7 +36,7 @@ pub(super) struct EffectsArgs {
     job: Option<String>,
 
     /// Only of this task
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = words::number)]
     task: Option<u64>,
 
     /// Only at this time or later: RFC 3339, or how long ago (2h)
@@ -106,13 +106,12 @@ async fn list(config: &Config, store: &dyn Store, args: EffectsArgs) -> Result<E
 /// Prints all that match, one object a line.
 pub(super) async fn as_lines(store: &dyn Store, filter: EffectFilter, limit: u64) -> Result<ExitCode, CliError> {
     let mut pages = Pages::new(filter, limit);
-    let mut out = io::BufWriter::new(io::stdout());
+    let (mut out, is_watched) = (Screen::stdout(), screen::is_terminal());
     while let Some(page) = pages.next(store).await? {
         for view in &page {
-            serde_json::to_writer(&mut out, view).map_err(io::Error::from)?;
-            writeln!(out)?;
+            out.json(view)?;
         }
-        if io::stdout().is_terminal() {
+        if is_watched {
             out.flush()?;
         }
     }
@@ -159,7 +158,7 @@ fn row(view: &EffectView) -> [String; 7] {
         operation(effect),
         table::size(effect.size),
         result(view),
-        printable(&path),
+        path,
     ]
 }
 
@@ -174,7 +173,7 @@ fn operation(effect: &Effect) -> String {
 /// How it ended, and what became of the file since.
 fn result(view: &EffectView) -> String {
     let result = match &view.effect.result {
-        EffectResult::Failed(error) => return format!("failed: {}", printable(error)),
+        EffectResult::Failed(error) => return format!("failed: {error}"),
         result => result.name(),
     };
     match view.fate {

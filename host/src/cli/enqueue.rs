@@ -1,7 +1,7 @@
 //! `sweepd enqueue`: tasks by hand or from a stream, straight into the queue,
 //! whether or not a host is running.
 
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::http::{instant, ndjson};
 use super::error::CliError;
 use super::lines::{self, Line};
 use super::queue::Queue;
-use super::{progress, store};
+use super::{progress, screen, store};
 
 /// What to queue.
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ pub(super) async fn enqueue(config: Config, args: EnqueueArgs) -> Result<ExitCod
     let fed = feed(&mut queue, &args).await;
     queue.bar.finish_and_clear();
     store.close().await;
-    let told = writeln!(io::stdout().lock(), "{}: {}", job.name, queue.counts);
+    let told = screen::print(&format!("{}: {}", job.name, queue.counts));
     fed?;
     told?;
     Ok(if queue.counts.bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -106,7 +106,7 @@ async fn feed(queue: &mut Queue, args: &EnqueueArgs) -> Result<(), CliError> {
         }
         match Key::new(key) {
             Ok(key) => queue.push(task(key)).await?,
-            Err(error) => queue.wrong(&format!("`{}`: {error}", key.escape_debug())),
+            Err(error) => queue.wrong(&format!("`{key}`: {error}")),
         }
     }
     Ok(queue.flush().await?)

@@ -11,6 +11,8 @@ use crate::domain::task::TaskId;
 use crate::legacy::LegacyError;
 use crate::store::StoreError;
 
+use super::run::RunError;
+
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
@@ -19,7 +21,7 @@ pub(super) enum CliError {
     Config(#[from] ConfigError),
     /// The host did not start.
     #[error(transparent)]
-    Run(#[from] super::run::RunError),
+    Run(#[from] RunError),
     /// The host cannot be confined as it must be.
     #[error(transparent)]
     Wall(#[from] crate::sandbox::wall::WallError),
@@ -112,25 +114,25 @@ impl CliError {
     }
 
     /// Tells it on standard error; the process ends with what this answers.
-    pub(super) fn report(&self) -> ExitCode {
+    /// `queues`: the command puts tasks into the queue.
+    pub(super) fn report(&self, queues: bool) -> ExitCode {
         // Whoever read the output has enough of it: `sweepd status | head -1`.
         if matches!(self, Self::Stream(_, error) if error.kind() == ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }
         // Where standard error is closed, the exit code still tells.
-        super::logging::say(self.text().trim_end());
+        self.lines(queues).iter().for_each(|line| super::logging::say(line));
         ExitCode::from(if matches!(self, Self::Log { .. } | Self::Usage(_)) { 2 } else { 1 })
     }
 
-    fn text(&self) -> String {
+    fn lines(&self, queues: bool) -> Vec<String> {
         if let Self::Config(ConfigError::Invalid { problems }) = self {
-            let told = problems.iter().map(|problem| paragraph(&problem.to_string(), problem.help.as_deref()));
-            return told.collect();
+            return problems.iter().flat_map(|problem| paragraph(&problem.to_string(), problem.help.clone())).collect();
         }
-        paragraph(&with_causes(self), self.help().as_deref())
+        paragraph(&with_causes(self), self.help(queues)).collect()
     }
 
-    fn help(&self) -> Option<String> {
+    fn help(&self, queues: bool) -> Option<String> {
         match self {
             Self::Config(ConfigError::Read { .. }) => Some(
                 "name the file with --config or SWEEPD_CONFIG; examples/video-clear/sweepd.toml is one to start from"
@@ -140,8 +142,19 @@ impl CliError {
             Self::NothingThere { .. } | Self::NoQueue { .. } => Some("start the host: sweepd run".to_owned()),
             Self::UnknownTask(_) => Some("ended tasks are forgotten in time; see: sweepd tasks list".to_owned()),
             Self::Legacy(LegacyError::Unavailable { .. })
-            | Self::Store(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {
+            | Self::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))
+                if queues =>
+            {
                 Some("repeat the command: what is queued already is not queued twice".to_owned())
+            }
+            Self::Legacy(LegacyError::Unavailable { .. }) | Self::Store(StoreError::Unavailable(_)) => {
+                Some("repeat the command when that is mended".to_owned())
+            }
+            Self::Run(RunError::Store(StoreError::Unavailable(_))) => {
+                Some("the host did not start; start it again when that is mended".to_owned())
+            }
+            Self::Store(StoreError::Unknown(_)) => {
+                Some("it may have been done: look (sweepd status, sweepd tasks list), then repeat it".to_owned())
             }
             Self::Store(StoreError::Full(_)) => Some(
                 "free space on that disk; what is queued already goes on meanwhile, then repeat the command".to_owned(),
@@ -152,9 +165,8 @@ impl CliError {
     }
 }
 
-fn paragraph(message: &str, help: Option<&str>) -> String {
-    let help = help.map_or_else(String::new, |help| format!("  help: {help}\n"));
-    format!("error: {message}\n{help}")
+fn paragraph(message: &str, help: Option<String>) -> impl Iterator<Item = String> + use<> {
+    [Some(format!("error: {message}")), help.map(|help| format!("  help: {help}"))].into_iter().flatten()
 }
 
 /// An error and its causes, unless it already tells them itself.
@@ -190,23 +202,34 @@ mod tests {
         };
         let problems = vec![problem("`a`", Some("put it right")), problem("`b`", None)];
         assert_eq!(
-            CliError::from(ConfigError::Invalid { problems }).text(),
-            "error: sweepd.toml:3: `a`: is wrong\n  help: put it right\nerror: sweepd.toml:3: `b`: is wrong\n"
+            CliError::from(ConfigError::Invalid { problems }).lines(false),
+            ["error: sweepd.toml:3: `a`: is wrong", "  help: put it right", "error: sweepd.toml:3: `b`: is wrong"]
         );
         let read = ConfigError::Read { path: PathBuf::from("x.toml"), source: ErrorKind::NotFound.into() };
-        let text = CliError::from(read).text();
+        let text = CliError::from(read).lines(false).join("\n");
         assert!(
             text.starts_with("error: cannot read the configuration file x.toml: entity not found\n  help: "),
             "{text}"
         );
         let unknown = CliError::unknown_job("video-cleer", ["video-clear", "other"].into_iter());
         assert_eq!(
-            unknown.text(),
-            "error: there is no job `video-cleer` in the configuration\n  help: did you mean `video-clear`?\n"
+            unknown.lines(false),
+            ["error: there is no job `video-cleer` in the configuration", "  help: did you mean `video-clear`?"]
         );
         assert_eq!(
-            CliError::unknown_job("x", ["aaaa", "bbbb"].into_iter()).help().as_deref(),
+            CliError::unknown_job("x", ["aaaa", "bbbb"].into_iter()).help(false).as_deref(),
             Some("its jobs: aaaa, bbbb")
         );
+    }
+
+    #[test]
+    fn repeating_is_advised_as_far_as_it_is_safe() {
+        let lost = || CliError::from(StoreError::Unavailable("the disk is away".to_owned()));
+        assert!(lost().help(true).is_some_and(|help| help.contains("not queued twice")));
+        assert!(lost().help(false).is_some_and(|help| help.contains("repeat the command") && !help.contains("queued")));
+        let unknown = CliError::from(StoreError::Unknown("no answer".to_owned()));
+        assert!(unknown.help(false).is_some_and(|help| help.contains("may have been done")));
+        let host = CliError::from(RunError::Store(StoreError::Unavailable("refused".to_owned())));
+        assert!(host.help(false).is_some_and(|help| help.contains("did not start")));
     }
 }

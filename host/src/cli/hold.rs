@@ -1,7 +1,6 @@
 //! `sweepd hold`: what no plugin of a job may touch. It works on the queue
 //! itself; running hosts take it up at their next heartbeat.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -15,7 +14,8 @@ use crate::sandbox::held_now;
 use crate::store::{At, HoldRemoved, NewHold, Store};
 
 use super::error::CliError;
-use super::words::{self, Moment, moment, printable};
+use super::screen::{self, Screen};
+use super::words::{self, Moment, moment};
 use super::{store, table};
 
 /// What to do.
@@ -80,7 +80,8 @@ pub(super) struct RemoveArgs {
     job: String,
 
     /// The hold's id, as `sweepd hold list` shows it
-    id: i64,
+    #[arg(value_parser = words::number)]
+    id: u64,
 }
 
 /// Does it.
@@ -117,12 +118,11 @@ async fn add(config: &Config, store: &dyn Store, args: AddArgs) -> Result<ExitCo
     })?;
     let until = hold.until.map_or_else(String::new, |until| format!(" until {until}"));
     let heard = words::heard(config);
-    let pattern = printable(hold.pattern.as_str());
-    writeln!(io::stdout().lock(), "{}: hold {} on {pattern}{until}; {heard}", spec.name, hold.id)?;
+    screen::print(&format!("{}: hold {} on {}{until}; {heard}", spec.name, hold.id, hold.pattern))?;
     let placed = PlacedHold::new(hold.clone(), held_now(spec, &hold.pattern).await);
-    writeln!(io::stdout().lock(), "{}", held(&placed.now))?;
+    screen::print(&held(&placed.now))?;
     if let Some(warning) = placed.warning {
-        writeln!(io::stderr().lock(), "warning: {warning}")?;
+        super::logging::say(&format!("warning: {warning}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -132,10 +132,10 @@ fn held(now: &HeldNow) -> String {
     let HeldNow { files, complete, example, error } = now;
     let at_least = if *complete { "" } else { "at least " };
     let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-    let example = example.as_ref().map_or_else(String::new, |path| format!(", such as {}", printable(path)));
+    let example = example.as_ref().map_or_else(String::new, |path| format!(", such as {path}"));
     let why = match (complete, error) {
         (true, _) => String::new(),
-        (false, Some(error)) => format!(" (not all could be looked at: {})", printable(error)),
+        (false, Some(error)) => format!(" (not all could be looked at: {error})"),
         (false, None) => " (there was no time to look at all)".to_owned(),
     };
     format!("it holds {at_least}{files} now{example}{why}")
@@ -145,15 +145,14 @@ async fn list(config: &Config, store: &dyn Store, args: ListArgs) -> Result<Exit
     let (job, _) = words::job(config, store, &args.job).await?;
     let holds = store.holds(job, At::Server).await?;
     if args.json {
-        let mut out = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut out, &json!({ "holds": holds })).map_err(io::Error::from)?;
-        writeln!(out)?;
+        let mut out = Screen::stdout();
+        out.pretty_json(&json!({ "holds": holds }))?;
+        out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
     let row = |hold: &Hold| {
         let until = hold.until.map_or_else(|| "-".to_owned(), |until| until.to_string());
-        let pattern = printable(hold.pattern.as_str());
-        [hold.id.to_string(), pattern, hold.since.to_string(), until, printable(&hold.why)]
+        [hold.id.to_string(), hold.pattern.to_string(), hold.since.to_string(), until, hold.why.clone()]
     };
     table::print(["ID", "PATTERN", "SINCE", "UNTIL", "WHY"], &[0], holds.iter().map(row))?;
     Ok(ExitCode::SUCCESS)
@@ -161,10 +160,10 @@ async fn list(config: &Config, store: &dyn Store, args: ListArgs) -> Result<Exit
 
 async fn remove(config: &Config, store: &dyn Store, args: RemoveArgs) -> Result<ExitCode, CliError> {
     let (job, spec) = words::job(config, store, &args.job).await?;
-    match store.remove_hold(job, HoldId(args.id), At::Server).await? {
+    match store.remove_hold(job, HoldId(i64::try_from(args.id).unwrap_or(i64::MAX)), At::Server).await? {
         HoldRemoved::Removed(hold) => {
             let heard = words::heard(config);
-            writeln!(io::stdout().lock(), "{}: {} is held no more by {}; {heard}", spec.name, hold.pattern, hold.id)?;
+            screen::print(&format!("{}: {} is held no more by {}; {heard}", spec.name, hold.pattern, hold.id))?;
             Ok(ExitCode::SUCCESS)
         }
         HoldRemoved::NotThere => Err(CliError::Refused(format!(

@@ -1,7 +1,6 @@
 //! `sweepd import-legacy`: the rows of the replaced service's table as tasks.
 
 use std::collections::HashSet;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use crate::supervise;
 
 use super::error::CliError;
 use super::queue::Queue;
-use super::{progress, store};
+use super::{progress, screen, store};
 
 /// How often `--follow` looks for new rows.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -89,7 +88,7 @@ pub(super) async fn import(config: Config, args: ImportArgs) -> Result<ExitCode,
     import.queue.bar.finish_and_clear();
     store.close().await;
     let removed = if args.follow { format!(", {} rows removed", import.removed) } else { String::new() };
-    let told = writeln!(io::stdout().lock(), "{}: {}{removed}", job.name, import.queue.counts);
+    let told = screen::print(&format!("{}: {}{removed}", job.name, import.queue.counts));
     imported?;
     told?;
     Ok(if import.queue.counts.bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -160,7 +159,7 @@ impl Import {
         if self.told.contains(&id) {
             return;
         }
-        self.queue.wrong(&format!("`{}` names no video: its row is left in place", id.escape_debug()));
+        self.queue.wrong(&format!("`{id}` names no video: its row is left in place"));
         if self.told.len() < REMEMBERED {
             self.told.insert(id);
         }

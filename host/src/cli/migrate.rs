@@ -1,6 +1,5 @@
 //! `sweepd migrate`: the schema of the queue, brought up to date by hand.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,6 +7,7 @@ use clap::Args;
 use crate::config::Config;
 
 use super::error::CliError;
+use super::screen::Screen;
 use super::store;
 
 /// How.
@@ -32,12 +32,13 @@ pub(super) async fn migrate(config: Config, args: MigrateArgs) -> Result<ExitCod
         store::migrate(&config).await?;
     }
     let done = if args.dry_run { "would apply" } else { "applied" };
-    let mut out = io::stdout().lock();
+    let mut out = Screen::stdout();
     for name in &pending {
         writeln!(out, "{done} {name}")?;
     }
     if pending.is_empty() {
         writeln!(out, "the schema is up to date")?;
     }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

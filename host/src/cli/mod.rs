@@ -3,6 +3,7 @@
 //! Standard output has what was asked for, standard error has the log, progress
 //! and errors. Exit codes: 0 done, 1 not done (or not all of it), 2 wrong usage
 //! or, by `status --check`, something is wrong.
+// length: a third of it is the tests of what is understood.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Absent, Config};
+use crate::domain::printable::printable;
 
 mod compile;
 mod config;
@@ -31,6 +33,7 @@ mod plugin;
 mod progress;
 mod queue;
 mod run;
+mod screen;
 mod status;
 mod store;
 mod table;
@@ -80,16 +83,30 @@ Every value of the configuration can be set by SWEEPD_…: docs/reference/config
 #[derive(Debug, Args)]
 struct Global {
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", env = "SWEEPD_CONFIG", default_value = "sweepd.toml")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "SWEEPD_CONFIG",
+        hide_env_values = true,
+        default_value = "sweepd.toml"
+    )]
     config: PathBuf,
 
     /// What to log: off, error, warn, info, debug, trace, or by module, such as `info,sweepd::store=debug`
-    /// [default: info for run, else warn]
+    /// [default: info for run, else warn; for plan also what guests print]
     #[arg(long, global = true, value_name = "FILTER", env = "SWEEPD_LOG", hide_env_values = true)]
     log: Option<String>,
 
     /// How to log, on standard error; auto is human on a terminal, JSON otherwise
-    #[arg(long, global = true, value_name = "FORMAT", env = "SWEEPD_LOG_FORMAT", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "SWEEPD_LOG_FORMAT",
+        hide_env_values = true,
+        default_value = "auto"
+    )]
     log_format: logging::Format,
 }
 
@@ -193,17 +210,40 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     crate::faults::set_clock();
-    let cli = Cli::parse();
-    // A panic was told by its hook; its line must not be lost at the end.
-    let done =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli).unwrap_or_else(|error| error.report())));
+    let done = match Cli::try_parse() {
+        // A panic was told by its hook; its line must not be lost at the end.
+        Ok(cli) => std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let queues = matches!(cli.command, Command::Enqueue(_) | Command::ImportLegacy(_));
+            dispatch(cli).unwrap_or_else(|error| error.report(queues))
+        })),
+        Err(error) => Ok(not_understood(error)),
+    };
     logging::end();
     done.unwrap_or(ExitCode::from(PANICKED))
 }
 
+/// Says what is wrong with the arguments, or shows the help that they ask for.
+fn not_understood(error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Help and version are this program's own words.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    // What is repeated of an argument is to be on one line, like the argument.
+    let shown = std::env::args_os().map(|argument| printable(&argument.to_string_lossy()).into_owned());
+    let told = Cli::try_parse_from(shown).err().unwrap_or(error);
+    told.render().to_string().lines().for_each(logging::say);
+    ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2))
+}
+
 fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let Cli { global, command } = cli;
-    let usual = if matches!(command, Command::Run) { "info" } else { "warn" };
+    let usual = match command {
+        Command::Run => "info",
+        // What guests print belongs to what they would do.
+        Command::Plan(_) => "warn,sweepd::guest=info",
+        _ => "warn",
+    };
     match &command {
         Command::Compile(args) => return Ok(compile::compile(args)),
         Command::Look(args) => return Ok(look::child(args)),
@@ -335,6 +375,8 @@ mod tests {
             "sweepd trash restore j 0123456789abcdef-1 0123456789abcdef-2",
             "sweepd trash restore j --path /srv --since 2h",
             "sweepd trash restore j --task 7",
+            "sweepd trash restore j --since 2h",
+            "sweepd trash restore j --all",
             "sweepd trash purge j 0123456789abcdef-1",
             "sweepd trash purge j --all --yes",
             "sweepd trash purge j --older-than 12h",
@@ -369,7 +411,8 @@ mod tests {
             "sweepd hold add j a --why x --until soon",
             "sweepd hold remove j x",
             "sweepd trash restore j",
-            "sweepd trash restore j --since 2h",
+            "sweepd trash restore j --all --since 2h",
+            "sweepd trash restore j --path=",
             "sweepd trash restore j 7",
             "sweepd trash restore j 0123456789abcdef-1 --task 7",
             "sweepd trash purge j",

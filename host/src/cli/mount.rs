@@ -1,7 +1,6 @@
 //! `sweepd mount`: whether the right directories stand at the mounts of the
 //! jobs, and saying that they do.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +13,7 @@ use crate::runner::{MountView, NotAccepted, Standing, accept_mount, look_at_moun
 use crate::store::Store;
 
 use super::error::CliError;
+use super::screen::Screen;
 use super::{store, table, words};
 
 /// What to do.
@@ -97,10 +97,9 @@ async fn list(config: &Config, store: &dyn Store, args: ListArgs) -> Result<Exit
         rows.extend(views.into_iter().map(|mount| Row { job: spec.name.to_string(), mount }));
     }
     if args.json {
-        let mut out = io::stdout().lock();
-        let document = serde_json::json!({ "mounts": rows });
-        serde_json::to_writer_pretty(&mut out, &document).map_err(io::Error::from)?;
-        writeln!(out)?;
+        let mut out = Screen::stdout();
+        out.pretty_json(&serde_json::json!({ "mounts": rows }))?;
+        out.flush()?;
     } else {
         table::print(["JOB", "PATH", "AT", "RIGHTS", "KNOWN BY", "STATE"], &[], rows.iter().map(row))?;
     }
@@ -123,7 +122,7 @@ fn row(Row { job, mount }: &Row) -> [String; 6] {
     };
     [
         job.clone(),
-        words::printable(&mount.path.to_string_lossy()),
+        mount.path.to_string_lossy().into_owned(),
         mount.at.clone(),
         mount.rights.to_string(),
         mount.known_by.clone().unwrap_or_else(|| "-".to_owned()),
@@ -143,7 +142,7 @@ async fn accept(config: &Config, store: &dyn Store, args: AcceptArgs) -> Result<
             return Err(CliError::Refused(what));
         }
     }
-    let mut out = io::stdout().lock();
+    let mut out = Screen::stdout();
     for mount in mounts {
         accept_mount(store, id, mount).await.map_err(|error| match error {
             NotAccepted::Mount(error) => CliError::Refused(error.to_string()),
@@ -154,5 +153,6 @@ async fn accept(config: &Config, store: &dyn Store, args: AcceptArgs) -> Result<
     if store.register_job(&spec.name).await?.paused.is_some() {
         writeln!(out, "it is paused; go on with: sweepd resume {}", spec.name)?;
     }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,6 @@
 //! `sweepd pause` and `sweepd resume`: on the queue itself; running hosts follow
 //! at their next heartbeat.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use crate::config::Config;
 use crate::domain::outcome::cut;
 
 use super::error::CliError;
-use super::{store, words};
+use super::{screen, store, words};
 
 /// Which job, and why.
 #[derive(Debug, Args)]
@@ -59,7 +58,7 @@ pub(super) async fn pause(config: Config, args: PauseArgs) -> Result<ExitCode, C
     };
     let done = done.await;
     store.close().await;
-    writeln!(io::stdout().lock(), "{} is paused: {why}; {}", done?.name, words::heard(&config))?;
+    screen::print(&format!("{} is paused: {why}; {}", done?.name, words::heard(&config)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,10 +76,10 @@ pub(super) async fn resume(config: Config, args: ResumeArgs) -> Result<ExitCode,
     let (spec, paused) = done?;
     let name = &spec.name;
     let was = match paused {
-        Some(why) => format!("{name} is resumed; it was paused: {}", words::printable(&why)),
+        Some(why) => format!("{name} is resumed; it was paused: {why}"),
         None => format!("{name} was not paused"),
     };
     let once = if args.once_over_budget { "; its next sweep may go over the budget" } else { "" };
-    writeln!(io::stdout().lock(), "{was}{once}; {}", words::heard(&config))?;
+    screen::print(&format!("{was}{once}; {}", words::heard(&config)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -25,6 +25,7 @@ use crate::sandbox::{Custody, Gate, Lease};
 use crate::store::{At, SharedStore};
 
 use super::error::CliError;
+use super::screen::Screen;
 
 /// Which job, and whose decisions.
 #[derive(Debug, Args)]
@@ -239,20 +240,17 @@ impl Loads {
 }
 
 fn one(stage: &Stage, generation: &Arc<Generation>, args: &PlanArgs) -> Result<(), CliError> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = Screen::stdout();
     let mut written = Ok(());
     let summary = stage.simulate(generation, args, &mut |foreseen| {
         if written.is_ok() {
-            written = if args.json { json(&mut out, &foreseen) } else { line(&mut out, &foreseen) };
+            written = if args.json { out.json(&foreseen) } else { out.line(&line(&foreseen)) };
         }
     });
     let summary = summary.map_err(|error| CliError::Plan(error.to_string()))?;
     written?;
     if args.json {
-        json(
-            &mut out,
-            &serde_json::json!({ "kind": "summary", "digest": generation.plugin.digest, "summary": summary }),
-        )?;
+        out.json(&serde_json::json!({ "kind": "summary", "digest": generation.plugin.digest, "summary": summary }))?;
     } else {
         let digest = generation.plugin.digest.short();
         writeln!(out, "plan of {} by {digest}; nothing was changed", stage.job.name)?;
@@ -284,30 +282,41 @@ fn two(stage: &Stage, serving: &Arc<Generation>, candidate: &Arc<Generation>, ar
     let both = before.len();
     before.retain(|path, _| after.remove(path).is_none());
     let both = (both - before.len()) as u64;
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let otherwise = taken_otherwise(&mut before, &mut after);
+    let mut out = Screen::stdout();
     let (old, new) = (serving.plugin.digest.short(), candidate.plugin.digest.short());
     if args.json {
         for (side, effects) in [("serving", &before), ("candidate", &after)] {
             for effect in effects.values() {
-                json(&mut out, &serde_json::json!({ "kind": "only", "by": side, "effect": effect }))?;
+                out.json(&serde_json::json!({ "kind": "only", "by": side, "effect": effect }))?;
             }
         }
+        for (serving, candidate) in &otherwise {
+            out.json(&serde_json::json!({ "kind": "otherwise", "serving": serving, "candidate": candidate }))?;
+        }
         let summaries = serde_json::json!({
-            "kind": "summary", "both": both,
+            "kind": "summary", "both": both, "otherwise": otherwise.len(),
             "serving": { "digest": serving.plugin.digest, "only": before.len(), "summary": before_all },
             "candidate": { "digest": candidate.plugin.digest, "only": after.len(), "summary": after_all },
         });
-        json(&mut out, &summaries)?;
+        out.json(&summaries)?;
         return Ok(out.flush()?);
     }
     for (sign, effects) in [('-', &before), ('+', &after)] {
         for effect in effects.values() {
-            write!(out, "{sign} ")?;
-            line(&mut out, &Foreseen::Effect(effect.clone()))?;
+            writeln!(out, "{sign} {}", line(&Foreseen::Effect(effect.clone())))?;
         }
+    }
+    for (serving, candidate) in &otherwise {
+        let how = |effect: &ForeseenEffect| match &effect.to {
+            Some(to) => format!("{} -> {to}", effect.operation),
+            None => effect.operation.to_string(),
+        };
+        writeln!(out, "~ {}  serving: {}, candidate: {}", serving.path, how(serving), how(candidate))?;
     }
     writeln!(out, "plans of {}: {old} serves, {new} is the candidate; nothing was changed", stage.job.name)?;
     writeln!(out, "  both take away       {}", files(both))?;
+    writeln!(out, "  ~ but differently    {}", files(otherwise.len() as u64))?;
     for (what, effects) in [("- only what serves  ", &before), ("+ only the candidate", &after)] {
         let bytes = effects.values().map(|effect| effect.size).sum();
         writeln!(out, "  {what} {}, {}", files(effects.len() as u64), ByteSize(bytes).display().iec())?;
@@ -319,37 +328,35 @@ fn two(stage: &Stage, serving: &Arc<Generation>, candidate: &Arc<Generation>, ar
     Ok(out.flush()?)
 }
 
-fn json(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
-    writeln!(out)
+/// What both take away, but each in its own way: one removes and the other moves.
+/// It is taken out of what only one of them does.
+fn taken_otherwise(before: &mut Taken, after: &mut Taken) -> Vec<(ForeseenEffect, ForeseenEffect)> {
+    let mut otherwise = Vec::new();
+    before.retain(|(path, _), effect| {
+        let other = after.range((path.clone(), "")..).next().map(|(key, _)| key.clone());
+        match other.filter(|(other, _)| other == path).and_then(|key| after.remove(&key)) {
+            Some(other) => otherwise.push((effect.clone(), other)),
+            None => return true,
+        }
+        false
+    });
+    otherwise
 }
 
-fn line(out: &mut impl Write, foreseen: &Foreseen) -> io::Result<()> {
+fn line(foreseen: &Foreseen) -> String {
+    let bracketed = |reason: &Option<String>| reason.as_ref().map_or_else(String::new, |why| format!("  ({why})"));
     match foreseen {
         Foreseen::Effect(effect) => {
-            write!(out, "{:<13} {}", effect.operation, effect.path)?;
-            if let Some(to) = &effect.to {
-                write!(out, " -> {to}")?;
-            }
-            write!(out, "  {}", ByteSize(effect.size).display().iec())?;
-            if let Some(reason) = &effect.reason {
-                write!(out, "  ({reason})")?;
-            }
-            if let Some(refused) = &effect.refused {
-                write!(out, "  refused: {refused}")?;
-            }
+            let to = effect.to.as_ref().map_or_else(String::new, |to| format!(" -> {to}"));
+            let refused = effect.refused.as_ref().map_or_else(String::new, |why| format!("  refused: {why}"));
+            let (size, reason) = (ByteSize(effect.size).display().iec(), bracketed(&effect.reason));
+            format!("{:<13} {}{to}  {size}{reason}{refused}", effect.operation, effect.path)
         }
-        Foreseen::Task(task) => {
-            write!(out, "{:<13} {}", task.end.name(), task.key)?;
-            if let Some(reason) = &task.reason {
-                write!(out, "  ({reason})")?;
-            }
-        }
+        Foreseen::Task(task) => format!("{:<13} {}{}", task.end.name(), task.key, bracketed(&task.reason)),
     }
-    writeln!(out)
 }
 
-fn write_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+fn write_summary(out: &mut Screen<impl Write>, summary: &Summary) -> io::Result<()> {
     let ends: Vec<_> = summary.ends.iter().map(|(end, count): (&End, _)| format!("{count} {}", end.name())).collect();
     let ends = if ends.is_empty() { "nothing to do".to_owned() } else { ends.join(", ") };
     writeln!(out, "  tasks         {} due, {} found by the policy: {ends}", summary.due, summary.discovered)?;

@@ -1,6 +1,6 @@
 //! Progress, on standard error while a person watches it.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::os::fd::AsFd as _;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,7 +22,7 @@ pub(super) fn of_input() -> ProgressBar {
 
 /// A bar over so many; a count where that is not known.
 pub(super) fn of(length: Option<u64>) -> ProgressBar {
-    if !io::stderr().is_terminal() {
+    if !logging::is_watched() {
         return ProgressBar::hidden();
     }
     let (bar, style) = match length {

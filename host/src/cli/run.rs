@@ -1,6 +1,5 @@
 //! `sweepd run`: the host itself.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,6 +14,8 @@ use crate::http;
 use crate::runner::{Host, HostSpec};
 use crate::store::SharedStore;
 use crate::supervise;
+
+use super::screen::Screen;
 
 /// Why the host did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +133,8 @@ async fn start(config: &Config, wall: WallStatus, store: SharedStore) -> Result<
 /// Says what a newcomer wants to know, on standard output; the log is on
 /// standard error. Nobody may be reading it.
 fn announce(config: &Config, listening: std::net::SocketAddr) {
-    let mut text = format!("sweepd {} listens on http://{listening}\n", env!("CARGO_PKG_VERSION"));
+    let mut text = Screen::new(Vec::new());
+    let _ = writeln!(text, "sweepd {} listens on http://{listening}", env!("CARGO_PKG_VERSION"));
     for job in &config.jobs {
         let mounts: Vec<_> = job.mounts.iter().map(|mount| mount.host.display().to_string()).collect();
         let (plugin, mounts) = (job.plugin.display(), mounts.join(", "));

@@ -1,7 +1,6 @@
 //! `sweepd status`: the jobs as the running host sees them, or as the queue
 //! holds them while no host is running.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::store::At;
 
 use super::error::CliError;
+use super::screen::{self, Screen};
 use super::{store, table};
 
 /// How long the host may take to answer.
@@ -52,6 +52,7 @@ pub(super) struct View {
     pub(super) version: Option<String>,
     pub(super) node: Option<String>,
     pub(super) started_at: Option<Timestamp>,
+    pub(super) up_ms: Option<u64>,
     pub(super) wall: Option<WallView>,
     pub(super) clock: Option<EventView>,
     pub(super) no_room: Option<String>,
@@ -152,6 +153,7 @@ pub(super) struct GenerationView {
     pub(super) number: u64,
     pub(super) digest: String,
     pub(super) loaded_at: Timestamp,
+    pub(super) age_ms: Option<u64>,
     pub(super) kept: bool,
 }
 
@@ -216,14 +218,14 @@ pub(super) async fn status(config: Config, args: StatusArgs) -> Result<ExitCode,
         }
     };
     let view = View::deserialize(&document).unwrap_or_default();
-    let mut out = io::stdout().lock();
+    let mut out = Screen::stdout();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &document).map_err(io::Error::from)?;
-        writeln!(out)?;
+        out.pretty_json(&document)?;
     } else {
         let now = crate::domain::time::Clock::system().now();
-        write!(out, "{}", table::render(&view, now, io::stdout().is_terminal()))?;
+        table::write_status(&mut out, &view, now, screen::is_terminal())?;
     }
+    out.flush()?;
     if args.check {
         let wrong = wrong_with(&view);
         for line in &wrong {

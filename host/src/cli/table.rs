@@ -1,63 +1,56 @@
-//! The tables of `sweepd status`.
+//! Tables, and what `sweepd status` shows.
 
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::domain::clock::TOLERANCE;
+use crate::domain::printable::printable;
 use crate::domain::time::Timestamp;
 
+use super::screen::{self, Screen};
 use super::status::{AllowanceView, BacklogView, BudgetView, JobView, NodeView, PartView, SpentView, TakenView, View};
 
 /// The status for people: a line about the host, a row a job, a row a node, and
 /// what is to be known besides.
-pub(super) fn render(view: &View, now: Timestamp, terminal: bool) -> String {
-    let mut text = String::new();
+pub(super) fn write_status(
+    out: &mut Screen<impl Write>,
+    view: &View,
+    now: Timestamp,
+    terminal: bool,
+) -> io::Result<()> {
     if view.running {
         let version = view.version.as_deref().unwrap_or("?");
         let node = view.node.as_deref().unwrap_or("?");
-        let up = view.started_at.map_or_else(|| "?".to_owned(), |started| ago(now, started));
+        let up = up(view).or_else(|| view.started_at.map(|started| ago(now, started)));
+        let up = up.unwrap_or_else(|| "?".to_owned());
         let confined = view.wall.as_ref().map_or("", |wall| match wall.enforced.as_str() {
             "fully" => ", confined",
             "partly" => ", confined in part",
             _ => ", not confined",
         });
-        let _ = writeln!(text, "sweepd {version} on {node}, up {up}{confined}");
+        writeln!(out, "sweepd {version} on {node}, up {up}{confined}")?;
     }
-    let mut jobs = table(["JOB", "STATE", "PENDING", "RUNNING", "DEAD", "BEHIND", "GENERATION", "LOADED"], terminal);
-    for column in 2..=4 {
-        if let Some(column) = jobs.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for job in &view.jobs {
-        jobs.add_row(row(job, now, view.running));
-    }
-    write_table(&mut text, &jobs);
+    let header = ["JOB", "STATE", "PENDING", "RUNNING", "DEAD", "BEHIND", "GENERATION", "LOADED"];
+    write(out, terminal, header, &[2, 3, 4], view.jobs.iter().map(|job| row(job, now, view.running)))?;
     if !view.nodes.is_empty() {
-        let mut nodes = table(["NODE", "LABELS", "VERSION", "UP", "RUNS"], terminal);
-        for node in &view.nodes {
-            nodes.add_row(node_row(node, now));
-        }
-        write_table(&mut text, &nodes);
+        let header = ["NODE", "LABELS", "VERSION", "UP", "RUNS"];
+        write(out, terminal, header, &[], view.nodes.iter().map(|node| node_row(view, node, now)))?;
     }
     if let Some(why) = view.wall.as_ref().and_then(|wall| wall.why.as_ref()) {
-        let _ = writeln!(text, "the wall (sandbox.landlock): {why}");
+        writeln!(out, "the wall (sandbox.landlock): {why}")?;
     }
     if let Some(clock) = &view.clock {
-        let _ = writeln!(text, "clock ({} ago): {}", ago(now, clock.at), clock.message);
+        writeln!(out, "clock ({} ago): {}", ago(now, clock.at), clock.message)?;
     }
     for part in &view.parts {
-        part_note(&mut text, part, now);
+        part_note(out, part, now)?;
     }
     if let Some(why) = &view.no_room {
-        let _ = writeln!(text, "{why}");
+        writeln!(out, "{why}")?;
     }
-    for job in &view.jobs {
-        notes(&mut text, job, now);
-    }
-    text
+    view.jobs.iter().try_for_each(|job| notes(out, job, now))
 }
 
 /// Prints a table on standard output; the columns `right` are numbers.
@@ -66,16 +59,31 @@ pub(super) fn print<const N: usize>(
     right: &[usize],
     rows: impl Iterator<Item = [String; N]>,
 ) -> io::Result<()> {
-    let mut table = table(header, io::stdout().is_terminal());
+    let mut out = Screen::stdout();
+    write(&mut out, screen::is_terminal(), header, right, rows)?;
+    out.flush()
+}
+
+/// Writes a table, with lines where somebody looks at it.
+pub(super) fn write<const N: usize>(
+    out: &mut Screen<impl Write>,
+    terminal: bool,
+    header: [&str; N],
+    right: &[usize],
+    rows: impl Iterator<Item = [String; N]>,
+) -> io::Result<()> {
+    #[allow(clippy::disallowed_methods, reason = "its cells are made printable here")]
+    let mut table = Table::new();
+    table.load_preset(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
+    table.set_header(header);
     for column in right {
         if let Some(column) = table.column_mut(*column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.add_rows(rows);
-    let mut text = String::new();
-    write_table(&mut text, &table);
-    io::stdout().lock().write_all(text.as_bytes())
+    // Here, not only by the screen: a cell that ends a line would make a row of two.
+    table.add_rows(rows.map(|row| row.map(|cell| printable(&cell).into_owned())));
+    table.lines().try_for_each(|line| out.line(line.trim_end()))
 }
 
 /// A size for people.
@@ -83,27 +91,21 @@ pub(super) fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec_short().to_string()
 }
 
-fn table<const N: usize>(header: [&str; N], terminal: bool) -> Table {
-    let mut table = Table::new();
-    table.load_preset(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
-    table.set_header(header);
-    table
+/// How long the host has been up by its own count, which no clock that is set
+/// changes.
+fn up(view: &View) -> Option<String> {
+    view.up_ms.map(|up| lasting(Duration::from_millis(up)))
 }
 
-fn write_table(text: &mut String, table: &Table) {
-    for line in table.lines() {
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-}
-
-fn node_row(node: &NodeView, now: Timestamp) -> [String; 5] {
+fn node_row(view: &View, node: &NodeView, now: Timestamp) -> [String; 5] {
+    let own = up(view).filter(|_| view.node.as_ref() == Some(&node.name));
     let holds: Vec<_> = node.holds.iter().map(|holding| format!("{}: {}", holding.job, holding.tasks)).collect();
     let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     [
         node.name.clone(),
         or_none(node.labels.join(" ")),
         node.version.clone(),
-        ago(now, node.started_at),
+        own.unwrap_or_else(|| ago(now, node.started_at)),
         or_none(holds.join(", ")),
     ]
 }
@@ -120,7 +122,12 @@ fn row(job: &JobView, now: Timestamp, running: bool) -> [String; 8] {
         format!("{dead}{plus}"),
         oldest_due.map_or_else(|| "-".to_owned(), |_| ago(Timestamp(*age_ms), Timestamp(0))),
         generation.map_or_else(|| "-".to_owned(), |serving| format!("{} ({})", serving.number, short(&serving.digest))),
-        generation.map_or_else(|| "-".to_owned(), |serving| ago(now, serving.loaded_at)),
+        generation.map_or_else(
+            || "-".to_owned(),
+            |serving| {
+                serving.age_ms.map_or_else(|| ago(now, serving.loaded_at), |age| lasting(Duration::from_millis(age)))
+            },
+        ),
     ]
 }
 
@@ -134,55 +141,55 @@ fn state(job: &JobView, running: bool) -> &'static str {
     }
 }
 
-fn part_note(text: &mut String, part: &PartView, now: Timestamp) {
+fn part_note(out: &mut Screen<impl Write>, part: &PartView, now: Timestamp) -> io::Result<()> {
     let PartView { name, down, restarts, why, at } = part;
     let ago = ago(now, *at);
-    let _ = if *down {
-        writeln!(text, "part of the host is down: {name}, {ago} ago: {why}")
+    if *down {
+        writeln!(out, "part of the host is down: {name}, {ago} ago: {why}")
     } else {
-        writeln!(text, "part of the host was started again: {name}, {restarts} times, last {ago} ago: {why}")
-    };
+        writeln!(out, "part of the host was started again: {name}, {restarts} times, last {ago} ago: {why}")
+    }
 }
 
-fn notes(text: &mut String, job: &JobView, now: Timestamp) {
+fn notes(out: &mut Screen<impl Write>, job: &JobView, now: Timestamp) -> io::Result<()> {
     let name = &job.name;
     if let Some(why) = &job.waiting {
-        let _ = writeln!(text, "{name}: waits: {why}");
+        writeln!(out, "{name}: waits: {why}")?;
     }
     if let Some(reason) = &job.paused {
-        let _ = writeln!(text, "{name}: paused: {reason}");
+        writeln!(out, "{name}: paused: {reason}")?;
     }
     if let Some(taken) = taken(&job.taken) {
-        let _ = writeln!(text, "{name}: took away {taken}");
+        writeln!(out, "{name}: took away {taken}")?;
     }
     if let Some(made) = made(&job.taken) {
-        let _ = writeln!(text, "{name}: made {made}");
+        writeln!(out, "{name}: made {made}")?;
     }
     if job.holds > 0 {
-        let _ = writeln!(text, "{name}: {} holds (sweepd hold list {name})", job.holds);
+        writeln!(out, "{name}: {} holds (sweepd hold list {name})", job.holds)?;
     }
     if let Some(error) = &job.slot.error {
-        let _ =
-            writeln!(text, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message);
+        writeln!(out, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message)?;
     }
     if let Some(unkept) = &job.slot.unkept {
-        let _ = writeln!(text, "{name}: kept for a restart: no ({} ago): {}", ago(now, unkept.at), unkept.message);
+        writeln!(out, "{name}: kept for a restart: no ({} ago): {}", ago(now, unkept.at), unkept.message)?;
     }
     if let Some(pinned) = &job.slot.pinned {
-        let _ = writeln!(text, "{name}: {} is pinned, the plugin file does not count", short(pinned));
+        writeln!(out, "{name}: {} is pinned, the plugin file does not count", short(pinned))?;
     } else if job.slot.generation.as_ref().is_some_and(|serving| serving.kept) {
-        let _ = writeln!(text, "{name}: an earlier generation serves, kept in the state folder");
+        writeln!(out, "{name}: an earlier generation serves, kept in the state folder")?;
     }
     if let Some(aside) = &job.slot.set_aside {
         let (digest, ago) = (short(&aside.digest), ago(now, aside.at));
-        let _ = writeln!(text, "{name}: {digest} was set aside ({ago} ago): {}", aside.why);
+        writeln!(out, "{name}: {digest} was set aside ({ago} ago): {}", aside.why)?;
     }
     if let Some(why) = &job.hindered {
-        let _ = writeln!(text, "{name}: waits: {why}");
+        writeln!(out, "{name}: waits: {why}")?;
     }
     if let Some(error) = &job.last_error {
-        let _ = writeln!(text, "{name}: last error ({} ago): {}", ago(now, error.at), error.message);
+        writeln!(out, "{name}: last error ({} ago): {}", ago(now, error.at), error.message)?;
     }
+    Ok(())
 }
 
 fn short(digest: &str) -> &str {
@@ -235,9 +242,15 @@ fn in_both(
     (!nothing).then(both)
 }
 
-/// How long ago something was, in its one or two largest units.
+/// How long ago something was; a time that is still to come was written before
+/// the clock was set back, and tells nothing.
 fn ago(now: Timestamp, then: Timestamp) -> String {
-    let seconds = now.since(then).as_secs();
+    if then > now.after(TOLERANCE) { "some time".to_owned() } else { lasting(now.since(then)) }
+}
+
+/// A time in its one or two largest units.
+fn lasting(time: Duration) -> String {
+    let seconds = time.as_secs();
     let rounded = match seconds {
         0..3600 => seconds,
         3600..86_400 => seconds / 60 * 60,
@@ -252,6 +265,60 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nothing_young() {
+        let document = json!({
+            "running": true, "version": "0.1.0", "node": "n1", "started_at": 36_000_000, "up_ms": 3_600_000,
+            "jobs": [{
+                "name": "clear", "last_error": { "at": 36_000_000, "message": "no" },
+                "slot": { "generation": { "number": 1, "digest": "0123456789abcdef", "loaded_at": 36_000_000, "age_ms": 60_000 } },
+            }],
+            "nodes": [
+                { "name": "n1", "version": "0.1.0", "started_at": 36_000_000 },
+                { "name": "n2", "version": "0.1.0", "started_at": 36_000_000 },
+            ],
+        });
+        let view = View::deserialize(&document).expect("a view");
+        let mut out = Screen::new(Vec::new());
+        write_status(&mut out, &view, Timestamp(120_000), false).expect("written");
+        let text = out.into_text();
+        let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[0], "sweepd 0.1.0 on n1, up 1h");
+        assert_eq!(lines[2], "clear serving 0 0 0 - 1 (0123456789ab) 1m");
+        assert_eq!(&lines[4..6], ["n1 - 0.1.0 1h -", "n2 - 0.1.0 some time -"]);
+        assert_eq!(lines[6], "clear: last error (some time ago): no");
+    }
+
+    #[test]
+    fn text_of_others_begins_no_line_and_no_row() {
+        let document = json!({
+            "running": true, "version": "0.1.0", "node": "n\u{1b}[2J", "up_ms": 1000,
+            "jobs": [{
+                "name": "clear", "paused": "lunch\nclear: all is well\u{1b}[1A\u{202e}", "hindered": "\u{9b}2J",
+                "last_error": { "at": 0, "message": "a\rb" },
+            }],
+            "nodes": [{ "name": "x\ny", "labels": ["\u{200b}"], "version": "0", "started_at": 0 }],
+        });
+        let view = View::deserialize(&document).expect("a view");
+        for terminal in [false, true] {
+            let mut out = Screen::new(Vec::new());
+            write_status(&mut out, &view, Timestamp(60_000), terminal).expect("written");
+            let text = out.into_text();
+            for shown in [
+                "n\\u{1b}[2J",
+                "lunch\\nclear: all is well\\u{1b}[1A\\u{202e}",
+                "\\u{9b}2J",
+                "a\\rb",
+                "x\\ny",
+                "\\u{200b}",
+            ] {
+                assert!(text.contains(shown), "`{shown}` is not in:\n{text}");
+            }
+            assert!(!text.lines().any(|line| line.starts_with("clear: all is well")), "{text}");
+            assert_eq!(text.lines().filter(|line| line.contains("\\ny")).count(), 1, "{text}");
+        }
+    }
 
     #[test]
     fn what_people_see() {
@@ -280,7 +347,9 @@ mod tests {
             ],
         });
         let view = View::deserialize(&document).expect("a view");
-        let text = render(&view, Timestamp(120_000), false);
+        let mut out = Screen::new(Vec::new());
+        write_status(&mut out, &view, Timestamp(120_000), false).expect("written");
+        let text = out.into_text();
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0].join(" "), "sweepd 0.1.0 on n1, up 2m, confined in part");
         assert_eq!(lines[2].join(" "), "video-clear serving 12+ 2+ 1+ 1m 2 (0123456789ab) 2m");

@@ -1,12 +1,11 @@
 //! `sweepd trash`: what plugins removed and is still there. It works on the
 //! queue and the mounts themselves, whether or not a host is running.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::config::Config;
 use crate::domain::effect::{EffectId, EffectView, Fate};
@@ -16,8 +15,8 @@ use crate::store::{At, EffectFilter, SharedStore, Store};
 
 use super::effects::{Pages, as_lines};
 use super::error::CliError;
-use super::words::{self, Moment, moment, prefix, printable};
-use super::{progress, store, table};
+use super::words::{self, Moment, moment, prefix};
+use super::{progress, screen, store, table};
 
 /// How many are shown where --limit is not given.
 const SHOWN: u64 = 100;
@@ -73,16 +72,22 @@ that stood at one path the latest goes back.
 
 Examples:
   sweepd trash restore video-clear 0123456789abcdef-42
+  sweepd trash restore video-clear --since 2h
   sweepd trash restore video-clear --path /srv/videos/2024/ --since 2h
-  sweepd trash restore video-clear --task 17")]
+  sweepd trash restore video-clear --task 17
+  sweepd trash restore video-clear --all")]
+#[command(group(ArgGroup::new("which").required(true).multiple(true).args(["ids", "all", "path", "since", "task"])))]
 pub(super) struct RestoreArgs {
     /// The job, as the configuration names it
     job: String,
 
     /// The files' ids, as `sweepd trash list` shows them
-    #[arg(value_name = "ID", required_unless_present_any = ["path", "task"],
-          conflicts_with_all = ["path", "task", "since"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "path", "since", "task"])]
     ids: Vec<EffectId>,
+
+    /// All that is in the job's trash
+    #[arg(long, conflicts_with_all = ["path", "since", "task"])]
+    all: bool,
 
     /// All whose path on this machine begins so
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
@@ -93,7 +98,7 @@ pub(super) struct RestoreArgs {
     since: Option<Moment>,
 
     /// All that this task removed
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = words::number)]
     task: Option<u64>,
 }
 
@@ -104,13 +109,13 @@ Examples:
   sweepd trash purge video-clear 0123456789abcdef-42
   sweepd trash purge video-clear --older-than 12h
   sweepd trash purge video-clear --all --yes")]
+#[command(group(ArgGroup::new("which").required(true).args(["ids", "all", "older_than"])))]
 pub(super) struct PurgeArgs {
     /// The job, as the configuration names it
     job: String,
 
     /// The files' ids, as `sweepd trash list` shows them
-    #[arg(value_name = "ID", required_unless_present_any = ["all", "older_than"],
-          conflicts_with_all = ["all", "older_than"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "older_than"])]
     ids: Vec<EffectId>,
 
     /// All that is in the job's trash
@@ -162,7 +167,7 @@ async fn list(config: &Config, store: &dyn Store, args: ListArgs) -> Result<Exit
     }
     let row = |view: &EffectView| {
         let effect = &view.effect;
-        let path = printable(&effect.full_path().to_string_lossy());
+        let path = effect.full_path().to_string_lossy().into_owned();
         let (id, task) = (effect.id.to_string(), effect.task.to_string());
         [id, effect.at.to_string(), view.job_name.clone(), task, table::size(effect.size), path]
     };
@@ -178,7 +183,7 @@ async fn restore(config: &Config, store: &SharedStore, args: RestoreArgs) -> Res
     let now = store.now(At::Server).await?;
     let since = args.since.map(|since| since.before(now));
     let pick = TrashPick { path: args.path, since, task: args.task.map(TaskId), before: None };
-    take_out(&of, TrashAction::Restore, &args.ids, &pick).await
+    take_out(&of, TrashAction::Restore, &args.ids, args.all, &pick).await
 }
 
 async fn purge(config: &Config, store: &SharedStore, args: PurgeArgs) -> Result<ExitCode, CliError> {
@@ -193,7 +198,7 @@ async fn purge(config: &Config, store: &SharedStore, args: PurgeArgs) -> Result<
             return Ok(ExitCode::FAILURE);
         }
     }
-    take_out(&of, TrashAction::Purge, &args.ids, &pick).await
+    take_out(&of, TrashAction::Purge, &args.ids, args.all, &pick).await
 }
 
 async fn of_job(config: &Config, store: &SharedStore, name: &str) -> Result<TrashOf, CliError> {
@@ -215,8 +220,18 @@ async fn count(of: &TrashOf, pick: &TrashPick) -> Result<(usize, bool), CliError
     Ok((files, true))
 }
 
-/// Takes out these, or all that match where none are named.
-async fn take_out(of: &TrashOf, action: TrashAction, ids: &[EffectId], pick: &TrashPick) -> Result<ExitCode, CliError> {
+/// Takes out these, or all that match where none are named; all that there is
+/// only where that was asked for.
+async fn take_out(
+    of: &TrashOf,
+    action: TrashAction,
+    ids: &[EffectId],
+    all: bool,
+    pick: &TrashPick,
+) -> Result<ExitCode, CliError> {
+    if ids.is_empty() && !all && *pick == TrashPick::default() {
+        return Err(CliError::Usage("nothing is selected: name files, or say --all".to_owned()));
+    }
     let mut tally = Tally::default();
     let mut throttle = of.throttle(None);
     let bar = progress::of(None);
@@ -266,7 +281,7 @@ impl Tally {
             } += 1;
             let what = path.as_ref().map_or_else(String::new, |path| format!(" ({})", path.display()));
             match (result, detail) {
-                (_, Some(why)) => progress::tell(bar, &printable(&format!("{id}{what}: {why}"))),
+                (_, Some(why)) => progress::tell(bar, &format!("{id}{what}: {why}")),
                 (TrashResult::NotThere, None) => {
                     progress::tell(bar, &format!("{id} is not in the trash of this job"));
                 }
@@ -293,7 +308,7 @@ impl Tally {
                 parts.push(format!("{number} {what}"));
             }
         }
-        writeln!(io::stdout().lock(), "{}", parts.join(", "))?;
+        screen::print(&parts.join(", "))?;
         Ok(if not_there + refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -1,7 +1,7 @@
 //! Words that several commands share: a job of the configuration, a time, how a
 //! path begins, and whether somebody at the terminal agrees.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -11,6 +11,7 @@ use crate::http::instant;
 use crate::store::Store;
 
 use super::error::CliError;
+use super::logging;
 
 /// A job that the configuration names, and its number in the queue.
 pub(super) async fn job<'a>(
@@ -68,10 +69,34 @@ impl Moment {
     }
 }
 
+/// The number of a task or a hold.
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it is a number, as the list shows it".to_owned())
+}
+
+/// A time in the largest unit that divides it, so that 90 days are 90 days and not
+/// two months and some hours.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if time.subsec_nanos() == 0 {
+        for (unit, one, many) in [(86_400, "day", "days"), (3600, "hour", "hours"), (60, "minute", "minutes")] {
+            match seconds / unit {
+                0 => {}
+                count if seconds % unit == 0 => return format!("{count} {}", if count == 1 { one } else { many }),
+                _ => {}
+            }
+        }
+    }
+    humantime::format_duration(time).to_string()
+}
+
 /// How whole paths begin: what is relative counts from this folder, and links
 /// on the way are followed, as they were for the mounts. A slash at its end
 /// stays.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty; write how the paths begin".to_owned());
+    }
     let path = std::path::absolute(text).map_err(|error| format!("`{text}` is no path: {error}"))?;
     let resolved = crate::sandbox::resolved(&path);
     let shown = resolved.to_str().ok_or("is no UTF-8: give the part before that")?;
@@ -79,21 +104,13 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
     Ok(format!("{shown}{slash}"))
 }
 
-/// Text of others, which must not steer the terminal.
-pub(super) fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
-}
-
 /// Whether the person at the terminal agrees to `verb` this; nobody there is
 /// wrong usage.
 pub(super) fn agreed(verb: &str, what: &str) -> Result<bool, CliError> {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+    if !(io::stdin().is_terminal() && logging::is_watched()) {
         return Err(CliError::Usage(format!("{what} match: repeat it with --yes to {verb} all of them")));
     }
-    let mut asked = io::stderr().lock();
-    write!(asked, "{verb} {what}? [y/N] ")?;
-    asked.flush()?;
+    logging::ask(&format!("{verb} {what}? [y/N]"))?;
     let mut answer = String::new();
     let failed = |error| CliError::Stream("reading the answer", error);
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
@@ -116,6 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn spans_are_told_as_they_are_meant() {
+        for (text, told) in [
+            ("90d", "90 days"),
+            ("24h", "1 day"),
+            ("12h", "12 hours"),
+            ("1m", "1 minute"),
+            ("3s", "3s"),
+            ("1h 1s", "1h 1s"),
+            ("0s", "0s"),
+            ("400ms", "400ms"),
+        ] {
+            assert_eq!(span(humantime::parse_duration(text).expect("a time")), told, "{text}");
+        }
+    }
+
+    #[test]
     fn paths_are_whole() {
         let folder = tempfile::tempdir().expect("a folder");
         let top = folder.path().canonicalize().expect("its path");
@@ -130,13 +163,8 @@ mod tests {
         ] {
             assert_eq!(prefix(&format!("{top}/{given}")), Ok(format!("{top}/{meant}")));
         }
+        assert!(prefix("").is_err_and(|why| why.starts_with("it is empty")));
         assert_eq!(prefix("/"), Ok("/".to_owned()));
         assert!(prefix("x").is_ok_and(|path| path.starts_with('/') && path.ends_with("/x")));
-    }
-
-    #[test]
-    fn text_of_others_is_only_text() {
-        assert_eq!(printable("影 a\\b"), "影 a\\b");
-        assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
     }
 }

@@ -208,10 +208,10 @@ impl Resolver {
     }
 
     fn node(&mut self, raw: Option<String>) -> String {
+        let named = raw.is_some();
         let node = raw.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
-        if node.is_empty() || node.len() > 255 || node.contains(char::is_control) {
-            let message = "must have 1 to 255 bytes and no control characters".to_owned();
-            self.refuse("node", message, Some("name it as other people know this machine".to_owned()));
+        if let Some((message, help)) = wrong_with_node(&node, named) {
+            self.refuse("node", message, Some(help.to_owned()));
         }
         node
     }
@@ -314,7 +314,41 @@ impl Resolver {
     }
 }
 
+/// What is wrong with a node's name, and what to do. Where it is not `named`, it
+/// is the machine's.
+fn wrong_with_node(node: &str, named: bool) -> Option<(String, &'static str)> {
+    if !(node.is_empty() || node.len() > 255 || node.contains(char::is_control)) {
+        return None;
+    }
+    let must = "must have 1 to 255 bytes and no control characters";
+    Some(if named {
+        (must.to_owned(), "name it as other people know this machine")
+    } else {
+        let what = if node.is_empty() { "has no host name".to_owned() } else { format!("is called {node:?}") };
+        (
+            format!("is not given, and this machine {what}: a node's name {must}"),
+            "add `node = \"…\"` to the file, or set SWEEPD_NODE, or give the machine a host name",
+        )
+    })
+}
+
 /// What was written at `path`, or its default.
 pub(super) fn text<'a>(path: &str, raw: Option<&'a str>) -> &'a str {
     raw.unwrap_or_else(|| schema::default(&check::bare(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_a_name_is_not_blamed_on_the_file() {
+        let told = |node: &str, named| wrong_with_node(node, named).map(|(message, help)| format!("{message}; {help}"));
+        assert_eq!(told("n1", true), None);
+        assert_eq!(told("n1", false), None);
+        assert!(told("", true).is_some_and(|told| told.starts_with("must have 1 to 255 bytes")));
+        let of_machine = told("", false).expect("it is refused");
+        assert!(of_machine.starts_with("is not given, and this machine has no host name"), "{of_machine}");
+        assert!(of_machine.contains("SWEEPD_NODE"), "{of_machine}");
+    }
 }

@@ -22,6 +22,7 @@ pub mod node;
 pub mod outcome;
 pub mod plan;
 pub mod plugin_history;
+pub mod printable;
 pub mod recorded;
 pub mod retry;
 pub mod rights;

@@ -44,6 +44,26 @@ pub enum Failure {
     Permanent(String),
 }
 
+/// What a guest's system calls a mount in which it may only look. The disk is not
+/// read-only, and nobody should go and look there.
+const READ_ONLY: &str = "Read-only file system";
+
+impl Failure {
+    /// The same, with what the host had refused before: the guest saw no more of
+    /// that than an error's number.
+    #[must_use]
+    pub fn after(self, refusal: Option<String>) -> Self {
+        let told = |why: String| match refusal {
+            Some(refusal) => format!("{refusal}; the plugin says: {}", why.replace(READ_ONLY, "refused")),
+            None => why,
+        };
+        match self {
+            Self::Transient(why) => Self::Transient(told(why)),
+            Self::Permanent(why) => Self::Permanent(told(why)),
+        }
+    }
+}
+
 /// A failure of the plugin itself: it gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Crash {
@@ -281,6 +301,15 @@ pub fn cut(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_after_a_refusal_begins_with_the_right_that_is_missing() {
+        let failure = || Failure::Transient("v.mp4: Read-only file system".to_owned());
+        assert_eq!(failure().after(None), failure());
+        let refusal = "unlink refused: the plugin does not have the right `delete` in /srv".to_owned();
+        let told = format!("{refusal}; the plugin says: v.mp4: refused");
+        assert_eq!(failure().after(Some(refusal)), Failure::Transient(told));
+    }
 
     #[test]
     fn a_chain_of_postponements_is_bounded_and_one_that_gets_on_begins_anew() {

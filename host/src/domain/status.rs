@@ -22,6 +22,9 @@ pub struct HostStatus {
     pub node: String,
     /// When this incarnation began.
     pub started_at: Timestamp,
+    /// How long it has been up, in milliseconds, whatever the clock was set to
+    /// meanwhile.
+    pub up_ms: u64,
     /// What confines it.
     pub wall: WallStatus,
     /// How a clock was set last; absent where none was, as far as this
@@ -235,6 +238,9 @@ pub struct GenerationStatus {
     pub digest: Digest,
     /// When it took the slot.
     pub loaded_at: Timestamp,
+    /// How long ago that was, in milliseconds, whatever the clock was set to
+    /// meanwhile.
+    pub age_ms: u64,
     /// Its size in bytes.
     pub size: u64,
     /// `job` or `executor-only`.

@@ -14,6 +14,18 @@ pub const MAX_PAYLOAD: usize = 64 * 1024;
 #[serde(transparent)]
 pub struct TaskId(pub u64);
 
+impl TaskId {
+    /// Where the numbers begin that a simulation gives to tasks that are not in
+    /// the queue.
+    pub const SIMULATED: u64 = 1 << 62;
+
+    /// Itself, where it is the number of a task in the queue.
+    #[must_use]
+    pub fn in_queue(self) -> Option<Self> {
+        Some(self).filter(|id| id.0 < Self::SIMULATED)
+    }
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

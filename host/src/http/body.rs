@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::App;
 use super::error::Problem;
+use super::object::Object;
 
 /// So many of the longest bodies fit into memory at a time.
 pub(super) const BODIES: usize = 16;
@@ -42,7 +43,8 @@ pub(super) async fn parsed<T: for<'de> Deserialize<'de>, H>(
     request: Request<Body>,
 ) -> Result<Option<T>, Problem> {
     let Some(read) = json(app, request).await? else { return Ok(None) };
-    serde_json::from_slice(&read.bytes).map(Some).map_err(|error| Problem::malformed(error.to_string()))
+    let parsed = serde_json::from_slice(&read.bytes).map(|Object(parsed)| Some(parsed));
+    parsed.map_err(|error| Problem::malformed(format!("the body: {error}")))
 }
 
 async fn read<H>(app: &App<H>, mut body: Body) -> Result<Read<'_>, Problem> {

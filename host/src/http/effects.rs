@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::runner::EffectQuery;
 
 use super::error::Problem;
+use super::json::Json;
 use super::{App, HostApi, instant};
 
 /// `limit` where none is given, and the highest.
@@ -47,7 +47,7 @@ pub(super) async fn list<H: HostApi>(
     State(app): State<Arc<App<H>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Page>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let Query(query) = query.map_err(|rejection| Problem::query(&rejection))?;
     let limit = bounded(query.limit)?;
     let operation = query.operation.map(|text| text.parse()).transpose();
     let effects = app

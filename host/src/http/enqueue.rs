@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
@@ -17,6 +16,7 @@ use crate::store::{Once, RequestKey};
 
 use super::error::Problem;
 use super::jobs::{JobPath, named};
+use super::json::Json;
 use super::new_tasks::{NewTasks, parse};
 use super::{App, HostApi, body, stream};
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -108,9 +109,40 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
     }
 
+    /// What stands behind the `?` cannot be read.
+    pub(super) fn query(rejection: &QueryRejection) -> Self {
+        let text = rejection.body_text();
+        let why = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+        Self::malformed(format!("the query: {why}"))
+    }
+
+    /// The content is wrong, and this is all that is: never empty.
     pub(super) fn invalid(detail: impl Into<String>, mut errors: Vec<FieldError>) -> Self {
+        debug_assert!(!errors.is_empty(), "a client reads in `errors` what is wrong");
         errors.truncate(MAX_ERRORS);
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid content", detail) }
+    }
+
+    /// One field of an object is wrong.
+    pub(super) fn invalid_field(field: &str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let error = FieldError { index: None, line: None, field: Some(field.to_owned()), detail: detail.clone() };
+        Self::invalid(format!("`{field}`: {detail}"), vec![error])
+    }
+
+    /// What is to be selected by `field` is nothing: nobody means that, and it
+    /// must not come to mean everything.
+    pub(super) fn empty(field: &str) -> Self {
+        Self::invalid_field(field, "is empty, and selects nothing; nothing was done")
+    }
+
+    /// There are more elements than the `most` that are allowed: the first that
+    /// is one too many is named.
+    pub(super) fn too_many(what: &str, field: Option<&str>, sent: usize, most: usize) -> Self {
+        let detail = format!("{sent} {what} were sent, at most {most} are allowed at a time");
+        let field = field.map(str::to_owned);
+        let error = FieldError { index: Some(most), line: None, field, detail: "is one too many".to_owned() };
+        Self::invalid(detail, vec![error])
     }
 
     /// None of the lines of a stream could be queued.
@@ -240,7 +272,7 @@ impl From<HostError> for Problem {
             HostError::Mount(_) => {
                 Self::new(StatusCode::CONFLICT, "mount", "The mount cannot be used", error.to_string())
             }
-            HostError::NoHold(_) => Self::invalid(error.to_string(), Vec::new()),
+            HostError::NoHold(_) => Self::invalid_field("pattern", error.to_string()),
             HostError::Paused { .. } => Self::new(StatusCode::CONFLICT, "paused", "Job is paused", error.to_string()),
             HostError::Elsewhere { .. } => {
                 Self::new(StatusCode::CONFLICT, "elsewhere", "Job runs on other nodes", error.to_string())
@@ -305,7 +337,7 @@ impl IntoResponse for Problem {
             detail: &self.detail,
             errors: &self.errors,
         };
-        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let body = super::json::text(&document).unwrap_or_default();
         let content_type = HeaderValue::from_static("application/problem+json");
         let mut response = (self.status, [(CONTENT_TYPE, content_type)], body).into_response();
         let (name, value) = match self.extra {

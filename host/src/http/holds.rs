@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -15,6 +14,7 @@ use crate::domain::outcome::cut;
 use super::error::Problem;
 use super::instant::Written;
 use super::jobs::{JobPath, named};
+use super::json::Json;
 use super::{App, HostApi, body};
 
 /// The holds of a job.
@@ -47,11 +47,10 @@ pub(super) async fn add<H: HostApi>(
     let Some(NewBody { pattern, until, why }) = body::parsed(&app, request).await? else {
         return Err(Problem::malformed("send a `pattern`, and `why` it is held"));
     };
-    let invalid = |error: String| Problem::invalid(error, Vec::new());
-    let pattern = Pattern::new(pattern).map_err(|error| invalid(error.to_string()))?;
-    let until = until.map(Written::read).transpose().map_err(|error| invalid(format!("`until`: {error}")))?;
+    let pattern = Pattern::new(pattern).map_err(|error| Problem::invalid_field("pattern", error.to_string()))?;
+    let until = until.map(Written::read).transpose().map_err(|error| Problem::invalid_field("until", error))?;
     if why.trim().is_empty() {
-        return Err(invalid("`why` is empty: whoever meets the hold wants to know".to_owned()));
+        return Err(Problem::invalid_field("why", "is empty: whoever meets the hold wants to know"));
     }
     Ok((StatusCode::CREATED, Json(app.host.add_hold(&job, pattern, until, cut(why)).await?)))
 }

@@ -1,6 +1,9 @@
 //! Points in time as people and programs write them.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 
 use crate::domain::time::Timestamp;
 
@@ -20,11 +23,36 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
 }
 
 /// A point in time in a JSON body: a number or a text.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub(super) enum Written {
     Millis(u64),
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WrittenVisitor)
+    }
+}
+
+/// By hand: what is derived says of anything else that it "did not match any
+/// variant", and not where.
+struct WrittenVisitor;
+
+impl Visitor<'_> for WrittenVisitor {
+    type Value = Written;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RFC 3339 text or milliseconds since 1970")
+    }
+
+    fn visit_u64<E>(self, millis: u64) -> Result<Written, E> {
+        Ok(Written::Millis(millis))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Written, E> {
+        Ok(Written::Text(text.to_owned()))
+    }
 }
 
 impl Written {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::http::Request;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use crate::runner::{ByFilter, HostError};
 use crate::store::Intervene;
 
 use super::error::Problem;
+use super::json::Json;
 use super::tasks::{IdPath, numbered};
 use super::{App, HostApi, body};
 
@@ -91,8 +91,8 @@ pub(super) async fn many<H: HostApi>(
             let state = asked.state.unwrap_or_else(|| action.natural_state());
             if !action.states().any(|takes| takes == state) {
                 let states: Vec<_> = action.states().map(TaskState::as_str).collect();
-                let detail = format!("to {action} tasks that are {state} makes no sense; {} do", states.join(", "));
-                return Err(Problem::invalid(detail, Vec::new()));
+                let detail = format!("to {action} tasks that are {state} makes no sense; send {}", states.join(" or "));
+                return Err(Problem::invalid_field("state", detail));
             }
             let ask = ByFilter { action, job, state, after: asked.after, why };
             let (tally, next) = app.host.intervene_where(ask, app.options.patience() / 2).await?;
@@ -103,9 +103,11 @@ pub(super) async fn many<H: HostApi>(
 }
 
 async fn by_ids<H: HostApi>(app: &App<H>, action: Action, ids: Vec<TaskId>, why: String) -> Result<Tally, Problem> {
+    if ids.is_empty() {
+        return Err(Problem::empty("ids"));
+    }
     if ids.len() > MAX_IDS {
-        let detail = format!("{} ids were sent, at most {MAX_IDS} are allowed at a time", ids.len());
-        return Err(Problem::invalid(detail, Vec::new()));
+        return Err(Problem::too_many("ids", Some("ids"), ids.len(), MAX_IDS));
     }
     let mut tally = Tally::default();
     for ids in ids.chunks(PAGE) {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -15,6 +14,7 @@ use crate::domain::outcome::cut;
 use crate::domain::status::{HostStatus, JobStatus};
 
 use super::error::Problem;
+use super::json::Json;
 use super::{App, HostApi, body};
 
 /// A job's name in a route.
@@ -46,7 +46,7 @@ pub(super) async fn sweep<H: HostApi>(
     query: Result<Query<SweepQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let job = named(job)?;
-    let Query(SweepQuery { wait }) = query.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let Query(SweepQuery { wait }) = query.map_err(|rejection| Problem::query(&rejection))?;
     let report = app.host.sweep(&job).await?;
     if wait && let Ok(report) = timeout(app.options.patience(), report).await {
         return Ok(Json(report.map_err(|_| Problem::stopping())?).into_response());

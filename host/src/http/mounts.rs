@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
@@ -12,6 +11,7 @@ use crate::runner::MountView;
 
 use super::error::Problem;
 use super::jobs::{JobPath, named};
+use super::json::Json;
 use super::{App, HostApi, body};
 
 /// The mounts of a job.

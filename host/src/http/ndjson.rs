@@ -95,16 +95,18 @@ mod tests {
 
     #[test]
     fn lines_are_put_together_wherever_the_stream_is_cut() {
-        let text = "{\"key\":\"a\"}\n\n  \r\n{\"key\":\"影\",\"payload\":\"p\"}\r\nno\n[{\"key\":\"b\"}]\n{\"kye\":1}\n{\"key\":\"last\"}";
+        let text = "{\"key\":\"a\"}\n\n  \r\n{\"key\":\"影\",\"payload\":\"p\"}\r\nno\n[{\"key\":\"b\"}]\n{\"kye\":1}\n{\"key\":\"last\"}\n{\"key\":\"a\",\"key\":\"b\"}\n[\"a\",null,null,null]";
         let whole = read(text.as_bytes(), usize::MAX);
         let numbers: Vec<_> = whole.iter().map(|(number, _)| *number).collect();
-        assert_eq!(numbers, [1, 4, 5, 6, 7, 8]);
+        assert_eq!(numbers, [1, 4, 5, 6, 7, 8, 9, 10]);
         assert_eq!(whole[0].1, Ok("a".to_owned()));
         assert_eq!(whole[1].1, Ok("影".to_owned()));
         assert_eq!(whole[2].1, Err("no JSON: expected ident at column 2".to_owned()));
         assert_eq!(whole[3].1, Err("a task is an object with a `key`".to_owned()));
         assert_eq!(whole[4].1, Err("`key` is missing; `kye`: unknown field; did you mean `key`?".to_owned()));
         assert_eq!(whole[5].1, Ok("last".to_owned()));
+        assert_eq!(whole[6].1, Err("duplicate field `key` at column 16".to_owned()));
+        assert_eq!(whole[7].1, Err("a task is an object with a `key`".to_owned()));
         for part in 1..text.len() {
             assert_eq!(read(text.as_bytes(), part), whole, "{part}");
         }

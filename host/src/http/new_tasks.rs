@@ -9,6 +9,7 @@ use crate::domain::task::{Key, NewTask, Payload, Priority};
 
 use super::error::{FieldError, Problem};
 use super::instant::{self, Written};
+use super::object::Object;
 
 /// Most tasks in one body.
 const MAX_TASKS: usize = 10_000;
@@ -40,18 +41,18 @@ pub(super) fn parse(body: &[u8]) -> Result<NewTasks, Problem> {
 
 /// Reads one task; the error says all that is wrong with it.
 pub(super) fn parse_line(line: &[u8]) -> Result<NewTask, String> {
-    if let Some(task) = serde_json::from_slice(line).ok().and_then(task) {
+    if let Some(task) = serde_json::from_slice(line).ok().and_then(|Object(item)| task(item)) {
         return Ok(task);
     }
     // A stream's lines have numbers of their own: serde's, which is always 1,
     // would be taken for one of them.
-    let no_json = |error: serde_json::Error| format!("no JSON: {error}").replace(" at line 1 column ", " at column ");
-    let value: Value = serde_json::from_slice(line).map_err(no_json)?;
+    let placed = |error: serde_json::Error| error.to_string().replace(" at line 1 column ", " at column ");
+    let value: Value = serde_json::from_slice(line).map_err(|error| format!("no JSON: {}", placed(error)))?;
     let errors = wrong_with(&value, None);
     if errors.is_empty() {
         // What a JSON value cannot show, such as a field given twice.
-        let error = serde_json::from_slice::<Item>(line).err();
-        return Err(error.map_or_else(|| "the line cannot be read".to_owned(), no_json));
+        let error = serde_json::from_slice::<Object<Item>>(line).err();
+        return Err(error.map_or_else(|| "the line cannot be read".to_owned(), placed));
     }
     let told = errors.into_iter().map(|error| match error.field {
         Some(field) if error.detail.starts_with("is ") => format!("`{field}` {}", error.detail),
@@ -63,10 +64,11 @@ pub(super) fn parse_line(line: &[u8]) -> Result<NewTask, String> {
 
 fn quick(body: &[u8]) -> Option<NewTasks> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-        let items: Vec<Item> = serde_json::from_slice(body).ok().filter(|items: &Vec<_>| items.len() <= MAX_TASKS)?;
-        items.into_iter().map(task).collect::<Option<_>>().map(NewTasks::Many)
+        let items: Vec<Object<Item>> =
+            serde_json::from_slice(body).ok().filter(|items: &Vec<_>| items.len() <= MAX_TASKS)?;
+        items.into_iter().map(|Object(item)| task(item)).collect::<Option<_>>().map(NewTasks::Many)
     } else {
-        serde_json::from_slice(body).ok().and_then(task).map(NewTasks::One)
+        serde_json::from_slice(body).ok().and_then(|Object(item)| task(item)).map(NewTasks::One)
     }
 }
 
@@ -88,8 +90,7 @@ fn diagnose(body: &[u8]) -> Problem {
     };
     let (errors, total) = match &value {
         Value::Array(items) if items.len() > MAX_TASKS => {
-            let detail = format!("{} tasks were sent, at most {MAX_TASKS} are allowed at a time", items.len());
-            return Problem::invalid(detail, Vec::new());
+            return Problem::too_many("tasks", None, items.len(), MAX_TASKS);
         }
         Value::Array(items) => {
             let errors = items.iter().enumerate().flat_map(|(index, item)| wrong_with(item, Some(index)));
@@ -99,8 +100,11 @@ fn diagnose(body: &[u8]) -> Problem {
     };
     if errors.is_empty() {
         // What a JSON value cannot show, such as a field given twice.
-        let error =
-            serde_json::from_slice::<Vec<Item>>(body).err().or_else(|| serde_json::from_slice::<Item>(body).err());
+        let error = if value.is_array() {
+            serde_json::from_slice::<Vec<Object<Item>>>(body).err()
+        } else {
+            serde_json::from_slice::<Object<Item>>(body).err()
+        };
         return Problem::malformed(
             error.map_or_else(|| "the body cannot be read".to_owned(), |error| error.to_string()),
         );

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
 use crate::domain::node::NodeView;
 
 use super::error::Problem;
+use super::json::Json;
 use super::{App, HostApi};
 
 /// All nodes that live.

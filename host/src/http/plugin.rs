@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
@@ -15,6 +14,7 @@ use crate::domain::status::PluginStatus;
 
 use super::error::Problem;
 use super::jobs::{JobPath, named};
+use super::json::Json;
 use super::{App, HostApi, body};
 
 /// What came of an ask: 202 where it takes longer than a request may.
@@ -70,8 +70,5 @@ async fn steer<H: HostApi>(app: &App<H>, job: JobPath, ask: Steer) -> Answer {
 }
 
 async fn asked<H>(app: &App<H>, request: Request<Body>) -> Result<Asked, Problem> {
-    match body::json(app, request).await? {
-        None => Ok(Asked::default()),
-        Some(read) => serde_json::from_slice(&read.bytes).map_err(|error| Problem::malformed(error.to_string())),
-    }
+    Ok(body::parsed(app, request).await?.unwrap_or_default())
 }

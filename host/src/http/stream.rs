@@ -8,7 +8,6 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request};
@@ -20,6 +19,7 @@ use crate::domain::chunk::Chunk;
 use crate::domain::task::{Enqueued, NewTask};
 
 use super::error::{FieldError, Problem};
+use super::json::Json;
 use super::ndjson::{self, Line, Lines};
 use super::{App, HostApi, body};
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use crate::domain::task::{AttemptView, TaskId, TaskState, TaskView};
 use crate::runner::TaskQuery;
 
 use super::error::Problem;
+use super::json::Json;
 use super::{App, HostApi};
 
 /// `limit` where none is given, and the highest.
@@ -41,7 +41,7 @@ pub(super) async fn list<H: HostApi>(
     State(app): State<Arc<App<H>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Page>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let Query(query) = query.map_err(|rejection| Problem::query(&rejection))?;
     let limit = query.limit.unwrap_or(LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::malformed(format!("`limit` is {limit}; it must be from 1 to {MAX_LIMIT}")));

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -17,6 +16,7 @@ use super::effects::{bounded, moment, next, place};
 use super::error::{FieldError, Problem};
 use super::instant::Written;
 use super::jobs::{JobPath, named};
+use super::json::Json;
 use super::{App, HostApi, body};
 
 /// Most ids in one body.
@@ -50,7 +50,7 @@ pub(super) async fn list<H: HostApi>(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Page>, Problem> {
     let job = named(job)?;
-    let Query(query) = query.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let Query(query) = query.map_err(|rejection| Problem::query(&rejection))?;
     let limit = bounded(query.limit)?;
     let pick = TrashPick {
         path: query.path,
@@ -99,8 +99,11 @@ pub(super) async fn take_out<H: HostApi>(
     let asked: AskBody = body::parsed(&app, request).await?.unwrap_or_default();
     let instant = |name: &str, written: Option<Written>| {
         let read = written.map(Written::read).transpose();
-        read.map_err(|error| Problem::invalid(format!("`{name}`: {error}"), Vec::new()))
+        read.map_err(|error| Problem::invalid_field(name, error))
     };
+    if asked.path.as_deref() == Some("") {
+        return Err(Problem::empty("path"));
+    }
     let pick = TrashPick {
         path: asked.path,
         since: instant("since", asked.since)?,
@@ -122,9 +125,11 @@ pub(super) async fn take_out<H: HostApi>(
 }
 
 fn parsed(ids: &[String]) -> Result<Vec<EffectId>, Problem> {
+    if ids.is_empty() {
+        return Err(Problem::empty("ids"));
+    }
     if ids.len() > MAX_IDS {
-        let detail = format!("{} ids were sent, at most {MAX_IDS} are allowed at a time", ids.len());
-        return Err(Problem::invalid(detail, Vec::new()));
+        return Err(Problem::too_many("ids", Some("ids"), ids.len(), MAX_IDS));
     }
     let (mut good, mut errors) = (Vec::with_capacity(ids.len()), Vec::new());
     for (index, id) in ids.iter().enumerate() {

@@ -74,7 +74,8 @@ impl Engine {
             .max_wasm_stack(options.stack)
             // Not used, but it must hold the guest's.
             .async_stack_size(options.stack + HOST_STACK)
-            .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8))
+            // Enough to get past what a language's runtime does before it traps.
+            .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32))
             // The initial content of tables and memories stays as the module has
             // it, instead of being laid out in the machine code: a module of
             // seventy bytes would become four megabytes, and two hundred copies

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use wasmtime::component::{Component, InstancePre};
 
@@ -114,6 +115,8 @@ pub struct Generation {
     pub loaded_at: Timestamp,
     /// Whether it came from the state folder, not from the file.
     pub kept: bool,
+    /// The same as `loaded_at`, on a clock that nobody sets.
+    since: Instant,
     answered: AtomicBool,
 }
 
@@ -121,7 +124,7 @@ impl Generation {
     /// A generation that was not called yet.
     #[must_use]
     pub fn new(number: u64, plugin: Plugin, loaded_at: Timestamp, kept: bool) -> Self {
-        Self { number, plugin, loaded_at, kept, answered: AtomicBool::new(false) }
+        Self { number, plugin, loaded_at, kept, since: Instant::now(), answered: AtomicBool::new(false) }
     }
 
     /// Notes that an execution answered; true the first time.
@@ -142,6 +145,7 @@ impl Generation {
             number: self.number,
             digest: self.plugin.digest,
             loaded_at: self.loaded_at,
+            age_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             size: self.plugin.size,
             world: self.plugin.world().name(),
             kept: self.kept,
@@ -149,12 +153,17 @@ impl Generation {
     }
 }
 
-/// The chain of causes, without line breaks and without repetition.
+/// How a backtrace begins where it is a cause: it has no type that could be asked
+/// for there.
+const BACKTRACE: &str = "error while executing at wasm backtrace:";
+
+/// The chain of causes, without line breaks, repetition and addresses: a
+/// backtrace is one of the causes, as wasmtime has it.
 pub(super) fn in_one_line(error: &wasmtime::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        if parts.last().is_none_or(|last| !last.contains(&text)) {
+        if !text.starts_with(BACKTRACE) && parts.last().is_none_or(|last| !last.contains(&text)) {
             parts.push(text);
         }
     }

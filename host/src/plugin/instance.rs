@@ -16,6 +16,7 @@ use crate::domain::time::Clock;
 use crate::sandbox::{Custody, Gate, GuestState, Held, Hindrance, Interrupt, MountError, Recorded, Role};
 
 use super::bindings::{self, Dispatcher, Executor};
+use super::crash::{crash_of, started_badly};
 use super::generation::{Generation, Plugin, in_one_line};
 
 /// An instance could not be made.
@@ -118,7 +119,10 @@ impl Seat {
         drop(running);
         let interrupt = self.store.data_mut().end_call();
         match answer {
-            Ok(answer) => Ok(answer.map_err(Into::into)),
+            Ok(answer) => Ok(answer.map_err(|failure| {
+                let failure: Failure = failure.into();
+                failure.after(self.store.data().refusal())
+            })),
             Err(error) => Err(match interrupt.or_else(|| interrupt_in(&error)) {
                 Some(Interrupt::Stopped) => CallFailed::Stopped,
                 Some(Interrupt::Asked) => CallFailed::Asked,
@@ -138,46 +142,10 @@ fn refuel(store: &mut Store<GuestState>) -> wasmtime::Result<()> {
     store.data().job().limits.fuel.map_or(Ok(()), |fuel| store.set_fuel(fuel))
 }
 
-/// What a call died of.
-fn crash_of(state: &GuestState, error: &wasmtime::Error) -> Crash {
-    let limits = &state.job().limits;
-    if let Some(refused) = state.refused() {
-        return Crash::Trap(format!("{refused} ({})", trap_of(error)));
-    }
-    match (limits.fuel, error.downcast_ref::<wasmtime::Trap>()) {
-        (Some(fuel), Some(wasmtime::Trap::OutOfFuel)) => Crash::Fuel(fuel),
-        _ if is_too_long(error) => Crash::Answer(limits.answer),
-        _ => Crash::Trap(trap_of(error)),
-    }
-}
-
-/// What instantiating died of.
-fn started_badly(state: &GuestState, error: &wasmtime::Error) -> Crash {
-    match crash_of(state, error) {
-        Crash::Trap(_) => {
-            let limit = state.refused().map_or_else(String::new, |refused| format!("{refused}: "));
-            Crash::Start(format!("{limit}{}", in_one_line(error)))
-        }
-        named => named,
-    }
-}
-
-/// Whether more was handed to the host than it takes at once. The error has no
-/// type of its own, only words.
-fn is_too_long(error: &wasmtime::Error) -> bool {
-    error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls has been exhausted"))
-}
-
 /// The interrupt that a file call met, where one did: it ends the call without
 /// a chance to note it.
 fn interrupt_in(error: &wasmtime::Error) -> Option<Interrupt> {
     error.downcast_ref::<Interrupt>().copied()
-}
-
-/// The trap itself where there is one: the backtrace is of no use to the
-/// operator of somebody else's plugin.
-fn trap_of(error: &wasmtime::Error) -> String {
-    error.downcast_ref::<wasmtime::Trap>().map_or_else(|| in_one_line(error), ToString::to_string)
 }
 
 /// An instance that decides. It serves until it fails or the slot changes.

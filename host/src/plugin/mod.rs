@@ -8,6 +8,7 @@
 
 mod bindings;
 mod compile;
+mod crash;
 mod engine;
 mod generation;
 pub mod inspect;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
@@ -70,7 +70,7 @@ pub struct TaskQuery {
 
 /// A running host: the jobs, the store, and the way to stop them.
 pub struct Host {
-    started_at: Timestamp,
+    started: (Timestamp, Instant),
     wall: WallStatus,
     room: Arc<Room>,
     pub(super) store: SharedStore,
@@ -150,7 +150,7 @@ impl Host {
         let ages = Ages { history: spec.history, effects: spec.effects, effects_max: spec.effects_max };
         running.keep_store(&store, &clocks, &jobs, ages, &stopped);
         Ok(Arc::new(Self {
-            started_at: clock.now(),
+            started: (clock.now(), Instant::now()),
             wall: spec.wall,
             room,
             store,
@@ -205,7 +205,8 @@ impl Host {
         Ok(HostStatus {
             version: env!("CARGO_PKG_VERSION"),
             node: self.node.about().name.clone(),
-            started_at: self.started_at,
+            started_at: self.started.0,
+            up_ms: u64::try_from(self.started.1.elapsed().as_millis()).unwrap_or(u64::MAX),
             wall: self.wall.clone(),
             clock: self.clocks.notice(),
             no_room: (!self.room.is_there()).then(|| self.room.to_string()),

@@ -27,9 +27,6 @@ use crate::plugin::{Attempted, CallFailed, DispatcherInstance, ExecutorInstance,
 use crate::sandbox::{Custody, Gate};
 use crate::store::{DuePlace, PeekDue, SharedStore, StoreError};
 
-/// Numbers of tasks that are not in the queue begin here.
-const FOUND: u64 = 1 << 62;
-
 /// What is simulated.
 pub struct Simulation {
     /// The queue; `None` where there is none yet.
@@ -129,7 +126,7 @@ impl Run<'_> {
             if due.is_empty() && self.scan == Scan::Over {
                 break;
             }
-            let may_scan = due.iter().all(|(task, _)| task.id.0 < FOUND);
+            let may_scan = due.iter().all(|(task, _)| task.id.in_queue().is_some());
             let (tasks, reasons): (Vec<_>, Vec<_>) = due.into_iter().unzip();
             let reasons: Vec<_> = tasks.iter().map(|task| task.id).zip(reasons).collect();
             let run = self.dispatch(tasks, may_scan, &reasons)?;
@@ -239,7 +236,7 @@ impl Run<'_> {
         self.summary.discovered += 1;
         let later = task.run_at.is_some_and(|at| at > self.simulation.now);
         let task = ClaimedTask {
-            id: TaskId(FOUND + self.summary.discovered),
+            id: TaskId(TaskId::SIMULATED + self.summary.discovered),
             fence: Fence(0),
             key: task.key,
             payload: task.payload,
@@ -303,7 +300,7 @@ impl Run<'_> {
             to,
             size: effect.size,
             key: task.key.as_str().to_owned(),
-            task: queued(task),
+            task: task.id.in_queue(),
             reason: reason.map(str::to_owned),
             refused,
         }));
@@ -313,7 +310,7 @@ impl Run<'_> {
         self.summary.count(end);
         if end != End::Done {
             let key = task.key.as_str().to_owned();
-            (self.tell)(Foreseen::Task(ForeseenTask { key, task: queued(task), end, reason }));
+            (self.tell)(Foreseen::Task(ForeseenTask { key, task: task.id.in_queue(), end, reason }));
         }
     }
 
@@ -322,11 +319,6 @@ impl Run<'_> {
         self.summary.over_budget = self.simulation.custody.meter.would_be_over().map(|over| over.to_string());
         self.summary
     }
-}
-
-/// A task's number in the queue, if it has one.
-fn queued(task: &ClaimedTask) -> Option<TaskId> {
-    Some(task.id).filter(|id| id.0 < FOUND)
 }
 
 fn hash(key: &str) -> u64 {

@@ -107,7 +107,7 @@ impl Call {
             }
             None => rustix::fs::unlinkat(place.folder.disk()?, place.name.as_str(), AtFlags::REMOVEDIR),
         });
-        removed.map_err(|error| self.told_if_mounted(error, &place))
+        removed.map_err(|error| self.told_if_unnamable(self.told_if_mounted(error, &place), &place, &stands))
     }
 
     /// Moves something. What it replaces goes as if it were removed.

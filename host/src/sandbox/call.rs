@@ -1,7 +1,7 @@
 //! The call that an instance is in: for which task, until when, and what it has
 //! changed so far. Shared with the streams that the guest holds.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -92,8 +92,9 @@ pub(super) struct Call {
     attempt: AtomicU32,
     /// Counts the calls of the instance.
     number: AtomicU64,
-    /// Whether a refused change was logged in this call: one line is enough.
-    refused: AtomicBool,
+    /// The last thing that was refused in this call. The first is logged: one
+    /// line is enough.
+    refused: Mutex<Option<String>>,
     /// Changes that the call has asked for.
     asked: AtomicU32,
     /// Bytes that it has asked to write.
@@ -127,7 +128,7 @@ impl Call {
             task: AtomicU64::new(0),
             attempt: AtomicU32::new(0),
             number: AtomicU64::new(1),
-            refused: AtomicBool::new(false),
+            refused: Mutex::default(),
             asked: AtomicU32::new(0),
             asked_bytes: AtomicU64::new(0),
             held: Mutex::default(),
@@ -142,7 +143,7 @@ impl Call {
     /// The next call of the instance begins.
     pub(super) fn renew(&self, task: Option<(TaskId, u32)>) {
         self.deadline.renew(self.limit);
-        self.refused.store(false, Ordering::Relaxed);
+        *locked(&self.refused) = None;
         for count in [&self.changes, &self.removed, &self.made] {
             count.store(0, Ordering::Relaxed);
         }
@@ -248,10 +249,17 @@ impl Call {
     /// Tells the operator, once a call: a guest that tries in a loop must not
     /// fill the log.
     pub(super) fn say_refused(&self, what: &str, why: &str) {
-        if !self.refused.swap(true, Ordering::Relaxed) {
-            let job = &self.custody.job.name;
-            tracing::warn!(target: "sweepd::guest", %job, task = self.task().map(|task| task.0), "{what} refused: {why}");
+        let told = format!("{what} refused: {why}");
+        let is_first = locked(&self.refused).replace(told.clone()).is_none();
+        if is_first {
+            let (job, task) = (&self.custody.job.name, self.task().and_then(TaskId::in_queue));
+            tracing::warn!(target: "sweepd::guest", %job, task = task.map(|task| task.0), "{told}");
         }
+    }
+
+    /// The last thing that was refused in this call, and why.
+    pub(super) fn refusal(&self) -> Option<String> {
+        locked(&self.refused).clone()
     }
 
     /// Notes that a hold was met.

@@ -112,7 +112,7 @@ impl GuestState {
         self.asked = None;
         self.memory.forget_refusal();
         self.interrupt = None;
-        self.capture.begin(task.map(|task| task.id));
+        self.capture.begin(task.and_then(|task| task.id.in_queue()));
     }
 
     /// The call has ended. Answers why the host interrupted it, if it did.
@@ -173,6 +173,19 @@ impl GuestState {
     #[must_use]
     pub fn is_simulated(&self) -> bool {
         self.call.custody.is_simulated()
+    }
+
+    /// The last thing that the host refused the present call, and why.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.call.refusal()
+    }
+
+    /// The last lines that the present call, or the one that just ended, wrote to
+    /// standard error, as one line.
+    #[must_use]
+    pub fn last_words(&self) -> Option<String> {
+        self.capture.last_words()
     }
 
     /// The limit of memory that was reached in the present call, if one was.

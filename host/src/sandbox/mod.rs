@@ -28,6 +28,7 @@ mod guest;
 mod held;
 mod journal;
 mod kept;
+mod left;
 mod listing;
 mod marker;
 mod may;

@@ -48,4 +48,5 @@ mod torture;
 mod trash;
 mod videos;
 mod wall;
+mod words;
 mod zoo;

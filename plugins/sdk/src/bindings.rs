@@ -12,6 +12,7 @@ use std::io::{self, Write as _};
 use std::marker::PhantomData;
 
 use crate::types::{Decision, Discovery, Failure, Outcome, Plan, Postponement, Sweep, Task, Verdict};
+use crate::words::without_numbers;
 use crate::{Dispatcher, Executor};
 
 /// World `executor-only`.
@@ -88,6 +89,7 @@ impl<P: Dispatcher> d::Guest for Bridge<P> {
 /// Hands over what was printed without a line's end, while it still is this
 /// call's: the next one may be about another task.
 fn flush() {
+    #[allow(clippy::disallowed_methods, reason = "a plugin's own output, which the host escapes")]
     let _ = io::stdout().flush();
 }
 
@@ -119,23 +121,23 @@ impl From<d::Sweep> for Sweep {
 impl From<Failure> for t::Failure {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Transient(why) => Self::Transient(why),
-            Failure::Permanent(why) => Self::Permanent(why),
+            Failure::Transient(why) => Self::Transient(without_numbers(why)),
+            Failure::Permanent(why) => Self::Permanent(without_numbers(why)),
         }
     }
 }
 
 impl From<Postponement> for t::Postponement {
     fn from(postponement: Postponement) -> Self {
-        Self { delay: postponement.delay, reason: postponement.reason }
+        Self { delay: postponement.delay, reason: postponement.reason.map(without_numbers) }
     }
 }
 
 impl From<Outcome> for e::Outcome {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Done(note) => Self::Done(note),
-            Outcome::Skipped(why) => Self::Skipped(why),
+            Outcome::Done(note) => Self::Done(note.map(without_numbers)),
+            Outcome::Skipped(why) => Self::Skipped(without_numbers(why)),
             Outcome::Postpone(postponement) => Self::Postpone(postponement.into()),
         }
     }
@@ -146,7 +148,7 @@ impl From<Verdict> for d::Verdict {
         match verdict {
             Verdict::Run => Self::Run,
             Verdict::Postpone(postponement) => Self::Postpone(postponement.into()),
-            Verdict::Discard(why) => Self::Discard(why),
+            Verdict::Discard(why) => Self::Discard(without_numbers(why)),
         }
     }
 }

@@ -27,7 +27,7 @@
 //!
 //! ```
 //! use std::fs;
-//! use sweepd_sdk::{Dispatcher, Executor, Failure, Outcome, Plan, Sweep, Task, path, run};
+//! use sweepd_sdk::{Dispatcher, Executor, Failure, Outcome, Plan, Sweep, Task, path, run, words};
 //!
 //! struct EmptyOnly;
 //!
@@ -47,9 +47,9 @@
 //!             Ok(found) if found.len() > 0 => return Ok(Outcome::postpone(3600, "not empty")),
 //!             Ok(_) => {}
 //!             Err(error) if path::is_gone(&error) => return Ok(Outcome::skipped("already gone")),
-//!             Err(error) => return Err(Failure::transient(format!("{path}: {error}"))),
+//!             Err(error) => return Err(Failure::transient(format!("{path}: {}", words(&error)))),
 //!         }
-//!         fs::remove_file(&path).map_err(|error| Failure::transient(format!("{path}: {error}")))?;
+//!         fs::remove_file(&path).map_err(|error| Failure::transient(format!("{path}: {}", words(&error))))?;
 //!         Ok(Outcome::done())
 //!     }
 //! }
@@ -83,6 +83,7 @@
 
 #[doc(hidden)]
 pub mod bindings;
+mod composition;
 mod export;
 pub mod path;
 pub mod run;
@@ -90,9 +91,11 @@ pub mod run;
 pub mod testing;
 mod time;
 mod types;
+mod words;
 
 pub use time::TimeLeft;
 pub use types::{Decision, Discovery, Failure, Outcome, Plan, Postponement, Sweep, Task, TaskId, Timestamp, Verdict};
+pub use words::words;
 
 /// Acts on one task. The only role that may change files.
 pub trait Executor {

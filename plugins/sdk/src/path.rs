@@ -7,9 +7,12 @@
 use std::borrow::Cow;
 use std::{fs, io};
 
-use crate::{Failure, Outcome, run};
+use crate::{Failure, Outcome, TimeLeft, composition, run};
 
 const PLACEHOLDER: &str = "{key}";
+
+/// Most names that are looked at for one that is composed otherwise.
+const MOST_NAMES: usize = 10_000;
 
 /// What a file system takes as one name, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -79,21 +82,47 @@ impl Template {
         }
     }
 
-    /// The answer for a key at whose path there is nothing: skipped, as what was
-    /// to be done is done.
+    /// The answer for a `key` at whose path there is nothing: skipped, as what was
+    /// to be done is done. Where the path's folder has a name that differs only in
+    /// how its characters are composed, as names of other systems do, the answer
+    /// says so; that takes the right to list.
     ///
     /// # Errors
     ///
     /// A transient failure, where the template's own folders are missing. They
     /// are the operator's, not the task's: a mount that is not mounted must not
     /// look like a thousand keys that are already gone.
-    pub fn already_gone(&self) -> Result<Outcome, Failure> {
+    pub fn already_gone(&self, key: &str) -> Result<Outcome, Failure> {
         match self.folder() {
             Some(folder) if fs::metadata(folder).is_err_and(|error| is_gone(&error)) => Err(Failure::Transient(
                 format!("the folder {folder} of config `path` is not there: is the right one mounted?"),
             )),
-            _ => Ok(Outcome::skipped("already gone")),
+            _ => Ok(Outcome::skipped(match self.composed_otherwise(key) {
+                Some(name) => format!(
+                    "already gone; but {} stands there, the same name with its characters composed otherwise (NFC, NFD)",
+                    composition::spelled(&name)
+                ),
+                None => "already gone".to_owned(),
+            })),
         }
+    }
+
+    /// A name that stands where that of `key` would, and differs from it only in
+    /// composition.
+    fn composed_otherwise(&self, key: &str) -> Option<String> {
+        if key.is_ascii() {
+            return None;
+        }
+        let path = self.fill(key).ok()?;
+        let from = self.text[..self.at].rfind('/').map_or(0, |slash| slash + 1);
+        let wanted = path[from..].split('/').next()?;
+        // A relative path is taken from the first mount.
+        let folder = if from == 0 { "." } else { &path[..from] };
+        let mut time = TimeLeft::of_call();
+        let names = fs::read_dir(folder).ok()?.take(MOST_NAMES).take_while(|_| time.is_enough());
+        names
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .find(|name| composition::differs_only(name, wanted))
     }
 
     /// The folders before the part that has the key in it; none is the root.
@@ -226,10 +255,30 @@ mod tests {
     #[test]
     fn a_missing_folder_is_not_a_key_that_is_gone() {
         let here = env!("CARGO_MANIFEST_DIR");
-        let answer = |template: String| Template::parse(template)?.already_gone();
+        let answer = |template: String| Template::parse(template)?.already_gone("key");
         assert_eq!(answer(format!("{here}/{{key}}")), Ok(Outcome::skipped("already gone")));
         let answer = answer(format!("{here}/nowhere/{{key}}"));
         assert!(matches!(&answer, Err(Failure::Transient(why)) if why.contains("nowhere of config")), "{answer:?}");
+    }
+
+    #[test]
+    fn a_name_that_is_composed_otherwise_is_pointed_out() {
+        let folder = std::env::temp_dir().join(format!("sweepd-sdk-composition-{}", std::process::id()));
+        fs::create_dir(&folder).expect("a folder");
+        fs::write(folder.join("hls-cafe\u{301}.mp4"), "").expect("a file");
+        let answer = |key: &str| {
+            let template = format!("{}/hls-{{key}}.mp4", folder.display());
+            Template::parse(template)?.already_gone(key)
+        };
+        let Ok(Outcome::Skipped(why)) = answer("caf\u{e9}") else { panic!("not skipped") };
+        assert_eq!(
+            why,
+            "already gone; but hls-cafe\\u{301}.mp4 stands there, the same name with its characters composed otherwise \
+             (NFC, NFD)"
+        );
+        assert_eq!(answer("caf\u{e8}x"), Ok(Outcome::skipped("already gone")));
+        assert_eq!(answer("cafe"), Ok(Outcome::skipped("already gone")));
+        fs::remove_dir_all(&folder).expect("cleared up");
     }
 
     #[test]

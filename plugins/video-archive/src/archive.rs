@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use sweepd_sdk::path::{self, Template};
-use sweepd_sdk::{Failure, Outcome, TimeLeft, run};
+use sweepd_sdk::{Failure, Outcome, TimeLeft, run, words};
 
 /// A video that was archived this often is looked into by a person.
 const MOST_COPIES: u32 = 1000;
@@ -37,10 +37,10 @@ impl Archive {
                 self.folder
             )));
         }
-        let stuck = |error: io::Error| Failure::transient(format!("{path}: {error}"));
+        let stuck = |error: io::Error| Failure::transient(format!("{path}: {}", words(&error)));
         match fs::symlink_metadata(path) {
             Ok(_) => {}
-            Err(error) if path::is_gone(&error) => return template.already_gone(),
+            Err(error) if path::is_gone(&error) => return template.already_gone(key),
             Err(error) => return Err(stuck(error)),
         }
         let place = self.free_place(path)?;
@@ -74,7 +74,7 @@ impl Archive {
             match fs::symlink_metadata(&place) {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(place),
-                Err(error) => return Err(Failure::transient(format!("{place}: {error}"))),
+                Err(error) => return Err(Failure::transient(format!("{place}: {}", words(&error)))),
             }
         }
         Err(Failure::Permanent(format!("{first} and {MOST_COPIES} names after it are taken")))
@@ -85,7 +85,7 @@ fn create_parent(place: &str) -> Result<(), Failure> {
     let Some(parent) = Path::new(place).parent() else {
         return Ok(());
     };
-    fs::create_dir_all(parent).map_err(|error| Failure::transient(format!("{}: {error}", parent.display())))
+    fs::create_dir_all(parent).map_err(|error| Failure::transient(format!("{}: {}", parent.display(), words(&error))))
 }
 
 /// Whether `outer` is `inner` or a folder above it.

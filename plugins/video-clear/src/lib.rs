@@ -53,7 +53,7 @@ impl Executor for VideoClear {
             Removed::Nothing if before > 0 => {
                 Ok(Outcome::done_with(format!("removed {} files over several calls", in_all(0))))
             }
-            Removed::Nothing => template.already_gone(),
+            Removed::Nothing => template.already_gone(&task.key),
         }
     }
 }

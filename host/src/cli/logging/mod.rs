@@ -4,9 +4,14 @@
 //! thread ([`lines`]), which writes it to standard error when that takes it. So
 //! is whatever else a host writes on its way. Nothing of the host writes to
 //! standard error or standard output by itself while it runs.
+//!
+//! An event, and whatever a command says, is one line, in which all that could
+//! steer a terminal is escaped ([`people`], [`say`]); JSON is escaped where an
+//! event is handed over ([`Event`]).
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, IsTerminal as _};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Stderr, Write as _};
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +23,13 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::error::CliError;
+use super::screen::Screen;
+use crate::domain::printable::{printable, printable_json};
 use crate::domain::time::Clock;
 use lines::Lines;
 
 mod lines;
+mod people;
 
 /// How long the end of a process waits for its last lines.
 const AT_THE_END: Duration = Duration::from_secs(1);
@@ -49,13 +57,13 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// process. Nothing is written before [`start`].
 pub(super) fn init(filter: &str, format: Format) -> Result<(), CliError> {
     let parsed = EnvFilter::try_new(filter).map_err(|source| CliError::Log { filter: filter.to_owned(), source })?;
-    let terminal = io::stderr().is_terminal();
+    let terminal = is_watched();
     let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(ToErrors);
     let human = format == Format::Human || (format == Format::Auto && terminal);
     HUMAN.store(human, Ordering::SeqCst);
     if human {
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        builder.with_ansi(colours).with_target(false).init();
+        builder.with_ansi(colours).event_format(people::ForPeople).init();
     } else {
         builder.json().flatten_event(true).init();
     }
@@ -70,22 +78,45 @@ pub(super) fn start() {
         return;
     }
     // Without it the lines are lost, and the work goes on.
-    let _ = errors().start("sweepd-log", Box::new(|bytes| rustix::io::write(io::stderr(), bytes)));
+    let _ = errors().start("sweepd-log", Box::new(|bytes| rustix::io::write(stderr(), bytes)));
 }
 
-/// Says something on standard error, as it is. Waits a little for a slow reader,
-/// once; what a reader that stalls does not take is lost and counted.
+/// Says something on standard error, on one line. Waits a little for a slow
+/// reader, once; what a reader that stalls does not take is lost and counted.
 pub(super) fn say(text: &str) {
     static STALLED: AtomicBool = AtomicBool::new(false);
     if !STALLED.load(Ordering::SeqCst) && !errors().wait_for_room(PATIENCE) {
         STALLED.store(true, Ordering::SeqCst);
     }
-    errors().send(format!("{text}\n").into_bytes());
+    errors().send(format!("{}\n", printable(text)).into_bytes());
+}
+
+/// Asks the person at the terminal, and leaves the line open for the answer.
+pub(super) fn ask(question: &str) -> io::Result<()> {
+    errors().flush(AT_THE_END);
+    let mut asked = stderr().lock();
+    write!(asked, "{} ", printable(question))?;
+    asked.flush()
+}
+
+/// Whether somebody looks at standard error.
+pub(super) fn is_watched() -> bool {
+    stderr().is_terminal()
 }
 
 /// Prints what a host says on standard output when it is up.
-pub(super) fn print(text: String) {
+pub(super) fn print(text: Screen<Vec<u8>>) {
     output().send(text.into_bytes());
+}
+
+#[allow(clippy::disallowed_methods, reason = "all that is written to it is escaped here")]
+fn stderr() -> Stderr {
+    io::stderr()
+}
+
+#[allow(clippy::disallowed_methods, reason = "only what a screen took is written to it")]
+fn stdout() -> io::Stdout {
+    io::stdout()
 }
 
 /// Waits a short time until all lines are written: the last thing of a process.
@@ -105,7 +136,7 @@ static OUTPUT: OnceLock<Lines> = OnceLock::new();
 fn output() -> &'static Lines {
     OUTPUT.get_or_init(|| {
         let lines = Lines::new(|_, _| Vec::new());
-        let _ = lines.start("sweepd-output", Box::new(|bytes| rustix::io::write(io::stdout(), bytes)));
+        let _ = lines.start("sweepd-output", Box::new(|bytes| rustix::io::write(stdout(), bytes)));
         lines
     })
 }
@@ -132,7 +163,11 @@ fn told(panic: &PanicHookInfo<'_>) -> Vec<u8> {
     let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
     match trace {
         None => own_line("ERROR", &message, &[]),
-        Some(trace) if HUMAN.load(Ordering::SeqCst) => own_line("ERROR", &format!("{message}\n{trace}"), &[]),
+        // The names of the program's own functions, one a line, each indented.
+        Some(trace) if HUMAN.load(Ordering::SeqCst) => {
+            let frames = trace.lines().flat_map(|frame| format!("  {}\n", printable(frame)).into_bytes());
+            own_line("ERROR", &message, &[]).into_iter().chain(frames).collect()
+        }
         Some(trace) => own_line("ERROR", &message, &[("backtrace", json!(trace))]),
     }
 }
@@ -141,16 +176,24 @@ fn told(panic: &PanicHookInfo<'_>) -> Vec<u8> {
 fn own_line(level: &str, message: &str, more: &[(&str, Value)]) -> Vec<u8> {
     let at = Clock::system().now();
     let text = if HUMAN.load(Ordering::SeqCst) {
-        format!("{at} {level:>5} {message}")
+        format!("{at} {level:>5} {}", printable(message))
     } else {
         let mut line =
             json!({ "timestamp": at.to_string(), "level": level, "message": message, "target": "sweepd::log" });
         for (name, value) in more {
             line[*name] = value.clone();
         }
-        line.to_string()
+        printable_json(&line.to_string()).into_owned()
     };
     format!("{text}\n").into_bytes()
+}
+
+fn escaped_json(line: Vec<u8>) -> Vec<u8> {
+    let escaped = match std::str::from_utf8(&line).map(printable_json) {
+        Ok(Cow::Owned(escaped)) => Some(escaped.into_bytes()),
+        Ok(Cow::Borrowed(_)) | Err(_) => None,
+    };
+    escaped.unwrap_or(line)
 }
 
 /// Gives `tracing` a writer for each event.
@@ -180,8 +223,11 @@ impl io::Write for Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if !self.0.is_empty() {
-            errors().send(std::mem::take(&mut self.0));
+        if self.0.is_empty() {
+            return;
         }
+        let line = std::mem::take(&mut self.0);
+        // What is for people has the formatter's own colours in it, and was escaped before.
+        errors().send(if HUMAN.load(Ordering::SeqCst) { line } else { escaped_json(line) });
     }
 }

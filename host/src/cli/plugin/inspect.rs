@@ -10,6 +10,7 @@ use clap::Args;
 use crate::plugin::inspect::Inspection;
 
 use super::super::error::CliError;
+use super::super::screen::Screen;
 
 /// Which file.
 #[derive(Debug, Args)]
@@ -32,17 +33,17 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<ExitCode, CliError> {
         .map_err(|error| CliError::Refused(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
     let inspection = runtime.block_on(crate::plugin::inspect::inspect(&compiler, &args.file))?;
-    let mut out = io::stdout().lock();
+    let mut out = Screen::stdout();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &inspection).map_err(io::Error::from)?;
-        writeln!(out)?;
+        out.pretty_json(&inspection)?;
     } else {
         write(&mut out, &args.file.display().to_string(), &inspection)?;
     }
+    out.flush()?;
     Ok(if inspection.refused.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn write(out: &mut impl Write, file: &str, inspection: &Inspection) -> io::Result<()> {
+fn write(out: &mut Screen<impl Write>, file: &str, inspection: &Inspection) -> io::Result<()> {
     writeln!(out, "file     {file}")?;
     writeln!(out, "size     {} ({} bytes)", ByteSize(inspection.size).display().iec(), inspection.size)?;
     writeln!(out, "sha256   {}", inspection.digest)?;
@@ -56,7 +57,7 @@ fn write(out: &mut impl Write, file: &str, inspection: &Inspection) -> io::Resul
     }
 }
 
-fn list(out: &mut impl Write, title: &str, names: &[String]) -> io::Result<()> {
+fn list(out: &mut Screen<impl Write>, title: &str, names: &[String]) -> io::Result<()> {
     if names.is_empty() {
         return writeln!(out, "{title}  none");
     }
@@ -83,9 +84,9 @@ mod tests {
             exports: vec!["a".to_owned(), "b".to_owned()],
             refused: Some("it has no dispatcher".to_owned()),
         };
-        let mut out = Vec::new();
+        let mut out = Screen::new(Vec::new());
         write(&mut out, "x.wasm", &inspection).expect("written");
-        let text = String::from_utf8(out).expect("text");
+        let text = out.into_text();
         assert_eq!(
             text,
             "file     x.wasm\nsize     3 B (3 bytes)\n\

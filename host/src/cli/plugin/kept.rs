@@ -2,12 +2,11 @@
 //! job accepted. They read and write the state folder; a host that runs takes it
 //! up from there.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use bytesize::ByteSize;
 use clap::Args;
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -18,7 +17,8 @@ use crate::domain::time::Clock;
 use crate::plugin::{Kept, SteerError};
 
 use super::super::error::CliError;
-use super::super::tasks::printable;
+use super::super::screen::{self, Screen};
+use super::super::table;
 
 /// Whose history.
 #[derive(Debug, Args)]
@@ -103,14 +103,14 @@ pub(super) fn history(config: &Config, args: &HistoryArgs) -> Result<ExitCode, C
     let history = kept.history().map_err(SteerError::State)?;
     let pinned = history.pinned;
     let listed = kept.listed(history);
-    let mut out = io::stdout().lock();
+    let mut out = Screen::stdout();
     if args.json {
         let view = View { job: &args.job, pinned: pinned.map(|digest| digest.to_string()), history: &listed };
-        serde_json::to_writer_pretty(&mut out, &view).map_err(io::Error::from)?;
-        writeln!(out)?;
+        out.pretty_json(&view)?;
     } else {
-        write_table(&mut out, &listed, pinned, io::stdout().is_terminal())?;
+        write_table(&mut out, &listed, pinned, screen::is_terminal())?;
     }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -136,7 +136,7 @@ fn steer(config: &Config, job: &str, ask: &Steer) -> Result<ExitCode, CliError> 
         (None, Some(serves)) => format!("{} is to serve", serves.short()),
         (_, None) => "the plugin file counts again".to_owned(),
     };
-    writeln!(io::stdout(), "{job}: {what}; a running host takes it up within two seconds (sweepd status)")?;
+    screen::print(&format!("{job}: {what}; a running host takes it up within two seconds (sweepd status)"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,15 +148,17 @@ fn kept(config: &Config, job: &str) -> Result<Kept, CliError> {
     Err(CliError::unknown_job(job, names))
 }
 
-fn write_table(out: &mut impl Write, listed: &[Listed], pinned: Option<Digest>, terminal: bool) -> io::Result<()> {
+fn write_table(
+    out: &mut Screen<impl Write>,
+    listed: &[Listed],
+    pinned: Option<Digest>,
+    terminal: bool,
+) -> io::Result<()> {
     if listed.is_empty() {
         return writeln!(out, "no component was accepted yet");
     }
-    let mut table = Table::new();
-    table.load_preset(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
-    table.set_header(["DIGEST", "ACCEPTED", "SIZE", "WORLD", "ANSWERED", "COPY", "STATE"]);
-    for Listed { accepted: entry, copy } in listed {
-        table.add_row([
+    let row = |Listed { accepted: entry, copy }: &Listed| {
+        [
             entry.digest.short(),
             entry.accepted_at.to_string(),
             ByteSize(entry.size).display().iec().to_string(),
@@ -164,17 +166,15 @@ fn write_table(out: &mut impl Write, listed: &[Listed], pinned: Option<Digest>, 
             if entry.answered { "yes" } else { "no" }.to_owned(),
             copy.name().to_owned(),
             state(entry, pinned),
-        ]);
-    }
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+        ]
+    };
+    let header = ["DIGEST", "ACCEPTED", "SIZE", "WORLD", "ANSWERED", "COPY", "STATE"];
+    table::write(out, terminal, header, &[], listed.iter().map(row))
 }
 
 fn state(entry: &Accepted, pinned: Option<Digest>) -> String {
     match &entry.set_aside {
-        Some(mark) => format!("set aside {}: {}", mark.at, printable(&mark.why)),
+        Some(mark) => format!("set aside {}: {}", mark.at, mark.why),
         None if pinned == Some(entry.digest) => "pinned".to_owned(),
         None => "-".to_owned(),
     }
@@ -208,9 +208,9 @@ mod tests {
         history.set_aside(Digest::of(b"b"), SetAside { at: Timestamp(1000), why: "it trapped".to_owned() });
         let listed = history.accepted.iter().rev().zip([CopyState::Intact, CopyState::Damaged]);
         let listed: Vec<_> = listed.map(|(entry, copy)| Listed { accepted: entry.clone(), copy }).collect();
-        let mut out = Vec::new();
+        let mut out = Screen::new(Vec::new());
         write_table(&mut out, &listed, history.pinned, false).expect("written");
-        let text = String::from_utf8(out).expect("text");
+        let text = out.into_text();
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let time = "1970-01-01T00:00:00.000Z";
         let (a, b) = (Digest::of(b"a").short(), Digest::of(b"b").short());

@@ -1,10 +1,9 @@
 //! `sweepd tasks retry`, `cancel` and `bury`: by ids, or all that match.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::config::Config;
 use crate::domain::intervention::{Action, Intervened, Tally};
@@ -13,7 +12,7 @@ use crate::domain::status::Backlog;
 use crate::domain::task::{TaskId, TaskState};
 use crate::store::{At, Intervene, InterveneAll, Progress, Store, StoreError, TaskFilter, intervene_page};
 
-use super::super::{error::CliError, progress, store, words};
+use super::super::{error::CliError, progress, screen, store, words};
 use super::state;
 
 /// Most ids in one transaction.
@@ -35,9 +34,10 @@ Examples:
   sweepd tasks retry --job video-clear --yes
   sweepd tasks cancel --job video-clear --state running --why 'wrong policy'
   sweepd tasks bury 17 --why 'the file is held by legal'")]
+#[command(group(ArgGroup::new("which").required(true).args(["ids", "job"])))]
 pub(in crate::cli) struct ByHandArgs {
     /// The tasks' ids
-    #[arg(value_name = "ID", required_unless_present = "job", conflicts_with_all = ["job", "state"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["job", "state"], value_parser = words::number)]
     ids: Vec<u64>,
 
     /// All tasks of this job
@@ -83,7 +83,7 @@ pub(super) async fn by_hand(config: Config, action: Action, args: ByHandArgs) ->
             let _ = write!(text, ", {number} {what}");
         }
     }
-    writeln!(io::stdout().lock(), "{text}")?;
+    screen::print(&text)?;
     // What no longer matches a filter was not meant by it.
     let all = args.job.is_some() || refused + unknown == 0;
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,22 +1,20 @@
 //! `sweepd tasks list`.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
 use crate::config::Config;
 use crate::domain::task::{TaskId, TaskState, TaskView};
 use crate::store::TaskFilter;
 
-use super::super::words::{self, printable};
-use super::super::{error::CliError, store};
+use super::super::screen::Screen;
+use super::super::{error::CliError, store, table, words};
 use super::state;
 
-/// Longest note in a table, in characters.
-const NOTE: usize = 60;
+/// Longest note in a table, in characters: enough for the cause of a crash.
+const NOTE: usize = 120;
 
 /// Which tasks.
 #[derive(Debug, Args)]
@@ -59,53 +57,39 @@ pub(super) async fn list(config: Config, args: ListArgs) -> Result<ExitCode, Cli
     store.close().await;
     let mut tasks = listed?;
     let next = tasks.last().filter(|_| tasks.len() >= args.limit as usize).map(|task| task.id);
-    let mut out = io::stdout().lock();
     if args.json {
         for task in &mut tasks {
             task.payload = None;
         }
-        serde_json::to_writer_pretty(&mut out, &json!({ "tasks": tasks, "next": next })).map_err(io::Error::from)?;
-        writeln!(out)?;
+        let mut out = Screen::stdout();
+        out.pretty_json(&json!({ "tasks": tasks, "next": next }))?;
+        out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let table = table(&tasks, io::stdout().is_terminal());
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
+    let headers = ["ID", "JOB", "STATE", "ATTEMPTS", "DUE OR ENDED", "KEY", "NOTE"];
+    table::print(headers, &[0, 3], tasks.iter().map(row))?;
     if let Some(next) = next {
         super::super::logging::say(&format!("there may be more: --after {next}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(tasks: &[TaskView], terminal: bool) -> Table {
-    let mut table = Table::new();
-    table.load_preset(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
-    table.set_header(["ID", "JOB", "STATE", "ATTEMPTS", "DUE OR ENDED", "KEY", "NOTE"]);
-    for column in [0, 3] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for task in tasks {
-        table.add_row([
-            task.id.to_string(),
-            task.job.clone(),
-            task.state.to_string(),
-            task.attempts.to_string(),
-            task.finished_at.unwrap_or(task.run_at).to_string(),
-            printable(&task.key),
-            note(task.note.as_deref().unwrap_or_default()),
-        ]);
-    }
-    table
+fn row(task: &TaskView) -> [String; 7] {
+    [
+        task.id.to_string(),
+        task.job.clone(),
+        task.state.to_string(),
+        task.attempts.to_string(),
+        task.finished_at.unwrap_or(task.run_at).to_string(),
+        task.key.clone(),
+        note(task.note.as_deref().unwrap_or_default()),
+    ]
 }
 
 fn note(text: &str) -> String {
-    let text = printable(text);
     match text.char_indices().nth(NOTE) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.to_owned(),
     }
 }
 
@@ -115,7 +99,7 @@ mod tests {
 
     #[test]
     fn notes_are_short() {
-        assert_eq!(note("影".repeat(60).as_str()), "影".repeat(60));
-        assert_eq!(note("影".repeat(61).as_str()), "影".repeat(60) + "…");
+        assert_eq!(note("影".repeat(NOTE).as_str()), "影".repeat(NOTE));
+        assert_eq!(note("影".repeat(NOTE + 1).as_str()), "影".repeat(NOTE) + "…");
     }
 }

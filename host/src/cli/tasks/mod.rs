@@ -57,20 +57,3 @@ fn state(text: &str) -> Result<TaskState, String> {
         .find(|state| state.as_str() == text)
         .ok_or_else(|| "use pending, running, done, dead or cancelled".to_owned())
 }
-
-/// Text of others, which must not steer the terminal.
-pub(super) fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_others_is_only_text() {
-        assert_eq!(printable("影 a\\b"), "影 a\\b");
-        assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
-    }
-}

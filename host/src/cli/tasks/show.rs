@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::domain::task::{AttemptView, TaskId, TaskView};
 use crate::domain::time::Timestamp;
 
-use super::super::{error::CliError, store, words::printable};
+use super::super::screen::Screen;
+use super::super::{error::CliError, store, words};
 
 /// Which task.
 #[derive(Debug, Args)]
@@ -20,6 +21,7 @@ Examples:
   sweepd tasks show 17 --json | jq '.attempt_log[-1]'")]
 pub(in crate::cli) struct ShowArgs {
     /// The task's id
+    #[arg(value_parser = words::number)]
     id: u64,
 
     /// Print one JSON object, as GET /v1/tasks/{id} answers
@@ -35,26 +37,26 @@ pub(super) async fn show(config: Config, args: ShowArgs) -> Result<ExitCode, Cli
     store.close().await;
     let (task, attempts) = found.map_err(CliError::Store)?;
     let Some(task) = task else { return Err(CliError::UnknownTask(id)) };
-    let mut out = io::stdout().lock();
+    let mut out = Screen::stdout();
     if args.json {
         let mut document = json!(task);
         document["attempt_log"] = json!(attempts);
-        serde_json::to_writer_pretty(&mut out, &document).map_err(io::Error::from)?;
-        writeln!(out)?;
+        out.pretty_json(&document)?;
     } else {
         write(&mut out, &task, &attempts)?;
     }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(out: &mut impl Write, task: &TaskView, attempts: &[AttemptView]) -> io::Result<()> {
+fn write(out: &mut Screen<impl Write>, task: &TaskView, attempts: &[AttemptView]) -> io::Result<()> {
     let mut line = |name: &str, value: Option<String>| match value {
         Some(value) => writeln!(out, "{name:<9} {value}"),
         None => Ok(()),
     };
     line("task", Some(task.id.to_string()))?;
     line("job", Some(task.job.clone()))?;
-    line("key", Some(printable(&task.key)))?;
+    line("key", Some(task.key.clone()))?;
     line("state", Some(task.state.to_string()))?;
     line("priority", Some(format!("{:?}", task.priority).to_lowercase()))?;
     line("queued", Some(task.enqueued_at.to_string()))?;
@@ -63,16 +65,16 @@ fn write(out: &mut impl Write, task: &TaskView, attempts: &[AttemptView]) -> io:
     line("outcome", task.outcome.clone())?;
     line("attempts", Some(task.attempts.to_string()))?;
     line("losses", (task.losses > 0).then(|| task.losses.to_string()))?;
-    line("node", task.node.as_deref().map(printable))?;
+    line("node", task.node.clone())?;
     line("plugin", task.digest.map(|digest| digest.to_string()))?;
     line("successor", task.successor.then(|| "the key is queued again when it ends".to_owned()))?;
-    line("note", task.note.as_deref().map(printable))?;
-    line("payload", task.payload.as_deref().map(printable))?;
+    line("note", task.note.clone())?;
+    line("payload", task.payload.clone())?;
     for AttemptView { number, started_at, ended_at, node, digest, outcome, note } in attempts {
         let took = humantime::format_duration(ended_at.since(*started_at));
-        let place = node.as_deref().map(|node| format!(" on {}", printable(node))).unwrap_or_default();
+        let place = node.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
         let digest = digest.map(|digest| format!(" by {}", digest.short())).unwrap_or_default();
-        let why = note.as_deref().map(|note| format!(": {}", printable(note))).unwrap_or_default();
+        let why = note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
         writeln!(out, "attempt {number} began {started_at}, took {took}{place}{digest}, {outcome}{why}")?;
     }
     Ok(())
@@ -115,9 +117,9 @@ mod tests {
             outcome: "failed".to_owned(),
             note: Some("it is stuck".to_owned()),
         };
-        let mut out = Vec::new();
+        let mut out = Screen::new(Vec::new());
         write(&mut out, &task, &[attempt]).expect("written");
-        let text = String::from_utf8(out).expect("text");
+        let text = out.into_text();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines[..6].join("|"),

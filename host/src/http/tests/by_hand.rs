@@ -57,6 +57,12 @@ async fn many_tasks_are_taken_in_hand() {
         ("retry", json!({ "job": "videos", "state": "done" }), 422),
         ("bury", json!({ "job": "videos", "state": "dead" }), 422),
         ("bury", json!({ "ids": many }), 422),
+        ("bury", json!({ "ids": [] }), 422),
+        ("retry", json!({ "ids": [] }), 422),
+        ("cancel", json!({ "ids": [] }), 422),
+        ("cancel", json!({ "ids": null }), 400),
+        ("cancel", json!({ "job": "" }), 404),
+        ("cancel", json!([null, "videos", null, null, null]), 400),
         ("bury", json!({ "state": "pending" }), 400),
         ("bury", json!({ "ids": [1], "job": "videos" }), 400),
         ("bury", json!({ "ids": [1], "state": "pending" }), 400),
@@ -64,7 +70,9 @@ async fn many_tasks_are_taken_in_hand() {
         ("bury", json!({}), 400),
     ] {
         let path = format!("/v1/tasks/{action}");
-        assert_eq!(server.ask("POST", &path, &body.to_string()).await.0, status, "{action} {body}");
+        let (got, problem) = server.ask_json("POST", &path, &body.to_string()).await;
+        assert_eq!(got, status, "{action} {body}");
+        assert_eq!(problem["errors"].is_array(), got == 422, "{action} {body}: {problem}");
     }
     assert_eq!(server.ask("POST", "/v1/tasks/bury", "").await.0, 400);
     assert_eq!(server.app.host.0.filters.lock().await.len(), 2, "what was refused was not asked for");

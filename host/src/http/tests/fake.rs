@@ -95,6 +95,7 @@ impl HostApi for Fake {
             version: "0",
             node: "n".to_owned(),
             started_at: Timestamp(5),
+            up_ms: 7,
             wall,
             clock: None,
             no_room: None,

@@ -51,13 +51,23 @@ async fn holds_come_and_go() {
     let (_, removed) = server.ask_json("DELETE", "/v1/jobs/videos/holds/1", "").await;
     assert_eq!(removed["removed"], listed["holds"][0]);
     for (body, wanted) in [
-        (json!({ "pattern": "a/../b", "why": "x" }), 422),
-        (json!({ "pattern": "a", "why": " " }), 422),
-        (json!({ "pattern": "a", "why": "x", "until": "soon" }), 422),
         (json!({ "pattern": "a" }), 400),
         (json!({ "pattern": "a", "why": "x", "colour": 1 }), 400),
+        (json!({ "pattern": "a", "why": "x", "until": [1] }), 400),
+        (json!(["a", null, "x"]), 400),
     ] {
         assert_eq!(server.ask("POST", "/v1/jobs/videos/holds", &body.to_string()).await.0, wanted, "{body}");
+    }
+    for (body, field) in [
+        (json!({ "pattern": "", "why": "x" }), "pattern"),
+        (json!({ "pattern": "a/../b", "why": "x" }), "pattern"),
+        (json!({ "pattern": "a", "why": " " }), "why"),
+        (json!({ "pattern": "a", "why": "x", "until": "soon" }), "until"),
+    ] {
+        let (status, problem) = server.ask_json("POST", "/v1/jobs/videos/holds", &body.to_string()).await;
+        let errors = problem["errors"].as_array().expect("errors");
+        assert_eq!((status, errors.len(), &errors[0]["field"]), (422, 1, &json!(field)), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(field)), "{problem}");
     }
     assert_eq!(server.ask("POST", "/v1/jobs/videos/holds", "").await.0, 400);
     assert_eq!(server.ask("DELETE", "/v1/jobs/videos/holds/9", "").await.0, 404);
@@ -85,11 +95,28 @@ async fn the_trash_is_asked_by_ids_or_filters() {
         (json!({ "ids": [id], "all": true }), 400),
         (json!({ "ids": [id], "path": "/" }), 400),
         (json!({ "all": true, "path": "/" }), 400),
+        (json!({ "all": true, "path": "" }), 422),
         (json!({ "ids": ["7"] }), 422),
         (json!({ "before": "soon" }), 422),
+        // Nothing comes to mean everything.
+        (json!({ "path": "" }), 422),
+        (json!({ "path": "", "since": "2026-01-01T00:00:00Z" }), 422),
+        (json!({ "ids": [] }), 422),
+        (json!({ "ids": null }), 400),
+        (json!({ "path": null, "all": false }), 400),
+        (json!([null, true, null, null, null, null, null]), 400),
     ] {
-        assert_eq!(server.ask("POST", "/v1/jobs/videos/trash/purge", &body.to_string()).await.0, wanted, "{body}");
+        for action in ["purge", "restore"] {
+            let path = format!("/v1/jobs/videos/trash/{action}");
+            let (status, problem) = server.ask_json("POST", &path, &body.to_string()).await;
+            assert_eq!(status, wanted, "{action} {body}");
+            assert_eq!(problem["errors"].is_array(), status == 422, "{action} {body}: {problem}");
+        }
     }
+    assert_eq!(server.app.host.0.taken.lock().await.len(), 2, "what was refused was not asked for");
+    let (_, problem) = server.ask_json("POST", "/v1/jobs/videos/trash/purge", r#"{"al":true}"#).await;
+    let detail = problem["detail"].as_str().expect("words");
+    assert!(detail.starts_with("the body: unknown field `al`") && detail.ends_with("at line 1 column 5"), "{detail}");
 }
 
 #[tokio::test]

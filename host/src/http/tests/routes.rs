@@ -83,6 +83,19 @@ async fn all_that_is_wrong_is_named_and_nothing_is_queued() {
     ] {
         assert_eq!(server.ask("POST", path, body).await.0, wanted, "{body}");
     }
+    // What serde says is said as it is, and where.
+    for (body, detail) in [
+        (r#"{"key":"a","key":"b"}"#, "duplicate field `key` at line 1 column 16"),
+        (
+            "[{\"key\":\"a\"},\n {\"key\":\"b\",\"payload\":\"p\",\"payload\":\"q\"}]",
+            "duplicate field `payload` at line 2 column 35",
+        ),
+        (r#"[["a",null,null,null]]"#, "1 of 1 tasks cannot be queued; none was"),
+        (r#"["a",null,null,null]"#, "4 of 4 tasks cannot be queued; none was"),
+    ] {
+        let (_, problem) = server.ask_json("POST", path, body).await;
+        assert_eq!(problem["detail"], json!(detail), "{body}");
+    }
     let item = r#"{"key":"a"},"#;
     let many = format!("[{}]", item.repeat(10_001).trim_end_matches(','));
     let (status, problem) = server.ask_json("POST", path, &many).await;
@@ -90,6 +103,7 @@ async fn all_that_is_wrong_is_named_and_nothing_is_queued() {
         (status, problem["detail"].clone()),
         (422, json!("10001 tasks were sent, at most 10000 are allowed at a time"))
     );
+    assert_eq!(problem["errors"], json!([{ "index": 10_000, "detail": "is one too many" }]));
     assert!(server.app.host.0.queued.lock().await.is_empty());
     let exactly = format!("[{}]", item.repeat(10_000).trim_end_matches(','));
     assert_eq!(server.ask("POST", path, &exactly).await.0, 201);

@@ -24,6 +24,9 @@ pub(super) enum Fault {
     /// The server did not answer.
     #[error("no answer within {} s", .0.as_secs())]
     Silent(Duration),
+    /// No connection could be made in time, and this is why.
+    #[error("no connection: {0}")]
+    Unreached(sqlx::Error),
 }
 
 /// What an error says about the connection and the transaction.
@@ -46,7 +49,7 @@ impl Fault {
     fn kind(&self) -> Kind {
         let error = match self {
             Self::Refused(_) => return Kind::Data,
-            Self::ReadOnly => return Kind::Server,
+            Self::ReadOnly | Self::Unreached(_) => return Kind::Server,
             Self::Silent(_) => return Kind::Gone,
             Self::Sql(error) => error,
         };
@@ -72,7 +75,7 @@ impl Fault {
     pub(super) fn costs_session(&self) -> bool {
         match self {
             Self::ReadOnly | Self::Silent(_) => true,
-            Self::Refused(_) => false,
+            Self::Refused(_) | Self::Unreached(_) => false,
             Self::Sql(_) => self.kind() == Kind::Gone || self.number().is_some_and(is_of_session),
         }
     }
@@ -86,9 +89,7 @@ impl Fault {
                 "{place}: {self}; check that `database.url` names sweepd's own database, and run `sweepd migrate`"
             )),
             Kind::Collision => StoreError::Unavailable(format!("{place}: {self}; it may be tried again")),
-            Kind::Gone => StoreError::Unavailable(format!(
-                "{place}: the connection was lost ({self}); sweepd connects again by itself"
-            )),
+            Kind::Gone => StoreError::Unavailable(format!("{place}: the connection is lost: {self}")),
             Kind::Server => self.unavailable(place),
         }
     }
@@ -112,16 +113,16 @@ impl Fault {
             Self::Sql(sqlx::Error::PoolClosed) => return closed(),
             Self::Sql(sqlx::Error::PoolTimedOut) => {
                 return StoreError::Unavailable(format!(
-                    "{place}: no connection within {} s; the server is down or overloaded, or its \
-                     `max_connections` is reached",
+                    "{place}: all connections of this process were in use for {} s; raise `database.max_connections`",
                     super::server::PATIENCE.as_secs()
                 ));
             }
+            Self::Unreached(_) => return StoreError::Unavailable(format!("{place}: {self}")),
             Self::ReadOnly => "name the primary",
             _ => match self.number() {
                 Some(1044 | 1045 | 1142 | 1227 | 1698) => "check the user's password and rights",
                 Some(1040 | 1203 | 1226) => "raise the server's `max_connections`, or lower `database.max_connections`",
-                Some(1021 | 1114) => "free space on the server's disk, sweepd goes on by itself",
+                Some(1021 | 1114) => "free space on the server's disk",
                 Some(1290 | 1792 | 1836) => "the server only reads; name the primary",
                 _ => "check the server's log",
             },
@@ -134,7 +135,7 @@ impl Fault {
             Self::Sql(sqlx::Error::Database(error)) => {
                 error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
             }
-            Self::Sql(_) | Self::Refused(_) | Self::ReadOnly | Self::Silent(_) => None,
+            Self::Sql(_) | Self::Refused(_) | Self::ReadOnly | Self::Silent(_) | Self::Unreached(_) => None,
         }
     }
 }

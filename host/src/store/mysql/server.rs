@@ -97,7 +97,20 @@ impl Server {
 
     /// A connection, once one is free.
     pub(super) async fn lease(&self) -> Result<Lease, Fault> {
-        Ok(Lease { conn: self.pool.acquire().await?, clean: false })
+        match self.pool.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => Err(self.why_none().await),
+            acquired => Ok(Lease { conn: acquired?, clean: false }),
+        }
+    }
+
+    /// Why there was no connection in time: the pool only says that there was none,
+    /// and hides that the server refuses them.
+    async fn why_none(&self) -> Fault {
+        match tokio::time::timeout(PROBE, MySqlConnection::connect_with(&self.pool.connect_options())).await {
+            Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
+            Ok(Err(error)) => Fault::Unreached(error),
+            Err(_) => Fault::Silent(PATIENCE + PROBE),
+        }
     }
 
     /// Reads with one connection, outside of a transaction; once more where its

@@ -25,6 +25,9 @@ pub(super) enum Fault {
     /// The server did not answer.
     #[error("no answer within {} s", .0.as_secs())]
     Silent(Duration),
+    /// No connection could be made in time, and this is why.
+    #[error("no connection: {0}")]
+    Unreached(sqlx::Error),
 }
 
 /// What an error says about the connection and the transaction.
@@ -46,7 +49,7 @@ impl Fault {
         let error = match self {
             Self::Refused(_) => return Kind::Data,
             Self::Contended => return Kind::Conflict,
-            Self::ReadOnly | Self::Silent(_) => return Kind::Server,
+            Self::ReadOnly | Self::Silent(_) | Self::Unreached(_) => return Kind::Server,
             Self::Sql(error) => error,
         };
         let sqlx::Error::Database(error) = error else {
@@ -72,7 +75,7 @@ impl Fault {
     pub(super) fn costs_session(&self) -> bool {
         match self {
             Self::ReadOnly | Self::Silent(_) => true,
-            Self::Refused(_) | Self::Contended => false,
+            Self::Refused(_) | Self::Contended | Self::Unreached(_) => false,
             Self::Sql(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or_default();
                 matches!(self.kind(), Kind::Gone) || is_of_session(&code)
@@ -96,9 +99,7 @@ impl Fault {
                 "{place}: {self}; check that `database.url` names sweepd's own database, and run `sweepd migrate`"
             )),
             Kind::Conflict => StoreError::Unavailable(format!("{place}: {self}; it may be tried again")),
-            Kind::Gone => StoreError::Unavailable(format!(
-                "{place}: the connection was lost ({self}); sweepd connects again by itself"
-            )),
+            Kind::Gone => StoreError::Unavailable(format!("{place}: the connection is lost: {self}")),
             Kind::Server => self.unavailable(place),
         }
     }
@@ -108,20 +109,17 @@ impl Fault {
             Self::Sql(sqlx::Error::PoolClosed) => return closed(),
             Self::Sql(sqlx::Error::PoolTimedOut) => {
                 return StoreError::Unavailable(format!(
-                    "{place}: no connection within {} s; the server is down or overloaded, or its \
-                     `max_connections` is reached",
+                    "{place}: all connections of this process were in use for {} s; raise `database.max_connections`",
                     super::pool::PATIENCE.as_secs()
                 ));
             }
             Self::Sql(sqlx::Error::Database(error)) => error.code().unwrap_or_default().into_owned(),
             Self::ReadOnly => "25006".to_owned(),
-            Self::Silent(_) => {
-                return StoreError::Unavailable(format!("{place}: {self}; sweepd connects again by itself"));
-            }
+            Self::Silent(_) | Self::Unreached(_) => return StoreError::Unavailable(format!("{place}: {self}")),
             _ => String::new(),
         };
         let what_to_do = match code.as_str() {
-            "53100" => "free space on the server's disk, sweepd goes on by itself",
+            "53100" => "free space on the server's disk",
             "53300" => "raise the server's `max_connections`, or lower `database.max_connections`",
             "25006" => "it is a standby or read-only; name the primary",
             "28P01" | "28000" | "42501" => "check the user's password and rights",

@@ -69,7 +69,7 @@ impl Server {
         let sql = "SELECT string_agg(quote_ident(name), ', ' ORDER BY nth)
                    FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, nth)";
         let path: Option<String> =
-            sqlx::query_scalar(sql).fetch_one(&self.pool).await.map_err(|error| self.tell(error))?;
+            sqlx::query_scalar(sql).fetch_one(&mut *self.free().await?).await.map_err(|error| self.tell(error))?;
         let Some(path) = path else { return Ok(()) };
         for pool in [&self.pool, &self.ears] {
             let options = PgConnectOptions::clone(&pool.connect_options());
@@ -80,13 +80,30 @@ impl Server {
 
     /// A connection, once one is free.
     pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, Fault> {
-        Ok(self.pool.acquire().await?)
+        match self.pool.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => Err(self.why_none().await),
+            acquired => Ok(acquired?),
+        }
+    }
+
+    /// Why there was no connection in time: the pool only says that there was none,
+    /// and hides that the server refuses them.
+    async fn why_none(&self) -> Fault {
+        match tokio::time::timeout(PROBE, PgConnection::connect_with(&self.pool.connect_options())).await {
+            Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
+            Ok(Err(error)) => Fault::Unreached(error),
+            Err(_) => Fault::Silent(PATIENCE + PROBE),
+        }
+    }
+
+    async fn free(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        self.connection().await.map_err(|fault| self.tell(fault))
     }
 
     /// Makes sure that the server refuses changes, as it was told to: what
     /// stands between may have kept that to itself.
     pub(super) async fn must_refuse_changes(&self) -> Result<(), StoreError> {
-        let mut conn = self.connection().await.map_err(|fault| self.tell(fault))?;
+        let mut conn = self.free().await?;
         if super::sql::takes_writes(&mut conn).await.map_err(|fault| self.tell(fault))? {
             return Err(StoreError::Unavailable(format!(
                 "{}: the server was not told to refuse changes; connect to it without a pooler in between, which \
@@ -101,7 +118,7 @@ impl Server {
     pub(super) async fn warn_of_losses(&self) -> Result<(), StoreError> {
         let sql = "SELECT current_setting('fsync'), current_setting('synchronous_commit'),
                           current_setting('full_page_writes')";
-        let row = sqlx::query(sql).fetch_one(&self.pool).await.map_err(|error| self.tell(error))?;
+        let row = sqlx::query(sql).fetch_one(&mut *self.free().await?).await.map_err(|error| self.tell(error))?;
         for (column, setting) in ["fsync", "synchronous_commit", "full_page_writes"].into_iter().enumerate() {
             let value: String = row.try_get(column).map_err(|error| self.tell(error))?;
             if value == "off" {

@@ -73,8 +73,5 @@ impl Fault {
 
 /// The disk of the database at `path` is full.
 pub(super) fn full(path: &Path) -> StoreError {
-    StoreError::Full(format!(
-        "{}: the disk or its quota is full; free space there, sweepd goes on by itself",
-        path.display()
-    ))
+    StoreError::Full(format!("{}: the disk or its quota is full; free space there", path.display()))
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::fault::Fault;
+use super::readers::Traces;
 use crate::domain::digest::Digest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -48,6 +49,8 @@ pub(super) fn pending(path: &Path) -> Result<Vec<String>, StoreError> {
         // An empty file is what opening a new database leaves for an instant.
         Ok(file) if file.len() > 0 => {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            // Dropped after the connection.
+            let _traces = Traces::beside(path);
             let conn = Connection::open_with_flags(path, flags).map_err(|error| Fault::from(error).about(path))?;
             conn.busy_timeout(super::connection::BUSY).map_err(|error| Fault::from(error).about(path))?;
             applied(&conn, path)?

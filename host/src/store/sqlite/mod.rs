@@ -156,7 +156,7 @@ impl SqliteStore {
                 pending.join(", ")
             )));
         }
-        let readers = Arc::new(Readers::new(place.clone()));
+        let readers = Arc::new(Readers::without_traces(place.clone()));
         Ok(Self { commands: None, readers, clock, place, bell: None })
     }
 

@@ -11,6 +11,10 @@ use super::fault::Fault;
 use super::place::Place;
 use crate::store::StoreError;
 
+pub(super) use traces::Traces;
+
+mod traces;
+
 /// Reads at a time; more wait for their turn.
 const READERS: usize = 3;
 
@@ -23,11 +27,21 @@ pub(super) struct Readers {
     /// file below, when no query may be under way.
     open: RwLock<bool>,
     idle: Mutex<Vec<Connection>>,
+    /// Where nothing may be left behind. Last: it is dropped when no connection is
+    /// left.
+    traces: Mutex<Option<Traces>>,
 }
 
 impl Readers {
     pub(super) fn new(place: Place) -> Self {
-        Self { place, turns: Arc::new(Semaphore::new(READERS)), open: RwLock::new(true), idle: Mutex::default() }
+        let (turns, open) = (Arc::new(Semaphore::new(READERS)), RwLock::new(true));
+        Self { place, turns, open, idle: Mutex::default(), traces: Mutex::default() }
+    }
+
+    /// The same, which leaves nothing beside the database at their end.
+    pub(super) fn without_traces(place: Place) -> Self {
+        let traces = Traces::beside(place.database());
+        Self { traces: Mutex::new(Some(traces)), ..Self::new(place) }
     }
 
     /// Runs `query` in a read transaction.
@@ -89,6 +103,7 @@ impl Readers {
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
         self.turns.close();
         self.idle().clear();
+        drop(self.traces.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
