@@ -8,6 +8,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::print_stdout, reason = "tests wait for what they start"))]
 
+mod answers;
 pub mod cli;
 pub mod config;
 mod disk;

@@ -129,7 +129,11 @@ pub(crate) fn done(attempted: Attempted) {
 
 /// A compiler as a host has one; with a folder it keeps what it compiled.
 pub(crate) fn compiler(folder: Option<&Path>) -> Compiler {
-    let cache = folder.map(|folder| CacheOptions { folder: folder.join("compiled"), key: folder.join("compiled.key") });
+    let cache = folder.map(|folder| CacheOptions {
+        folder: folder.join("compiled"),
+        key: folder.join("compiled.key"),
+        max: u64::MAX,
+    });
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sweepd"));
     let options = CompilerOptions { engine: EngineOptions::default(), program, cache, max_compiled: u64::MAX };
     Compiler::new(options).expect("an engine")

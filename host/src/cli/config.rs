@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 use clap::Subcommand;
 
-use crate::config::{Backend, Config, DatabaseConfig};
+use crate::config::{Backend, Config, DatabaseConfig, Found};
 use crate::domain::budget::Allowance;
 use crate::domain::job::{JobSpec, Label};
 use crate::domain::time::Clock;
@@ -51,7 +51,7 @@ fn write(out: &mut Screen<impl Write>, config: &Config) -> io::Result<()> {
     write_database(out, &config.database)?;
     let min_free = ByteSize(config.state_min_free).display().iec();
     writeln!(out, "state     {}, guests make nothing below {min_free} free", config.state.display())?;
-    writeln!(out, "cache     {}", config.cache.display())?;
+    writeln!(out, "cache     {}, at most {}", config.cache.display(), ByteSize(config.cache_max).display().iec())?;
     writeln!(out, "compiled  {} at most, of one component", ByteSize(config.sandbox.max_compiled).display().iec())?;
     writeln!(out, "landlock  {}", config.sandbox.landlock)?;
     config.jobs.iter().try_for_each(|job| write_job(out, job))
@@ -161,15 +161,23 @@ fn write_budget(out: &mut Screen<impl Write>, period: &str, allowed: &Allowance)
 /// What a host would start with, though it is hardly meant.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    for job in &config.jobs {
-        let name = &job.name;
-        match std::fs::metadata(&job.plugin) {
-            Ok(plugin) if plugin.is_file() => {}
-            Ok(_) => warnings.push(format!("job {name}: {} is no file", job.plugin.display())),
-            Err(error) => warnings.push(format!(
-                "job {name}: the plugin {} cannot be read ({error}); the job starts when it is there",
-                job.plugin.display()
-            )),
+    for (index, job) in config.jobs.iter().enumerate() {
+        let (name, plugin) = (&job.name, job.plugin.display());
+        let unreadable = |why: &str| {
+            format!("job {name}: the plugin {plugin} cannot be read ({why}); the job starts when it is there")
+        };
+        match config.plugin_found(index) {
+            Some(Found::Directory(_)) => warnings.push(format!("job {name}: {plugin} is no file")),
+            // It answered just now.
+            Some(Found::Other(file)) => match std::fs::metadata(file) {
+                Ok(file) if file.is_file() => {}
+                Ok(_) => warnings.push(format!("job {name}: {plugin} is no file")),
+                Err(error) => warnings.push(unreadable(&error.to_string())),
+            },
+            Some(Found::Nothing(_)) => warnings.push(unreadable("it does not exist")),
+            Some(Found::Silent) => warnings.push(unreadable("it does not answer")),
+            Some(Found::Unusable(why)) => warnings.push(unreadable(why)),
+            None => {}
         }
         if !job.runs_on(&config.labels) {
             let missing = job.labels.iter().filter(|label| !config.labels.contains(label)).map(Label::as_str);

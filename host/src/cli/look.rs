@@ -1,7 +1,7 @@
-//! `sweepd look`: what a command that confines itself starts to look at mounts in
-//! a process of its own. Not for people.
+//! `sweepd look`: what a command that confines itself starts to look at mounts and
+//! plugin files in a process of its own. Not for people.
 //!
-//! A mount that does not answer keeps the thread that looks at it, perhaps for
+//! One that does not answer keeps the thread that looks at it, perhaps for
 //! ever. No thread may be there when the wall is put up, so that it would have to
 //! wait; another process may be left behind.
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Found, PATIENCE, look_at};
+use crate::config::{Followed, Found, Look, PATIENCE, look_at};
 
 /// How long the end of the child is waited for once it has answered.
 const END: Duration = Duration::from_millis(200);
@@ -34,6 +34,8 @@ struct Answer {
     path: Vec<u8>,
     #[serde(default)]
     why: String,
+    end: Vec<u8>,
+    deciding: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -45,35 +47,39 @@ enum Kind {
     Unusable,
 }
 
-impl From<Found> for Answer {
-    fn from(found: Found) -> Self {
-        let at = |kind, path: PathBuf| Self { kind, path: path.into_os_string().into_vec(), why: String::new() };
-        match found {
-            Found::Directory(path) => at(Kind::Directory, path),
-            Found::Other(path) => at(Kind::Other, path),
-            Found::Nothing(path) => at(Kind::Nothing, path),
-            Found::Silent => at(Kind::Silent, PathBuf::new()),
-            Found::Unusable(why) => Self { why, ..at(Kind::Unusable, PathBuf::new()) },
-        }
+impl From<Look> for Answer {
+    fn from(Look { found, followed }: Look) -> Self {
+        let bytes = |path: PathBuf| path.into_os_string().into_vec();
+        let (kind, path, why) = match found {
+            Found::Directory(path) => (Kind::Directory, path, String::new()),
+            Found::Other(path) => (Kind::Other, path, String::new()),
+            Found::Nothing(path) => (Kind::Nothing, path, String::new()),
+            Found::Silent => (Kind::Silent, PathBuf::new(), String::new()),
+            Found::Unusable(why) => (Kind::Unusable, PathBuf::new(), why),
+        };
+        let deciding = followed.deciding.into_iter().map(bytes).collect();
+        Self { kind, path: bytes(path), why, end: bytes(followed.end), deciding }
     }
 }
 
-impl From<Answer> for Found {
-    fn from(Answer { kind, path, why }: Answer) -> Self {
-        let path = PathBuf::from(OsString::from_vec(path));
-        match kind {
-            Kind::Directory => Self::Directory(path),
-            Kind::Other => Self::Other(path),
-            Kind::Nothing => Self::Nothing(path),
-            Kind::Silent => Self::Silent,
-            Kind::Unusable => Self::Unusable(why),
-        }
+impl From<Answer> for Look {
+    fn from(Answer { kind, path, why, end, deciding }: Answer) -> Self {
+        let path_of = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+        let found = match kind {
+            Kind::Directory => Found::Directory(path_of(path)),
+            Kind::Other => Found::Other(path_of(path)),
+            Kind::Nothing => Found::Nothing(path_of(path)),
+            Kind::Silent => Found::Silent,
+            Kind::Unusable => Found::Unusable(why),
+        };
+        let deciding = deciding.into_iter().map(path_of).collect();
+        Self { found, followed: Followed { end: path_of(end), deciding } }
     }
 }
 
 /// Looks at `paths` by another process of `program`, and answers for each in
 /// order. A child that hangs is left behind.
-pub(super) fn in_child(program: &Path, paths: &[PathBuf]) -> io::Result<Vec<Found>> {
+pub(super) fn in_child(program: &Path, paths: &[PathBuf]) -> io::Result<Vec<Look>> {
     if paths.is_empty() {
         return Ok(Vec::new());
     }
@@ -88,7 +94,7 @@ pub(super) fn in_child(program: &Path, paths: &[PathBuf]) -> io::Result<Vec<Foun
         .spawn()?;
     let answers = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufReader::lines);
     // By lines, not to the end: a thread that hangs keeps the pipe open.
-    let read: io::Result<Vec<Found>> =
+    let read: io::Result<Vec<Look>> =
         answers.take(paths.len()).map(|line| Ok(serde_json::from_str::<Answer>(&line?)?.into())).collect();
     let end = std::time::Instant::now() + END;
     while child.try_wait()?.is_none() && std::time::Instant::now() < end {
@@ -101,8 +107,8 @@ pub(super) fn in_child(program: &Path, paths: &[PathBuf]) -> io::Result<Vec<Foun
 /// The child's side.
 pub(super) fn child(args: &LookArgs) -> ExitCode {
     let mut text = Vec::new();
-    for found in look_at(&args.paths, PATIENCE) {
-        let written = serde_json::to_writer(&mut text, &Answer::from(found));
+    for look in look_at(&args.paths, PATIENCE) {
+        let written = serde_json::to_writer(&mut text, &Answer::from(look));
         if written.is_err() {
             return ExitCode::FAILURE;
         }
@@ -126,13 +132,15 @@ mod tests {
         for found in [
             Found::Directory(odd.clone()),
             Found::Other(odd.clone()),
-            Found::Nothing(odd),
+            Found::Nothing(odd.clone()),
             Found::Silent,
             Found::Unusable("no".to_owned()),
         ] {
-            let text = serde_json::to_string(&Answer::from(found.clone())).expect("it is written");
+            let followed = Followed { end: odd.clone(), deciding: [odd.clone(), PathBuf::from("/")].into() };
+            let look = Look { found, followed };
+            let text = serde_json::to_string(&Answer::from(look.clone())).expect("it is written");
             assert!(!text.contains('\n'));
-            assert_eq!(Found::from(serde_json::from_str::<Answer>(&text).expect("it is read")), found);
+            assert_eq!(Look::from(serde_json::from_str::<Answer>(&text).expect("it is read")), look);
         }
     }
 

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Absent, Config};
 use crate::domain::printable::printable;
 
+mod address_space;
 mod compile;
 mod config;
 mod confine;
@@ -116,11 +117,11 @@ impl Global {
         Ok(Config::load(&self.config, variables())?)
     }
 
-    /// Looks at all mounts, in another process: this one is about to confine
-    /// itself. Also answers which cannot be used now.
+    /// Looks at all mounts and plugin files, in another process: this one is about
+    /// to confine itself. Also answers which mounts cannot be used now.
     fn load_with_mounts(&self) -> Result<(Config, Vec<Absent>), CliError> {
         let mut config = self.load()?;
-        let found = look::in_child(&own_program(), &config.mount_paths()).map_err(CliError::Look)?;
+        let found = look::in_child(&own_program(), &config.paths()).map_err(CliError::Look)?;
         let absent = config.settle(&found)?;
         Ok((config, absent))
     }

@@ -2,6 +2,7 @@
 //! at their next heartbeat.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -11,11 +12,19 @@ use crate::domain::outcome::cut;
 use super::error::CliError;
 use super::{screen, store, words};
 
+/// How long after the next heartbeat a job may take to end what it does, before it
+/// is said that it has not.
+const AFTER: Duration = Duration::from_secs(5);
+/// Between two looks at that.
+const BETWEEN: Duration = Duration::from_millis(100);
+
 /// Which job, and why.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The job stays paused through restarts, on all nodes, until it is resumed. What is
-queued waits.
+queued waits. Where the host of this configuration runs, the command waits until
+nothing of the job runs there any more, for a few seconds at most, and says where
+a system call hangs.
 
 Examples:
   sweepd pause video-clear --why 'the archive is being moved'")]
@@ -58,8 +67,31 @@ pub(super) async fn pause(config: Config, args: PauseArgs) -> Result<ExitCode, C
     };
     let done = done.await;
     store.close().await;
-    screen::print(&format!("{} is paused: {why}; {}", done?.name, words::heard(&config)))?;
+    let name = &done?.name;
+    let told = told_by_host(&config, name.as_str(), &why).await;
+    screen::print(&format!("{name} is paused: {why}; {}", told.unwrap_or_else(|| words::heard(&config))))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the host of this configuration says of the job once it has heard of the
+/// pause; `None` where none answers, or it has not heard in time.
+async fn told_by_host(config: &Config, job: &str, why: &str) -> Option<String> {
+    let end = Instant::now() + config.lease / 3 + AFTER;
+    loop {
+        let document = super::status::ask(config.server.listen).ok()?;
+        let view = document["jobs"].as_array()?.iter().find(|view| view["name"] == job)?;
+        let is_paused = view["paused"] == why;
+        match (is_paused, view["under_way"].is_null()) {
+            (true, true) => return Some("at this node nothing of it runs any more".to_owned()),
+            (true, false) if Instant::now() >= end => {
+                let told =
+                    "a system call of it that was under way at this node hangs and may complete; no other begins";
+                return Some(told.to_owned());
+            }
+            (false, _) if Instant::now() >= end => return None,
+            _ => tokio::time::sleep(BETWEEN).await,
+        }
+    }
 }
 
 /// Resumes.

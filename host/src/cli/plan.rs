@@ -19,7 +19,7 @@ use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::ledger::Others;
 use crate::domain::time::{Clock, Timestamp};
-use crate::plugin::{Compiler, Generation, Kept};
+use crate::plugin::{Compiler, Generation, Kept, read_component};
 use crate::runner::{Simulation, SimulationError, count_files, look_at_mounts, others_in_hour};
 use crate::sandbox::{Custody, Gate, Lease};
 use crate::store::{At, SharedStore};
@@ -72,8 +72,7 @@ pub(super) async fn plan(config: &Config, args: PlanArgs) -> Result<ExitCode, Cl
     let job = CliError::job(config, &args.job)?;
     let stage = Stage::set(config, job).await?;
     // Nothing is written, not even what was compiled.
-    let compiler = super::compile::passing_compiler(Some(config.sandbox.stack), config.sandbox.max_compiled)
-        .map_err(|error| CliError::Plan(error.to_string()))?;
+    let compiler = super::compile::passing_compiler(Some(config)).map_err(|error| CliError::Plan(error.to_string()))?;
     let loads = Loads { compiler, metered: job.limits.fuel.is_some() };
     let serving = match &args.plugin {
         Some(file) => loads.file(file).await?,
@@ -195,7 +194,7 @@ struct Loads {
 impl Loads {
     async fn file(&self, file: &Path) -> Result<Arc<Generation>, CliError> {
         let refused = |why: String| CliError::Plan(format!("{}: {why}", file.display()));
-        let bytes = std::fs::read(file).map_err(|error| refused(error.to_string()))?;
+        let bytes = read_component(file).await.map_err(|error| refused(error.to_string()))?;
         self.generation(bytes).await.map_err(refused)
     }
 

@@ -28,7 +28,7 @@ Asks the host at server.listen; where none answers, shows what the queue holds.
 Exit codes: 0 shown, 1 not shown. With --check also 2: no host answers, a part
 of it is down, plugins have no room to make anything, a job is paused, waits for
 a mount, cannot change files, has no plugin that serves, its plugin file was
-refused, or what serves is not kept for a restart.
+refused or cannot be seen, or what serves is not kept for a restart.
 
 Examples:
   sweepd status
@@ -111,6 +111,7 @@ pub(super) struct JobView {
     pub(super) taken: TakenView,
     pub(super) holds: usize,
     pub(super) hindered: Option<String>,
+    pub(super) under_way: Option<Timestamp>,
     pub(super) last_error: Option<EventView>,
 }
 
@@ -133,6 +134,7 @@ pub(super) struct SlotView {
     pub(super) generation: Option<GenerationView>,
     pub(super) error: Option<EventView>,
     pub(super) unkept: Option<EventView>,
+    pub(super) unseen: Option<EventView>,
     pub(super) pinned: Option<String>,
     pub(super) set_aside: Option<SetAsideView>,
 }
@@ -256,13 +258,16 @@ fn wrong_with(view: &View) -> Vec<String> {
             wrong.push(format!("{name} has no plugin that serves"));
         }
         wrong.extend(slot.error.as_ref().map(|error| format!("{name}: its plugin file: {}", error.message)));
+        wrong.extend(
+            slot.unseen.as_ref().map(|why| format!("{name}: its plugin file is not followed: {}", why.message)),
+        );
         wrong.extend(slot.unkept.as_ref().map(|why| format!("{name}: not kept for a restart: {}", why.message)));
     }
     wrong
 }
 
 /// Asks the host; the error says in words why not.
-fn ask(listen: SocketAddr) -> Result<Value, String> {
+pub(super) fn ask(listen: SocketAddr) -> Result<Value, String> {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(PATIENCE))
         .http_status_as_error(false)
@@ -330,6 +335,7 @@ mod tests {
         let serving = json!({ "generation": { "number": 1, "digest": "ab", "loaded_at": 1, "kept": false } });
         let refused = json!({ "generation": serving["generation"], "error": { "at": 1, "message": "half a file" } });
         let unkept = json!({ "generation": serving["generation"], "unkept": { "at": 1, "message": "disk full" } });
+        let unseen = json!({ "generation": serving["generation"], "unseen": { "at": 1, "message": "no answer" } });
         let document = |running: bool, job: Value| json!({ "running": running, "jobs": [job] });
         for (document, wrong) in [
             (document(true, json!({ "name": "a", "slot": serving, "backlog": { "dead": 5 } })), 0),
@@ -339,6 +345,7 @@ mod tests {
             (document(true, json!({ "name": "a", "slot": serving, "hindered": "full" })), 1),
             (document(true, json!({ "name": "a", "slot": refused })), 1),
             (document(true, json!({ "name": "a", "slot": unkept })), 1),
+            (document(true, json!({ "name": "a", "slot": unseen })), 1),
             (document(false, json!({ "name": "a" })), 1),
             (json!({ "running": true, "parts": [{ "name": "heartbeat", "down": true, "why": "it panicked" }] }), 1),
             (json!({ "running": true, "parts": [{ "name": "heartbeat", "down": false, "restarts": 3 }] }), 0),

@@ -159,6 +159,13 @@ fn notes(out: &mut Screen<impl Write>, job: &JobView, now: Timestamp) -> io::Res
     if let Some(reason) = &job.paused {
         writeln!(out, "{name}: paused: {reason}")?;
     }
+    if let Some(since) = job.under_way {
+        let _ = writeln!(
+            text,
+            "{name}: a system call that was under way hangs ({} by now): it may complete, and no other begins",
+            ago(now, since)
+        );
+    }
     if let Some(taken) = taken(&job.taken) {
         writeln!(out, "{name}: took away {taken}")?;
     }
@@ -170,6 +177,10 @@ fn notes(out: &mut Screen<impl Write>, job: &JobView, now: Timestamp) -> io::Res
     }
     if let Some(error) = &job.slot.error {
         writeln!(out, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message)?;
+    }
+    if let Some(unseen) = &job.slot.unseen {
+        let _ =
+            writeln!(text, "{name}: the plugin file is not followed ({} ago): {}", ago(now, unseen.at), unseen.message);
     }
     if let Some(unkept) = &job.slot.unkept {
         writeln!(out, "{name}: kept for a restart: no ({} ago): {}", ago(now, unkept.at), unkept.message)?;

@@ -36,9 +36,10 @@ pub use database_url::{BadAddress, DatabaseUrl};
 pub use error::{ConfigError, Place, Problem};
 pub use limits::{MAX_COMPILED, SandboxConfig};
 pub use openings::Openings;
+pub use paths::Followed;
 pub use resolved::{Config, ServerConfig};
 pub use settle::Absent;
-pub use standing::{Found, PATIENCE, look_at};
+pub use standing::{Found, Look, PATIENCE, look_at};
 
 #[cfg(test)]
 mod tests;

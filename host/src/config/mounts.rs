@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::domain::job::Mount;
 use crate::domain::rights::Rights;
 
-use super::paths::{absolute, follow};
+use super::paths::{Followed, absolute, follow};
 use super::raw::{RawMount, RawMounts, RawRights};
 use super::resolved::Resolver;
 use super::settle::Written;
@@ -26,8 +26,13 @@ pub(super) struct Protected {
 impl Protected {
     /// A file, by every folder that decides what it is.
     pub(super) fn file(what: &str, path: &Path) -> Vec<Self> {
+        Self::followed(what, follow(path))
+    }
+
+    /// The same of a path that was followed already.
+    pub(super) fn followed(what: &str, followed: Followed) -> Vec<Self> {
         let protect = |path| Self { what: what.to_owned(), path, inside: false };
-        follow(path).deciding.into_iter().map(protect).collect()
+        followed.deciding.into_iter().map(protect).collect()
     }
 
     /// A folder that is the host's own with all that is in it.

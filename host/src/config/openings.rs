@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::domain::wall::{Access, Opening};
 
 use super::database::Backend;
-use super::paths::{absolute, follow};
+use super::paths::{Followed, absolute, follow};
 use super::resolved::Config;
+use super::standing::Found;
 
 /// Folders that are everybody's: too wide to be opened for one file in them.
 const WIDE: [&str; 22] = [
@@ -47,6 +48,8 @@ pub struct Openings {
     /// Plugin files whose folder is everybody's: the file alone is opened, so
     /// that another one in its place is not seen.
     pub narrow: Vec<PathBuf>,
+    /// Plugin files that did not answer, and are left closed.
+    pub silent: Vec<PathBuf>,
     /// Folders of the host's own that are everybody's as well: all that is in
     /// them stays within reach.
     pub wide: Vec<PathBuf>,
@@ -74,14 +77,19 @@ impl Config {
             }
             Backend::MySql(url) => openings.files_of_server(url.expose(), &working_folder()),
         }
-        for job in &self.jobs {
+        for (index, job) in self.jobs.iter().enumerate() {
             // One that is not there has none; and to open its parent, in which it may
             // come to stand, would be too wide.
             for mount in job.mounts.iter().filter(|mount| mount.was_there) {
                 let access = if mount.rights.only_look() { Access::Read } else { Access::Change };
                 openings.all.push(Opening::new(&mount.host, access));
             }
-            openings.plugin(&job.plugin);
+            if self.plugins.get(index).is_some_and(|look| look.found == Found::Silent) {
+                // To open its folder would be to wait for it.
+                openings.silent.push(job.plugin.clone());
+            } else {
+                openings.plugin(&job.plugin, self.followed(index));
+            }
         }
         openings
     }
@@ -98,6 +106,13 @@ impl Openings {
                 plugin.display()
             )
         });
+        let silent = self.silent.iter().map(|plugin| {
+            format!(
+                "{} does not answer, so that the wall (sandbox.landlock) stays closed for it: restart the host when the \
+                 disk or the server behind it is up",
+                plugin.display()
+            )
+        });
         let wide = self.wide.iter().map(|folder| {
             format!("the host works in {}, so that all of it stays open: give it a folder of its own", folder.display())
         });
@@ -106,7 +121,7 @@ impl Openings {
              postgres://USER@HOST/DATABASE"
                 .to_owned()
         });
-        narrow.chain(wide).chain(nameless).collect()
+        narrow.chain(silent).chain(wide).chain(nameless).collect()
     }
 }
 
@@ -142,8 +157,7 @@ impl Openings {
     /// A plugin is replaced by another file in its folder, or by a link on its
     /// path that leads elsewhere: each of their folders, unless it is
     /// everybody's.
-    fn plugin(&mut self, file: &Path) {
-        let followed = follow(file);
+    fn plugin(&mut self, file: &Path, followed: Followed) {
         let (wide, folders): (BTreeSet<_>, BTreeSet<_>) =
             followed.deciding.into_iter().partition(|folder| is_wide(folder));
         if followed.end.parent().is_some_and(|folder| wide.contains(folder)) {
@@ -175,14 +189,18 @@ impl Openings {
 mod tests {
     use super::*;
 
+    fn opens(openings: &mut Openings, plugin: &Path) {
+        openings.plugin(plugin, follow(plugin));
+    }
+
     #[test]
     fn a_plugin_in_a_folder_of_everybody_is_opened_alone() {
         let mut openings = Openings::default();
-        openings.plugin(Path::new("/etc/policy.wasm"));
+        opens(&mut openings, Path::new("/etc/policy.wasm"));
         assert_eq!(openings.all, [Opening::new("/etc/policy.wasm", Access::Read)]);
         assert_eq!(openings.narrow, [PathBuf::from("/etc/policy.wasm")]);
         let mut openings = Openings::default();
-        openings.plugin(Path::new("/etc/sweepd-plugins/policy.wasm"));
+        opens(&mut openings, Path::new("/etc/sweepd-plugins/policy.wasm"));
         assert_eq!(openings.all, [Opening::new("/etc/sweepd-plugins", Access::Read)]);
         assert!(openings.narrow.is_empty());
     }
@@ -195,11 +213,11 @@ mod tests {
         std::fs::write(root.join("releases/1/p.wasm"), "").expect("written");
         std::os::unix::fs::symlink("releases/1", root.join("current")).expect("a link");
         let mut openings = Openings::default();
-        openings.plugin(&root.join("current/p.wasm"));
+        opens(&mut openings, &root.join("current/p.wasm"));
         let opened: Vec<_> = openings.all.iter().map(|opening| opening.path.clone()).collect();
         assert_eq!(opened, [root.clone(), root.join("releases/1")]);
         let mut openings = Openings::default();
-        openings.plugin(Path::new("/proc/self/p.wasm"));
+        opens(&mut openings, Path::new("/proc/self/p.wasm"));
         assert!(openings.all.iter().all(|opening| opening.path != Path::new("/proc")), "{openings:?}");
     }
 

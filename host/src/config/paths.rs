@@ -8,17 +8,23 @@ use std::path::{Component, Path, PathBuf};
 const MAX_LINKS: usize = 40;
 
 /// A path without links, as far as it exists, and what decides where it leads.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Followed {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
     /// Where it ends.
-    pub(super) end: PathBuf,
+    pub end: PathBuf,
     /// Every folder whose entries decide where it ends: its own, and the one of
     /// each link on the way. Who may write in one of them may redirect it.
-    pub(super) deciding: BTreeSet<PathBuf>,
+    pub deciding: BTreeSet<PathBuf>,
 }
 
 /// Follows an absolute path.
 pub(super) fn follow(path: &Path) -> Followed {
+    follow_telling(path, |_| ())
+}
+
+/// The same, and tells before each step that may wait for a disk where the path
+/// leads as far as is known, the rest of it as if it had no links.
+pub(super) fn follow_telling(path: &Path, mut tell: impl FnMut(Followed)) -> Followed {
     let mut end = PathBuf::from("/");
     let mut deciding = BTreeSet::new();
     let mut links = 0;
@@ -29,6 +35,7 @@ pub(super) fn follow(path: &Path) -> Followed {
             continue;
         }
         let next = end.join(&name);
+        tell(without_looking(&next, &ahead, &deciding));
         match std::fs::read_link(&next) {
             Ok(target) if links < MAX_LINKS => {
                 links += 1;
@@ -47,6 +54,20 @@ pub(super) fn follow(path: &Path) -> Followed {
         }
     }
     Followed { end, deciding }
+}
+
+/// Where `ahead` leads from `at` where nothing of it is a link.
+fn without_looking(at: &Path, ahead: &[OsString], deciding: &BTreeSet<PathBuf>) -> Followed {
+    let mut end = at.to_owned();
+    for name in ahead.iter().rev() {
+        if name == ".." {
+            end.pop();
+        } else {
+            end.push(name);
+        }
+    }
+    let own = end.parent().map(Path::to_owned);
+    Followed { deciding: deciding.iter().cloned().chain(own).collect(), end }
 }
 
 /// The names of a path, the first one last.
@@ -87,6 +108,13 @@ mod tests {
         assert!(followed.deciding.contains(&root.join("releases/1")));
         assert_eq!(follow(&root.join("loop")).end, root.join("loop"));
         assert_eq!(follow(&root.join("none/../x")).end, root.join("x"));
+        // What is known when a step hangs: the links so far, and the rest as it is written.
+        let mut told = Vec::new();
+        follow_telling(&root.join("plugins/current/sub/../a.wasm"), |followed| told.push(followed));
+        let last = told.pop().expect("it was told");
+        assert_eq!(last.end, root.join("releases/1/a.wasm"));
+        assert!(last.deciding.contains(&root.join("plugins")) && last.deciding.contains(&root.join("releases/1")));
+        assert!(told.iter().any(|followed| followed.end == root.join("plugins/current/a.wasm")), "{told:?}");
     }
 
     #[test]

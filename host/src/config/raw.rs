@@ -13,6 +13,7 @@ pub(super) struct Raw {
     pub(super) state: Option<String>,
     pub(super) state_min_free: Option<String>,
     pub(super) cache: Option<String>,
+    pub(super) cache_max: Option<String>,
     pub(super) shutdown_grace: Option<String>,
     pub(super) lease: Option<String>,
     pub(super) server: RawServer,

@@ -16,7 +16,10 @@ use super::origins::{self, Origins};
 use super::paths::absolute;
 use super::raw::{Raw, RawServer};
 use super::settle::Written;
+use super::standing::Look;
 use super::{check, env, jobs, schema, standing, units};
+
+const MIB: u64 = 1 << 20;
 
 /// No duration is longer: ten years.
 pub(super) const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
@@ -43,6 +46,8 @@ pub struct Config {
     pub state_min_free: u64,
     /// Compiled plugins; may be deleted at any time.
     pub cache: PathBuf,
+    /// How much of the disk they may take, in bytes.
+    pub cache_max: u64,
     /// How long running tasks may go on after a signal to stop.
     pub shutdown_grace: Duration,
     /// After this time without a heartbeat a node is taken for dead.
@@ -53,6 +58,9 @@ pub struct Config {
     pub jobs: Vec<JobSpec>,
     /// Where the mounts of each job were written.
     pub(super) written: Vec<Vec<Written>>,
+    /// What was found at the plugin file of each job; empty before
+    /// [`Self::settle`].
+    pub(super) plugins: Vec<Look>,
 }
 
 /// The HTTP server.
@@ -94,7 +102,7 @@ impl Config {
     /// as well.
     pub fn check(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let (mut config, mut problems) = Self::read(path, env)?;
-        let (absent, out_of_bounds) = config.settled(&standing::look_at(&config.mount_paths(), standing::PATIENCE));
+        let (absent, out_of_bounds) = config.settled(&standing::look_at(&config.paths(), standing::PATIENCE));
         problems.extend(absent.into_iter().map(|absent| absent.problem).chain(out_of_bounds));
         config.without(problems)
     }
@@ -154,6 +162,7 @@ impl Resolver {
             labels: self.labels("labels", raw.labels),
             server: self.server(&raw.server, grace, &names),
             sandbox: limits::sandbox(self, &raw.sandbox),
+            cache_max: self.size("cache_max", raw.cache_max.as_deref(), MIB..=u64::MAX),
             state_min_free: self.size("state_min_free", raw.state_min_free.as_deref(), 0..=u64::MAX),
             shutdown_grace: grace,
             lease: self.duration("lease", raw.lease.as_deref(), Duration::from_secs(1)..=Duration::from_hours(1)),
@@ -163,6 +172,7 @@ impl Resolver {
             cache,
             jobs,
             written,
+            plugins: Vec::new(),
         }
     }
 

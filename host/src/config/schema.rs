@@ -82,6 +82,7 @@ pub(super) static ROOT: Table = Table {
         field("state", Kind::Text, "./state"),
         field("state_min_free", Kind::Size, "128MiB"),
         plain("cache", Kind::Text),
+        field("cache_max", Kind::Size, "1GiB"),
         field("shutdown_grace", Kind::Duration, "10s"),
         field("lease", Kind::Duration, "6s"),
     ],

@@ -1,8 +1,8 @@
-//! The mounts of a configuration as they stand on this machine: the second step
-//! of reading it, for whoever works with files.
+//! The mounts and plugin files of a configuration as they stand on this machine:
+//! the second step of reading it, for whoever works with files.
 //!
-//! [`Config::load`] looks at no mount, so that a command that needs none does not
-//! wait for one. Here links are resolved, and it is checked that no mount reaches
+//! [`Config::load`] looks at none of them, so that a command that needs none does
+//! not wait for one. Here links are resolved, and it is checked that no mount reaches
 //! what decides about it. That holds for a mount that is not there, too, as far
 //! as its path can be followed; how it is kept for a mount that comes later,
 //! `sandbox::mounts` knows.
@@ -12,8 +12,9 @@ use std::path::Path;
 use super::database::Backend;
 use super::error::{ConfigError, Place, Problem};
 use super::mounts::{Protected, nested, overlap};
+use super::paths::{Followed, follow};
 use super::resolved::Config;
-use super::standing::{self, Found};
+use super::standing::{self, Found, Look};
 use crate::domain::job::{JobName, JobSpec, Mount};
 
 /// A mount that cannot be used now.
@@ -39,10 +40,12 @@ impl Written {
 }
 
 impl Config {
-    /// The paths of all mounts, in order, for [`Self::settle`].
+    /// The paths of all mounts and then of all plugin files, in order, for
+    /// [`Self::settle`].
     #[must_use]
-    pub fn mount_paths(&self) -> Vec<std::path::PathBuf> {
-        self.jobs.iter().flat_map(|job| job.mounts.iter().map(|mount| mount.host.clone())).collect()
+    pub fn paths(&self) -> Vec<std::path::PathBuf> {
+        let mounts = self.jobs.iter().flat_map(|job| job.mounts.iter().map(|mount| mount.host.clone()));
+        mounts.chain(self.jobs.iter().map(|job| job.plugin.clone())).collect()
     }
 
     /// Looks at the mounts of these jobs, in this process: their paths are without
@@ -51,22 +54,25 @@ impl Config {
         let jobs = self.jobs.iter_mut().filter(|job| wanted(job));
         let mut mounts: Vec<_> = jobs.flat_map(|job| job.mounts.iter_mut()).collect();
         let paths: Vec<_> = mounts.iter().map(|mount| mount.host.clone()).collect();
-        for (mount, found) in mounts.iter_mut().zip(standing::look_at(&paths, standing::PATIENCE)) {
+        for (mount, look) in mounts.iter_mut().zip(standing::look_at(&paths, standing::PATIENCE)) {
             // One that is not there is met again where it is used.
-            let _ = stand(mount, &found);
+            let _ = stand(mount, &look.found);
         }
     }
 
-    /// Takes in what stands at each of [`Self::mount_paths`]. Answers which cannot
+    /// Takes in what stands at each of [`Self::paths`]. Answers which mounts cannot
     /// be used now; an error where one must not be used at all.
-    pub fn settle(&mut self, found: &[Found]) -> Result<Vec<Absent>, ConfigError> {
-        let (absent, problems) = self.settled(found);
+    pub fn settle(&mut self, looks: &[Look]) -> Result<Vec<Absent>, ConfigError> {
+        let (absent, problems) = self.settled(looks);
         if problems.is_empty() { Ok(absent) } else { Err(ConfigError::Invalid { problems }) }
     }
 
-    pub(super) fn settled(&mut self, found: &[Found]) -> (Vec<Absent>, Vec<Problem>) {
+    pub(super) fn settled(&mut self, looks: &[Look]) -> (Vec<Absent>, Vec<Problem>) {
+        let mounts = self.jobs.iter().map(|job| job.mounts.len()).sum::<usize>().min(looks.len());
+        let (mounts, plugins) = looks.split_at(mounts);
+        self.plugins = plugins.to_vec();
         let protected = self.protected();
-        let mut found = found.iter();
+        let mut found = mounts.iter().map(|look| &look.found);
         let (mut absent, mut problems) = (Vec::new(), Vec::new());
         let written = std::mem::take(&mut self.written);
         for (job, written) in self.jobs.iter_mut().zip(&written) {
@@ -92,10 +98,22 @@ impl Config {
         if let Backend::Sqlite(path) = &self.database.backend {
             protected.extend(Protected::file("the database", path));
         }
-        for job in &self.jobs {
-            protected.extend(Protected::file(&format!("the plugin of job `{}`", job.name), &job.plugin));
+        for (index, job) in self.jobs.iter().enumerate() {
+            protected.extend(Protected::followed(&format!("the plugin of job `{}`", job.name), self.followed(index)));
         }
         protected
+    }
+
+    /// What was found at the plugin file of this job, counted from the first one;
+    /// `None` before it was looked at.
+    #[must_use]
+    pub fn plugin_found(&self, job: usize) -> Option<&Found> {
+        self.plugins.get(job).map(|look| &look.found)
+    }
+
+    /// Where the plugin's path of this job leads, as it was found.
+    pub(super) fn followed(&self, job: usize) -> Followed {
+        self.plugins.get(job).map_or_else(|| follow(&self.jobs[job].plugin), |look| look.followed.clone())
     }
 
     fn overlaps(&self, written: &[Vec<Written>]) -> Vec<Problem> {

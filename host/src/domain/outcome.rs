@@ -15,6 +15,9 @@ use super::time::Timestamp;
 /// Longest note, reason or message that is kept, in bytes; more is cut.
 pub const MAX_NOTE: usize = 4096;
 
+/// Longest name of a component's that is shown, in bytes.
+pub const MAX_NAME: usize = 120;
+
 /// How a task ended without failing, in the executor's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -287,15 +290,32 @@ fn retry(error: String, task: &ClaimedTask, job: &JobSpec, jitter: f64) -> Dispo
 /// At most [`MAX_NOTE`] bytes of `text`, without the NUL bytes that some
 /// databases cannot hold.
 #[must_use]
-pub fn cut(mut text: String) -> String {
-    if text.contains('\0') {
-        text = text.replace('\0', "\u{fffd}");
-    }
-    if text.len() > MAX_NOTE {
-        text.truncate(text.floor_char_boundary(MAX_NOTE - '…'.len_utf8()));
+pub fn cut(text: String) -> String {
+    cut_to(text, MAX_NOTE)
+}
+
+/// The same, with at most so many bytes, of which three say that it was cut.
+#[must_use]
+pub fn cut_to(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most.saturating_sub('…'.len_utf8())));
         text.push('…');
     }
+    if text.contains('\0') {
+        text = text.replace('\0', "\u{fffd}");
+        // The sign is longer than what it stands for.
+        return cut_to(text, most);
+    }
     text
+}
+
+/// The first names of a list for a message, each cut, and how many more there are.
+#[must_use]
+pub fn some_of<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.take(SHOWN).map(|name| cut_to(name.to_owned(), MAX_NAME)).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 #[cfg(test)]

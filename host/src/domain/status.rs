@@ -123,6 +123,11 @@ pub struct JobStatus {
     /// nothing does. Its tasks wait and are not charged for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hindered: Option<String>,
+    /// Since when the job's sweep is to have ended, by a pause or another plugin,
+    /// and has not: a system call is under way that hangs. Nothing new begins.
+    /// Absent where nothing hangs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub under_way: Option<Timestamp>,
     /// The last failure of a sweep, a task or the store, as the job saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<Event>,
@@ -196,6 +201,10 @@ pub struct SlotStatus {
     /// all is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unkept: Option<Event>,
+    /// Why it is not known what the file is now, so that a change of it is not
+    /// taken; absent while it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Event>,
     /// The component that is pinned; absent while none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Digest>,

@@ -61,11 +61,23 @@ pub trait HostApi: Clone + Send + Sync + 'static {
     /// Asks for a sweep now.
     fn sweep(&self, job: &str) -> impl Future<Output = Result<oneshot::Receiver<SweepReport>, HostError>> + Send;
 
-    /// Pauses a job.
-    fn pause(&self, job: &str, reason: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Pauses a job; false where something of it is still under way after
+    /// `patience`.
+    fn pause(
+        &self,
+        job: &str,
+        reason: &str,
+        patience: Duration,
+    ) -> impl Future<Output = Result<bool, HostError>> + Send;
 
-    /// Resumes a job; where asked, one sweep may go over its budget.
-    fn resume(&self, job: &str, once_over_budget: bool) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Resumes a job; where asked, one sweep may go over its budget; false where
+    /// that waits for longer than `patience`.
+    fn resume(
+        &self,
+        job: &str,
+        once_over_budget: bool,
+        patience: Duration,
+    ) -> impl Future<Output = Result<bool, HostError>> + Send;
 
     /// The plugin of a job.
     fn plugin(&self, job: &str) -> impl Future<Output = Result<PluginStatus, HostError>> + Send;
@@ -173,12 +185,12 @@ impl HostApi for Arc<Host> {
         Host::sweep(self, job).await
     }
 
-    async fn pause(&self, job: &str, reason: &str) -> Result<(), HostError> {
-        Host::pause(self, job, reason).await
+    async fn pause(&self, job: &str, reason: &str, patience: Duration) -> Result<bool, HostError> {
+        Host::pause(self, job, reason, patience).await
     }
 
-    async fn resume(&self, job: &str, once_over_budget: bool) -> Result<(), HostError> {
-        Host::resume(self, job, once_over_budget).await
+    async fn resume(&self, job: &str, once_over_budget: bool, patience: Duration) -> Result<bool, HostError> {
+        Host::resume(self, job, once_over_budget, patience).await
     }
 
     async fn plugin(&self, job: &str) -> Result<PluginStatus, HostError> {

@@ -1,6 +1,7 @@
 //! Jobs: what they are, and the ways to steer them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -60,11 +61,26 @@ struct Asked {
     job: String,
 }
 
+/// How long a sweep may take to end after a pause before the answer says that it
+/// has not. Guests are interrupted at once; what takes longer is a system call.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// Whether a job is paused, and why.
 #[derive(Serialize)]
 pub(super) struct Paused {
     job: String,
     paused: Option<String>,
+    /// What is waited for still; absent where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    under_way: Option<&'static str>,
+}
+
+impl Paused {
+    /// 200, or 202 where something is under way still.
+    fn answer(job: String, paused: Option<String>, under_way: Option<&'static str>) -> (StatusCode, Json<Self>) {
+        let status = if under_way.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
+        (status, Json(Self { job, paused, under_way }))
+    }
 }
 
 /// Why a job is to be paused.
@@ -74,17 +90,20 @@ struct PauseBody {
     reason: Option<String>,
 }
 
-/// `POST /v1/jobs/{job}/pause`, with `{"reason"}` or without a body.
+/// `POST /v1/jobs/{job}/pause`, with `{"reason"}` or without a body: 200, or 202
+/// where a system call hangs that began before.
 pub(super) async fn pause<H: HostApi>(
     State(app): State<Arc<App<H>>>,
     job: JobPath,
     request: Request<Body>,
-) -> Result<Json<Paused>, Problem> {
+) -> Result<(StatusCode, Json<Paused>), Problem> {
     let job = named(job)?;
     let asked: PauseBody = body::parsed(&app, request).await?.unwrap_or_default();
     let reason = cut(asked.reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| "by request".to_owned()));
-    app.host.pause(&job, &reason).await?;
-    Ok(Json(Paused { job, paused: Some(reason) }))
+    let has_ended = app.host.pause(&job, &reason, PAUSE.min(app.options.patience())).await?;
+    let under_way = "a system call that was under way hangs and may complete; no other begins, and what runs is queued \
+                     again when it has come back";
+    Ok(Paused::answer(job, Some(reason), (!has_ended).then_some(under_way)))
 }
 
 /// How a job is to be resumed.
@@ -95,16 +114,18 @@ struct ResumeBody {
     once_over_budget: bool,
 }
 
-/// `POST /v1/jobs/{job}/resume`, with `{"once_over_budget"}` or without a body.
+/// `POST /v1/jobs/{job}/resume`, with `{"once_over_budget"}` or without a body: 200,
+/// or 202 where it waits for a system call that hangs.
 pub(super) async fn resume<H: HostApi>(
     State(app): State<Arc<App<H>>>,
     job: JobPath,
     request: Request<Body>,
-) -> Result<Json<Paused>, Problem> {
+) -> Result<(StatusCode, Json<Paused>), Problem> {
     let job = named(job)?;
     let asked: ResumeBody = body::parsed(&app, request).await?.unwrap_or_default();
-    app.host.resume(&job, asked.once_over_budget).await?;
-    Ok(Json(Paused { job, paused: None }))
+    let goes_on = app.host.resume(&job, asked.once_over_budget, PAUSE.min(app.options.patience())).await?;
+    let under_way = "a system call that was under way hangs; the job goes on when it has come back";
+    Ok(Paused::answer(job, None, (!goes_on).then_some(under_way)))
 }
 
 /// The job's name, decoded.

@@ -1,11 +1,11 @@
 //! The generated bindings of the contract, and their translation into domain
-//! types. Nothing else names generated types.
+//! types, where every text for people is cut. Nothing else names generated types.
 
 use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::domain::outcome::{self, Failure, Outcome};
+use crate::domain::outcome::{self, Failure, Outcome, cut};
 use crate::domain::plan::{self, Plan, SweepCall, Verdict};
 use crate::domain::task::{ClaimedTask, TaskId};
 use crate::domain::time::Timestamp;
@@ -78,23 +78,23 @@ pub(super) fn sweep(call: &SweepCall) -> dispatcher::Sweep {
 impl From<types::Failure> for Failure {
     fn from(failure: types::Failure) -> Self {
         match failure {
-            types::Failure::Transient(why) => Self::Transient(why),
-            types::Failure::Permanent(why) => Self::Permanent(why),
+            types::Failure::Transient(why) => Self::Transient(cut(why)),
+            types::Failure::Permanent(why) => Self::Permanent(cut(why)),
         }
     }
 }
 
 impl From<types::Postponement> for outcome::Postponement {
     fn from(ask: types::Postponement) -> Self {
-        Self { delay: Duration::from_secs(ask.delay.into()), reason: ask.reason }
+        Self { delay: Duration::from_secs(ask.delay.into()), reason: ask.reason.map(cut) }
     }
 }
 
 impl From<executor::Outcome> for Outcome {
     fn from(outcome: executor::Outcome) -> Self {
         match outcome {
-            executor::Outcome::Done(note) => Self::Done(note),
-            executor::Outcome::Skipped(why) => Self::Skipped(why),
+            executor::Outcome::Done(note) => Self::Done(note.map(cut)),
+            executor::Outcome::Skipped(why) => Self::Skipped(cut(why)),
             executor::Outcome::Postpone(ask) => Self::Postpone(ask.into()),
         }
     }
@@ -119,13 +119,18 @@ impl From<dispatcher::Verdict> for Verdict {
         match verdict {
             dispatcher::Verdict::Run => Self::Run,
             dispatcher::Verdict::Postpone(ask) => Self::Postpone(ask.into()),
-            dispatcher::Verdict::Discard(why) => Self::Discard(why),
+            dispatcher::Verdict::Discard(why) => Self::Discard(cut(why)),
         }
     }
 }
 
 impl From<dispatcher::Discovery> for plan::Discovery {
     fn from(found: dispatcher::Discovery) -> Self {
-        Self { key: found.key, payload: found.payload, run_at: found.run_at.map(Timestamp), reason: found.reason }
+        Self {
+            key: found.key,
+            payload: found.payload,
+            run_at: found.run_at.map(Timestamp),
+            reason: found.reason.map(cut),
+        }
     }
 }

@@ -23,8 +23,10 @@ use super::generation::{LoadError, Plugin, in_one_line};
 use self::cache::{Cache, Identity};
 use self::child::Child;
 
+mod bounds;
 mod cache;
 mod child;
+mod room;
 mod seal;
 
 pub use self::child::{ChildOptions, compile_in_child};
@@ -60,7 +62,7 @@ pub struct CompilerOptions {
     pub max_compiled: u64,
 }
 
-/// Where machine code is kept.
+/// Where machine code is kept, and how much of it.
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
     /// The folder, which may be deleted at any time.
@@ -68,6 +70,8 @@ pub struct CacheOptions {
     /// The file of the key by which the host knows its own files again. It must
     /// not be where others write.
     pub key: PathBuf,
+    /// How much of the disk all files of the folder may take, in bytes.
+    pub max: u64,
 }
 
 /// Compiles components for one host, each once at a time.
@@ -145,7 +149,12 @@ impl Compiler {
                 return Ok(component);
             }
         }
-        let child = Child { program: &self.options.program, metered, max_compiled: self.options.max_compiled };
+        let child = Child {
+            program: &self.options.program,
+            metered,
+            reservation: self.options.engine.reservation,
+            max_compiled: self.options.max_compiled,
+        };
         let compiled = child.compile(bytes).await?;
         let (cache, engine) = (self.cache.clone(), engine.clone());
         in_background(move || {
@@ -158,6 +167,14 @@ impl Compiler {
             Ok(component)
         })
         .await?
+    }
+
+    /// Why no guest could be started when that was tried last, though nothing is
+    /// wrong with it; `None` where one could, or none was tried.
+    #[must_use]
+    pub fn lack(&self) -> Option<String> {
+        let metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Engine::lack);
+        self.engine.lack().or(metered)
     }
 
     fn engine(&self, metered: bool) -> Result<Engine, CompileError> {

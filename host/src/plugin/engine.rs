@@ -3,7 +3,7 @@
 
 use std::hash::{Hash as _, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(5);
 const LINGER_TICKS: u32 = 200;
 /// The stack of a guest where none is given, in bytes.
 const STACK: usize = 512 * 1024;
+/// Most that a memory that had to be moved may grow in place, in bytes.
+const GROWTH: u64 = 16 << 20;
 /// What the host's own functions may need of a stack beside the guest's.
 const HOST_STACK: usize = 512 * 1024;
 
@@ -43,12 +45,23 @@ pub struct EngineOptions {
     /// Whether instructions are counted, for limits of fuel. Counting slows
     /// every guest of the engine down.
     pub metered: bool,
+    /// How much address space a memory of a guest reserves, in bytes; a part of
+    /// what the machine code is made for. `None` where address space is not
+    /// limited: then so much that no access need be checked.
+    pub reservation: Option<u64>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { stack: STACK, metered: false }
+        Self { stack: STACK, metered: false, reservation: None }
     }
+}
+
+/// Why no guest can be started now, as far as anybody tried.
+#[derive(Debug, Default)]
+struct Lack {
+    is_there: AtomicBool,
+    why: Mutex<Option<String>>,
 }
 
 /// Compiles and runs the components of one host. A clone is another handle.
@@ -57,6 +70,7 @@ pub struct Engine {
     pub(super) wasmtime: wasmtime::Engine,
     pub(super) linker: Arc<Linker<GuestState>>,
     ticker: Arc<Ticker>,
+    lack: Arc<Lack>,
 }
 
 impl Engine {
@@ -65,7 +79,16 @@ impl Engine {
         Self::build(options).map_err(EngineError)
     }
 
+    /// The same, without threads for compiling: for a process that may start none.
+    pub(super) fn of_one_thread(options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::build_with(options, false).map_err(EngineError)
+    }
+
     fn build(options: &EngineOptions) -> wasmtime::Result<Self> {
+        Self::build_with(options, true)
+    }
+
+    fn build_with(options: &EngineOptions, threads: bool) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
             .wasm_component_model(true)
@@ -81,18 +104,44 @@ impl Engine {
             // seventy bytes would become four megabytes, and two hundred copies
             // of it a gigabyte. An instance fills its tables when it starts.
             .table_lazy_init(false)
-            .memory_guaranteed_dense_image_size(0);
+            .memory_guaranteed_dense_image_size(0)
+            // It changes nothing of the code.
+            .parallel_compilation(threads);
+        if let Some(reservation) = options.reservation {
+            // A memory that grows beyond it is moved, with this much to grow into.
+            config
+                .memory_reservation(reservation)
+                .memory_reservation_for_growth(GROWTH.min(reservation))
+                .memory_guard_size(0)
+                .memory_may_move(true);
+        }
         let wasmtime = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         sandbox::add_to_linker(&mut linker)?;
         bindings::add_to_linker(&mut linker)?;
         let ticker = Ticker::start(wasmtime.weak())?;
-        Ok(Self { wasmtime, linker: Arc::new(linker), ticker })
+        Ok(Self { wasmtime, linker: Arc::new(linker), ticker, lack: Arc::default() })
     }
 
-    /// The machine code of a component; the error is one line.
-    pub(super) fn precompile(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        self.wasmtime.precompile_component(bytes).map_err(|error| super::generation::in_one_line(&error))
+    /// The machine code of a component.
+    pub(super) fn precompile(&self, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+        self.wasmtime.precompile_component(bytes)
+    }
+
+    /// Notes why a guest could not be started though nothing is wrong with it, or
+    /// with `None` that one was.
+    pub(super) fn note_lack(&self, why: Option<&str>) {
+        // A start that goes well is the usual, and costs no lock.
+        if why.is_some() || self.lack.is_there.load(Ordering::SeqCst) {
+            self.lack.is_there.store(why.is_some(), Ordering::SeqCst);
+            *self.lack.why.lock().unwrap_or_else(PoisonError::into_inner) = why.map(str::to_owned);
+        }
+    }
+
+    /// Why no guest could be started when that was tried last; `None` where one
+    /// could.
+    pub(super) fn lack(&self) -> Option<String> {
+        self.lack.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Names all that machine code must fit: the version of the engine, its

@@ -9,6 +9,7 @@ use std::time::Instant;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::domain::digest::Digest;
+use crate::domain::outcome::{cut, some_of};
 use crate::domain::status::GenerationStatus;
 use crate::domain::time::Timestamp;
 use crate::sandbox::GuestState;
@@ -79,8 +80,8 @@ impl Plugin {
     pub(super) fn check(engine: &Engine, component: &Component, digest: Digest, size: u64) -> Result<Self, LoadError> {
         let missing = |name| component.get_export_index(None, name).is_none();
         if missing(EXECUTOR) {
-            let found = super::inspect::export_names(engine, component).join(", ");
-            let found = if found.is_empty() { "nothing".to_owned() } else { found };
+            let found = super::inspect::export_names(engine, component);
+            let found = if found.is_empty() { "nothing".to_owned() } else { some_of(found.iter().map(String::as_str)) };
             return Err(LoadError::Contract(format!("it does not export {EXECUTOR}; it exports {found}")));
         }
         let pre = engine.linker.instantiate_pre(component).map_err(|error| LoadError::Import(in_one_line(&error)))?;
@@ -158,14 +159,15 @@ impl Generation {
 const BACKTRACE: &str = "error while executing at wasm backtrace:";
 
 /// The chain of causes, without line breaks, repetition and addresses: a
-/// backtrace is one of the causes, as wasmtime has it.
+/// backtrace is one of the causes, as wasmtime has it. Each is cut: the names in
+/// it are the component's, which may have made them as long as it likes.
 pub(super) fn in_one_line(error: &wasmtime::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = cut(cause.to_string()).split_whitespace().collect::<Vec<_>>().join(" ");
         if !text.starts_with(BACKTRACE) && parts.last().is_none_or(|last| !last.contains(&text)) {
             parts.push(text);
         }
     }
-    parts.join(": ")
+    cut(parts.join(": "))
 }

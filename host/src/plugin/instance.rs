@@ -16,6 +16,7 @@ use crate::domain::time::Clock;
 use crate::sandbox::{Custody, Gate, GuestState, Held, Hindrance, Interrupt, MountError, Recorded, Role};
 
 use super::bindings::{self, Dispatcher, Executor};
+use super::blame;
 use super::crash::{crash_of, started_badly};
 use super::generation::{Generation, Plugin, in_one_line};
 
@@ -28,6 +29,9 @@ pub enum StartFailed {
     /// The plugin failed while it started.
     #[error(transparent)]
     Plugin(Crash),
+    /// The machine lacks what an instance needs: it may start later.
+    #[error("no guest can be started now: {0}")]
+    Machine(String),
     /// The host stopped it.
     #[error("stopped by the host")]
     Stopped,
@@ -87,7 +91,10 @@ impl Seat {
         drop(running);
         let interrupt = store.data_mut().end_call();
         match started.map_err(|error| (interrupt.or_else(|| interrupt_in(&error)), error)) {
-            Ok(instance) => Ok((Self { store, generation: Arc::clone(generation) }, instance)),
+            Ok(instance) => {
+                plugin.engine.note_lack(None);
+                Ok((Self { store, generation: Arc::clone(generation) }, instance))
+            }
             Err((interrupt, error)) => Err(match interrupt {
                 Some(Interrupt::Stopped | Interrupt::Asked | Interrupt::OverBudget | Interrupt::Hindered(_)) => {
                     StartFailed::Stopped
@@ -95,7 +102,13 @@ impl Seat {
                 Some(Interrupt::Deadline(limit)) => StartFailed::Plugin(Crash::Deadline(limit)),
                 Some(Interrupt::Changes(limit)) => StartFailed::Plugin(Crash::Changes(limit)),
                 Some(Interrupt::Written(limit)) => StartFailed::Plugin(Crash::Written(limit)),
-                None => StartFailed::Plugin(started_badly(store.data(), &error)),
+                None => match blame::of_the_machine(&error) {
+                    Some(why) => {
+                        plugin.engine.note_lack(Some(&why));
+                        StartFailed::Machine(format!("{why} ({})", in_one_line(&error)))
+                    }
+                    None => StartFailed::Plugin(started_badly(store.data(), &error)),
+                },
             }),
         }
     }

@@ -4,6 +4,7 @@
 //! ```text
 //!  components/JOB/DIGEST.wasm     the components
 //!  components/JOB/history.json    what is known of them
+//!  components/JOB/history.copy    the same once more
 //!  components/JOB/lock            held while the history is changed
 //! ```
 //! The host and commands beside it change the history, each under the lock and
@@ -12,7 +13,9 @@
 //! file too many. Nothing that is read back is believed: a component has its
 //! digest for a name, and the history carries its own. A copy that does not fit
 //! is damaged: it does not serve, and is made anew when its component is
-//! accepted again.
+//! accepted again. A history that does not fit is read from its copy, and is
+//! written anew: what was set aside or pinned stays known, and the plugin file
+//! counts.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -121,17 +124,51 @@ impl Kept {
         Ok(listed.into_iter().filter(|listed| listed.copy != CopyState::Intact).collect())
     }
 
-    /// What is known of them now. One that cannot be read is an error, not an
-    /// empty one: it may say that something must not serve.
+    /// What is known of them now. Where neither it nor its copy can be understood,
+    /// that is an error, not an empty one: it may say that something must not serve.
     pub fn history(&self) -> io::Result<PluginHistory> {
         let file = self.history_file();
-        match fs::read(&file) {
-            Ok(text) => understand(&text).map_err(|why| {
-                let help = "remove it to begin anew; nothing is then set aside or pinned";
-                io::Error::other(format!("{} cannot be understood ({why}): {help}", file.display()))
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.taken_over(),
-            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
+        let unusable = match fs::read(&file) {
+            Ok(text) => match understand(&text) {
+                Ok(history) => return Ok(history),
+                Err(why) => {
+                    let help =
+                        "remove it, and history.copy beside it, to begin anew; nothing is then set aside or pinned";
+                    io::Error::other(format!("{} cannot be understood ({why}): {help}", file.display()))
+                }
+            },
+            Err(error) => io::Error::new(error.kind(), format!("{}: {error}", file.display())),
+        };
+        if let Some(history) = self.history_of_copy() {
+            return Ok(history);
+        }
+        if unusable.kind() == io::ErrorKind::NotFound { self.taken_over() } else { Err(unusable) }
+    }
+
+    /// What the copy says, where it can be understood.
+    fn history_of_copy(&self) -> Option<PluginHistory> {
+        understand(&fs::read(self.history_copy()).ok()?).ok()
+    }
+
+    fn history_copy(&self) -> PathBuf {
+        self.folder.join("history.copy")
+    }
+
+    /// Makes the history and its copy say the same again, where one of the two can
+    /// be understood. Answers whether the history itself could not.
+    pub fn mend(&self) -> io::Result<bool> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        let _lock = self.lock()?;
+        let (file, copy) = (self.history_file(), self.history_copy());
+        let understood = |file: &Path| fs::read(file).ok().and_then(|text| Some((understand(&text).ok()?, text)));
+        match (understood(&file), understood(&copy)) {
+            (Some((_, text)), twin) if twin.as_ref().is_none_or(|(_, other)| *other != text) => {
+                write_atomically(&copy, &text).map(|()| false)
+            }
+            (None, Some((_, text))) => write_atomically(&file, &text).map(|()| true),
+            _ => Ok(false),
         }
     }
 
@@ -157,7 +194,10 @@ impl Kept {
         let mut history = before.clone();
         let answer = change(&mut history)?;
         if history != before {
-            write_atomically(&self.history_file(), &written(&history)?)?;
+            let text = written(&history)?;
+            write_atomically(&self.history_file(), &text)?;
+            // Of a host that is lost in between the file counts, which is the newer one.
+            write_atomically(&self.history_copy(), &text)?;
             // What an earlier version wrote is in it.
             let _ = fs::remove_file(self.folder.join("order"));
         }

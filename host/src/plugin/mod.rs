@@ -7,9 +7,11 @@
 //! calling that code, whatever happens to the slot or the file.
 
 mod bindings;
+mod blame;
 mod compile;
 mod crash;
 mod engine;
+mod file;
 mod generation;
 pub mod inspect;
 mod instance;
@@ -21,6 +23,7 @@ mod watch;
 
 pub use compile::{CacheOptions, ChildOptions, CompileError, Compiler, CompilerOptions, compile_in_child};
 pub use engine::{Engine, EngineError, EngineOptions};
+pub use file::{Unreadable, read_component};
 pub use generation::{Generation, LoadError, Plugin, World};
 pub use instance::{Attempted, CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};
 pub use kept::{Kept, SteerError};

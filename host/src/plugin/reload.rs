@@ -8,12 +8,16 @@
 //!                                    └─▶ compile ─▶ check ─▶ start once ─▶ swap ─▶ keep
 //! ```
 //! Whatever fails on the way leaves what serves, unless that is set aside, and
-//! says so in the slot. A newer change drops the work on an older one. Its
-//! invariant: what is set aside is never put into the slot.
+//! says so in the slot. A newer content of the file drops the work on an older
+//! one; the same content, touched or written again, does not. Its invariant: what
+//! is set aside is never put into the slot.
+
+// length: what is to serve, and what ends the work on it, share the loader's state.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,10 +28,12 @@ use crate::domain::job::JobSpec;
 use crate::domain::outcome::Crash;
 use crate::domain::plugin_history::{Accepted, CopyState, Listed, PluginHistory, SetAside};
 use crate::domain::time::Clock;
-use crate::sandbox::{Gate, Lease, wall};
+use crate::sandbox::{Gate, Lease};
 use crate::stop::told;
 
+use super::blame;
 use super::compile::{CompileError, Compiler};
+use super::file::{Unreadable, read_component, read_only};
 use super::generation::{Generation, Plugin};
 use super::instance::StartFailed;
 use super::keeping::{Keeping, blocking};
@@ -35,12 +41,11 @@ use super::kept::Kept;
 use super::slot::{News, Slot};
 use super::watch::Watch;
 
-use self::file::{read, read_only};
-
-mod file;
-
-/// After a failure that the machine is to blame for, the file is tried again.
+/// After a failure that the machine is to blame for, the file is tried again:
+/// after this time, then after twice that, and so on.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// It is tried again at least so often.
+const AT_LEAST: Duration = Duration::from_mins(2);
 
 /// Loads one job's plugin, and again whenever its file changes or something
 /// else is to serve.
@@ -51,13 +56,17 @@ pub struct Reloader {
     /// Of the history, which commands change.
     history: Watch,
     keeping: Keeping,
+    /// How often in a row the machine was to blame.
+    failures: u32,
 }
 
 /// Why what is wanted does not serve.
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
-    #[error("{}: {source}{}", file.display(), wall::hint(source))]
-    Read { file: PathBuf, source: io::Error },
+    #[error("{}: {source}", file.display())]
+    Read { file: PathBuf, source: Unreadable },
+    #[error("the kept component: {0}")]
+    Copy(io::Error),
     #[error("{}: {source}", file.display())]
     Compile { file: PathBuf, source: CompileError },
     #[error("{}: {source}", file.display())]
@@ -78,10 +87,14 @@ impl ReloadError {
     fn may_pass(&self) -> bool {
         match self {
             // It may be written, or brought back, just now: the watch sees that.
-            Self::Read { .. } | Self::SetAside { .. } => false,
+            Self::Read { source, .. } => source.may_pass,
+            Self::Copy(source) => blame::is_the_machines(source),
+            Self::SetAside { .. } => false,
             Self::Compile { source, .. } => matches!(source, CompileError::Unavailable(_)),
             // A machine that is busy may be so only now.
-            Self::Start { source, .. } => matches!(source, StartFailed::Plugin(Crash::Deadline(_))),
+            Self::Start { source, .. } => {
+                matches!(source, StartFailed::Plugin(Crash::Deadline(_)) | StartFailed::Machine(_))
+            }
             Self::Pinned { source, .. } => source.may_pass(),
             Self::History(_) => true,
         }
@@ -89,19 +102,30 @@ impl ReloadError {
 }
 
 impl Reloader {
-    /// Begins to watch; loads nothing yet.
+    /// Looks at nothing and loads nothing yet.
     #[must_use]
     pub fn new(job: Arc<JobSpec>, slot: Arc<Slot>, compiler: Arc<Compiler>, kept: Kept, clock: Clock) -> Self {
-        let file = Watch::start(slot.file().clone());
-        let history = Watch::start(kept.history_file());
+        let (name, told) = (job.name.clone(), Arc::clone(&slot));
+        let file = Watch::new(slot.file().clone(), move |unseen| {
+            let file = told.file().display();
+            match (told.set_unseen(unseen.clone()), unseen) {
+                (false, _) => {}
+                (true, Some(why)) => tracing::warn!(job = %name, "the plugin file {file} is not followed: {why}"),
+                (true, None) => tracing::info!(job = %name, "the plugin file {file} is followed again"),
+            }
+        });
+        // In the state folder: what is wrong with that is told elsewhere.
+        let history = Watch::new(kept.history_file(), drop);
         let keeping = Keeping::new(job.name.clone(), Arc::clone(&slot), kept.clone());
-        let loader = Loader { job, slot, compiler, kept, clock, passed_over: Vec::new() };
-        Self { loader, file, history, keeping }
+        let loader = Loader { job, slot, compiler, kept, clock, passed_over: Vec::new(), taking: Arc::default() };
+        Self { loader, file, history, keeping, failures: 0 }
     }
 
     /// Loads what is to serve, and follows every change of that until `stop`
     /// becomes true.
     pub async fn follow(mut self, mut stop: watch::Receiver<bool>) {
+        // Before anything is loaded: what changes from now on is seen.
+        tokio::join!(self.file.begin(), self.history.begin());
         let mut again = self.settle(&mut stop).await;
         self.loader.look_through().await;
         while !self.has_stopped(again, &mut stop).await {
@@ -133,21 +157,30 @@ impl Reloader {
     async fn settle(&mut self, stop: &mut watch::Receiver<bool>) -> Option<Duration> {
         loop {
             let stranded = self.take_in_news().await;
-            let Self { loader, file, history, keeping } = self;
-            let slot = Arc::clone(&loader.slot);
+            let Self { loader, file, history, keeping, .. } = self;
+            let (slot, taking) = (Arc::clone(&loader.slot), Arc::clone(&loader.taking));
             let asked = slot.asked();
             // While nothing serves, what is under way may be all that there is.
             let serves = slot.current().is_some();
-            let (loaded, error) = tokio::select! {
-                () = told(stop) => return None,
-                settled = loader.run(keeping.broken()) => settled,
-                () = file.changed(), if serves => continue,
-                () = history.changed(), if serves => continue,
-                () = slot.news(), if serves => {
-                    // It is taken in at the beginning; nothing else would wake it up.
-                    continue;
+            let mut is_outdated = false;
+            let settled = {
+                let mut run = pin!(loader.run(keeping.broken()));
+                loop {
+                    tokio::select! {
+                        () = told(stop) => return None,
+                        settled = &mut run => break Some(settled),
+                        () = file.changed() => match taking.compare(slot.file()).await {
+                            Content::Same => {}
+                            Content::Other => break None,
+                            Content::Unknown => is_outdated = true,
+                        },
+                        () = history.changed(), if serves => break None,
+                        // It is taken in at the beginning; nothing else would wake it up.
+                        () = slot.news(), if serves => break None,
+                    }
                 }
             };
+            let Some((loaded, error)) = settled else { continue };
             // After the swap: keeping a component must not hold up its service.
             if let Some((component, bytes)) = loaded {
                 keeping.component(component, bytes);
@@ -157,12 +190,26 @@ impl Reloader {
                 Some(error) => loader.refuse(error),
                 None => drop(slot.set_error(None)),
             }
+            if is_outdated {
+                continue;
+            }
             if let Some(stranded) = stranded.filter(|_| slot.current().is_none()) {
                 slot.strand(stranded);
             }
             slot.settle(asked);
-            return error.filter(ReloadError::may_pass).map(|_| TRY_AGAIN);
+            return self.again(error.as_ref());
         }
+    }
+
+    /// After what time to try again, where that may help.
+    fn again(&mut self, error: Option<&ReloadError>) -> Option<Duration> {
+        if !error.is_some_and(ReloadError::may_pass) {
+            self.failures = 0;
+            return None;
+        }
+        let wait = TRY_AGAIN.saturating_mul(1 << self.failures.min(8)).min(AT_LEAST);
+        self.failures += 1;
+        Some(wait)
     }
 
     /// Writes down what the runner saw. Answers what to say where nothing can
@@ -179,6 +226,34 @@ impl Reloader {
             self.keeping.try_now().await;
         }
         stranded
+    }
+}
+
+/// What of the plugin file is being taken now, where something is.
+#[derive(Default)]
+struct Taking(Mutex<Option<Digest>>);
+
+/// What the file has beside what is being taken of it.
+enum Content {
+    Same,
+    Other,
+    /// It cannot be read, or nothing was read of it yet.
+    Unknown,
+}
+
+impl Taking {
+    fn set(&self, digest: Option<Digest>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+    }
+
+    async fn compare(&self, file: &Path) -> Content {
+        let taking = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(taking) = taking else { return Content::Unknown };
+        match read_component(file).await {
+            Ok(bytes) if Digest::of(&bytes) == taking => Content::Same,
+            Ok(_) => Content::Other,
+            Err(_) => Content::Unknown,
+        }
     }
 }
 
@@ -201,6 +276,7 @@ struct Loader {
     clock: Clock,
     /// What was tried in the place of the present one, and why it does not serve.
     passed_over: Vec<String>,
+    taking: Arc<Taking>,
 }
 
 impl Loader {
@@ -224,6 +300,7 @@ impl Loader {
     /// was wanted. `broken` is what must not serve, though the history may not
     /// say so yet. Dropped, it has not swapped.
     async fn run(&mut self, broken: &[(Digest, SetAside)]) -> (Loaded, Option<ReloadError>) {
+        self.mend_history().await;
         let kept = self.kept.clone();
         let mut history = match blocking(move || kept.history()).await {
             Ok(history) => history,
@@ -233,6 +310,7 @@ impl Loader {
             history.set_aside(*digest, mark.clone());
         }
         self.slot.note(&self.job.name, &history);
+        self.taking.set(None);
         let wanted = match history.pinned {
             Some(pinned) => self.load_pinned(pinned).await,
             None => self.load_file(&history).await,
@@ -248,11 +326,25 @@ impl Loader {
         }
     }
 
+    async fn mend_history(&self) {
+        let (kept, job) = (self.kept.clone(), &self.job.name);
+        let file = self.kept.history_file();
+        match blocking(move || kept.mend()).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!(%job, "{} could not be understood: it is made anew from its copy", file.display())
+            }
+            // Where it matters whoever reads it says so.
+            Err(error) => tracing::debug!(%job, "{}: {error}", file.display()),
+        }
+    }
+
     async fn load_file(&self, history: &PluginHistory) -> Result<Loaded, ReloadError> {
         let file = self.slot.file().clone();
-        let path = file.clone();
-        let bytes = blocking(move || read(&path).map_err(|source| ReloadError::Read { file: path, source })).await?;
+        let read = read_component(&file).await;
+        let bytes = read.map_err(|source| ReloadError::Read { file: file.clone(), source })?;
         let digest = Digest::of(&bytes);
+        self.taking.set(Some(digest));
         if let Some(mark) = history.mark_of(digest) {
             let job = self.job.name.to_string();
             return Err(ReloadError::SetAside { job, file, digest, mark: mark.clone() });
@@ -275,10 +367,10 @@ impl Loader {
         }
         let (kept, file) = (self.kept.clone(), PathBuf::from("the kept component"));
         let load = async {
-            let plugin_file = self.slot.file().clone();
-            let bytes =
-                blocking(move || kept.read(digest).or_else(|error| read_only(&plugin_file, digest).ok_or(error)));
-            let bytes = bytes.await.map_err(|source| ReloadError::Read { file: file.clone(), source })?;
+            let bytes = match blocking(move || kept.read(digest)).await {
+                Ok(bytes) => bytes,
+                Err(error) => read_only(self.slot.file(), digest).await.ok_or(ReloadError::Copy(error))?,
+            };
             let bytes = Arc::new(bytes);
             Ok((self.checked(&file, &bytes).await?, bytes))
         };

@@ -42,6 +42,8 @@ struct Told {
     error: Option<Event>,
     /// Why something is not kept for a restart.
     unkept: Option<Event>,
+    /// Why it is not known what the file is now.
+    unseen: Option<Event>,
     pinned: Option<Digest>,
     last_set_aside: Option<SetAsideStatus>,
     news: News,
@@ -190,6 +192,17 @@ impl Slot {
         true
     }
 
+    /// Says why it is not known what the file is now, or with `None` that it is.
+    /// Answers whether that is new.
+    pub(super) fn set_unseen(&self, message: Option<String>) -> bool {
+        let mut told = self.told();
+        if told.unseen.as_ref().map(|event| &event.message) == message.as_ref() {
+            return false;
+        }
+        told.unseen = message.map(|message| Event { at: self.clock.now(), message });
+        true
+    }
+
     /// Takes over what status shows of the history of `job`, and logs what is
     /// new in it.
     pub(super) fn note(&self, job: &JobName, history: &PluginHistory) {
@@ -229,6 +242,7 @@ impl Slot {
             generation,
             error: told.error.clone(),
             unkept: told.unkept.clone(),
+            unseen: told.unseen.clone(),
             pinned: told.pinned,
             set_aside: told.last_set_aside.clone(),
             swaps: self.swaps.load(Ordering::SeqCst),

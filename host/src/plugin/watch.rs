@@ -3,18 +3,22 @@
 //!
 //! Events only say "look now"; what counts is whether the file's stamp is
 //! another. A stat every two seconds sees what events miss: network file
-//! systems, exhausted inotify, a folder that was replaced.
+//! systems, exhausted inotify, a folder that was replaced. Every look is made by a
+//! thread of its own and waited for with a bound: a server that is dead holds up
+//! nobody. Its invariant: what cannot be seen counts as unchanged, and is told.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::answers::{NoAnswer, answered};
 
 /// How long a change must rest before it is read.
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
@@ -46,56 +50,69 @@ impl Stamp {
     }
 }
 
+/// What stands at a path: a file with this stamp, or `None` for no file.
+type Sight = Option<Stamp>;
+
+/// Why it is not known what the file is now, for whoever tells it; `None` when it
+/// is known.
+pub(super) type Tell = dyn Fn(Option<String>) + Send + Sync;
+
 /// Watches one file.
 pub(super) struct Watch {
     file: PathBuf,
-    /// `None` where there was no file.
-    seen: Option<Stamp>,
-    /// `None` where the system refused one; polling goes on.
+    /// What was seen last; `None` before anything was.
+    seen: Option<Sight>,
+    /// Used by the thread that looks.
+    eyes: Arc<Mutex<Eyes>>,
+    event: Arc<Notify>,
+    tell: Box<Tell>,
+}
+
+/// The folders that are watched for events.
+struct Eyes {
+    file: PathBuf,
+    /// `None` before the first look, and where the system refused one; polling
+    /// goes on.
     watcher: Option<RecommendedWatcher>,
+    is_begun: bool,
     watched: BTreeSet<PathBuf>,
     event: Arc<Notify>,
 }
 
 impl Watch {
-    /// Begins; what stands there now counts as seen.
-    pub(super) fn start(file: PathBuf) -> Self {
+    /// Looks at nothing yet. Whatever makes it unknown what the file is now is
+    /// told once, and so is its end.
+    pub(super) fn new(file: PathBuf, tell: impl Fn(Option<String>) + Send + Sync + 'static) -> Self {
         let event = Arc::new(Notify::new());
-        let wake = Arc::clone(&event);
-        let on_event = move |event: notify::Result<notify::Event>| {
-            // Our own read of the file is an access event.
-            if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
-                wake.notify_one();
-            }
-        };
-        let watcher = notify::recommended_watcher(on_event)
-            .inspect_err(|error| {
-                tracing::warn!("watching {} by events failed ({error}): polling every {POLL:?}", file.display());
-            })
-            .ok();
-        let seen = stamp(&file);
-        let mut watch = Self { file, seen, watcher, watched: BTreeSet::new(), event };
-        watch.follow_links();
-        watch
+        let (at, wake) = (file.clone(), Arc::clone(&event));
+        let eyes = Eyes { file: at, watcher: None, is_begun: false, watched: BTreeSet::new(), event: wake };
+        Self { file, seen: None, eyes: Arc::new(Mutex::new(eyes)), event, tell: Box::new(tell) }
+    }
+
+    /// Begins; what stands there now counts as seen. Where it cannot be seen, it
+    /// counts as a change once it can. Cancel safe.
+    pub(super) async fn begin(&mut self) {
+        self.seen = self.look().await.ok();
     }
 
     /// Completes when the file is another than was seen last, and has rested.
     /// Cancel safe: a change that was not answered is seen again.
     pub(super) async fn changed(&mut self) {
         loop {
-            self.follow_links();
-            if stamp(&self.file) != self.seen {
-                break;
+            if let Ok(sight) = self.look().await
+                && self.seen != Some(sight)
+                && let Ok(rested) = self.settled(sight).await
+            {
+                self.seen = Some(rested);
+                return;
             }
             let _ = timeout(POLL, self.event.notified()).await;
         }
-        self.seen = self.settled().await;
     }
 
-    /// The stamp after it has stayed the same for [`SETTLE`].
-    async fn settled(&self) -> Option<Stamp> {
+    /// What is there after it has stayed the same for [`SETTLE`].
+    async fn settled(&self, mut last: Sight) -> Result<Sight, NoAnswer> {
         let give_up = Instant::now() + SETTLE_AT_MOST;
-        let mut last = stamp(&self.file);
         let mut rested = Instant::now() + SETTLE;
         while Instant::now() < give_up.min(rested) {
             tokio::select! {
@@ -103,17 +120,48 @@ impl Watch {
                 () = self.event.notified() => {}
                 () = sleep(SETTLE / 4) => {}
             }
-            let now = stamp(&self.file);
+            let now = self.look().await?;
             if now != last {
                 last = now;
                 rested = Instant::now() + SETTLE;
             }
         }
-        last
+        Ok(last)
     }
 
+    /// Looks, with a bound.
+    async fn look(&self) -> Result<Sight, NoAnswer> {
+        let eyes = Arc::clone(&self.eyes);
+        let looked = answered(&self.file, move || {
+            let mut eyes = eyes.lock().unwrap_or_else(PoisonError::into_inner);
+            // First: a change after the look makes an event.
+            eyes.follow_links();
+            fs::metadata(&eyes.file).ok()
+        });
+        let looked = looked.await;
+        (self.tell)(match &looked {
+            // Its words differ from look to look.
+            Err(_) => Some(SILENT.to_owned()),
+            Ok(Some(metadata)) if metadata.nlink() == 0 => Some(REPLACED_OUTSIDE.to_owned()),
+            Ok(_) => None,
+        });
+        looked.map(|metadata| metadata.map(|metadata| Stamp::of(&metadata)))
+    }
+}
+
+/// A file that may be anything by now.
+const SILENT: &str = "it does not answer, so that a change of it is not seen; is the disk or the server behind it up?";
+/// A file that has a path but no name.
+const REPLACED_OUTSIDE: &str = "the file that is mounted there was removed or replaced where it is mounted from, and \
+                                a mount of a single file goes on showing the old one: mount its folder instead, or \
+                                mount it anew and restart the host";
+
+impl Eyes {
     /// Watches the folders that matter now, and no others.
     fn follow_links(&mut self) {
+        if !std::mem::replace(&mut self.is_begun, true) {
+            self.watcher = self.begin();
+        }
         let Some(watcher) = &mut self.watcher else { return };
         let wanted = folders_of(&self.file);
         for folder in self.watched.difference(&wanted) {
@@ -125,10 +173,21 @@ impl Watch {
             |folder: &PathBuf| before.contains(folder) || watcher.watch(folder, RecursiveMode::NonRecursive).is_ok();
         self.watched = wanted.into_iter().filter(|folder| is_watched(folder)).collect();
     }
-}
 
-fn stamp(file: &Path) -> Option<Stamp> {
-    fs::metadata(file).ok().map(|metadata| Stamp::of(&metadata))
+    fn begin(&self) -> Option<RecommendedWatcher> {
+        let wake = Arc::clone(&self.event);
+        let on_event = move |event: notify::Result<notify::Event>| {
+            // Our own read of the file is an access event.
+            if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
+                wake.notify_one();
+            }
+        };
+        notify::recommended_watcher(on_event)
+            .inspect_err(|error| {
+                tracing::warn!("watching {} by events failed ({error}): polling every {POLL:?}", self.file.display());
+            })
+            .ok()
+    }
 }
 
 /// The folders in which a change can make `file` another: its own, and that of
@@ -207,7 +266,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let file = root.join("p.wasm");
-        let mut watch = Watch::start(file.clone());
+        let mut watch = Watch::new(file.clone(), |why| assert!(why.is_none(), "{why:?}"));
+        watch.begin().await;
         fs::write(&file, "1").unwrap();
         assert!(sees(&mut watch).await, "made");
         fs::write(&file, "22").unwrap();

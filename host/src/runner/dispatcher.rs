@@ -30,9 +30,9 @@ pub(super) enum DispatchError {
     /// The plan breaks the contract.
     #[error("the plan was refused: {0}")]
     Refused(PlanRefused),
-    /// A mount cannot be used.
+    /// A mount cannot be used, or the machine lacks something.
     #[error("{0}")]
-    Mount(String),
+    Hindered(String),
     /// The host stopped it.
     #[error("stopped by the host")]
     Stopped,
@@ -48,7 +48,7 @@ impl DispatchError {
         match self {
             Self::Permanent(_) | Self::Transient(_) | Self::Refused(_) => Sign::Answer,
             Self::Crash(_) => Sign::Crash,
-            Self::Mount(_) | Self::Stopped | Self::Gone => Sign::Neither,
+            Self::Hindered(_) | Self::Stopped | Self::Gone => Sign::Neither,
         }
     }
 }
@@ -158,7 +158,9 @@ impl DispatcherThread {
             Ok(None) => return Ok(None),
             Err(StartFailed::Stopped) => return Err(DispatchError::Stopped),
             Err(StartFailed::Plugin(crash)) => return Err(DispatchError::Crash(crash)),
-            Err(StartFailed::Mount(error)) => return Err(DispatchError::Mount(error.to_string())),
+            Err(failed @ (StartFailed::Mount(_) | StartFailed::Machine(_))) => {
+                return Err(DispatchError::Hindered(failed.to_string()));
+            }
         };
         let plan = match instance.dispatch(call, due) {
             Ok(plan) => plan,

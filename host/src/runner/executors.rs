@@ -222,7 +222,9 @@ impl Executor {
                 Ok(()) => Ending::NotStarted(crash),
                 Err(why) => Ending::Untried(why),
             },
-            StartFailed::Mount(error) => Ending::Untried(batch.not_started.get_or_init(|| error.to_string()).clone()),
+            failed @ (StartFailed::Mount(_) | StartFailed::Machine(_)) => {
+                Ending::Untried(batch.not_started.get_or_init(|| failed.to_string()).clone())
+            }
         })
     }
 

@@ -2,23 +2,25 @@
 //! mounts are those that the job works in, and how much may be taken away; it
 //! keeps up with holds, and puts what plugins did on record.
 
-use std::collections::HashSet;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::domain::budget::{Budget, Changed, OverBudget};
 use crate::domain::effect::{Effect, EffectResult};
 use crate::domain::hold::Holds;
-use crate::domain::job::{JobId, JobSpec};
+use crate::domain::job::{JobId, JobSpec, Mount};
 use crate::domain::ledger::Others;
 use crate::domain::time::Timestamp;
 use crate::sandbox::{self, MountError, Noted, Recorded};
 use crate::store::{At, SharedStore, StoreError};
+use crate::supervise;
 
 use super::answers::answered;
 use super::job::{Job, drain};
@@ -99,18 +101,20 @@ impl Job {
     /// Counts the files of the mounts now and then, until `stop` becomes true.
     pub(super) async fn keep_count(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         loop {
-            let (job, stopped, began) = (Arc::clone(&self), stop.clone(), self.clock.now());
-            let counted = joined(spawn_blocking(move || count_files(&job.spec, || !*stopped.borrow())).await);
+            let (began, name) = (self.clock.now(), &self.spec.name);
+            let counted = tokio::select! {
+                () = crate::stop::told(&mut stop) => return,
+                counted = count_in_turn(&self.spec) => counted,
+            };
             let wait = match counted {
                 Ok(files) => {
                     self.custody.meter.counted(files, began);
-                    tracing::info!(job = %self.spec.name, files, "counted the files of the mounts");
+                    tracing::info!(job = %name, files, "counted the files of the mounts");
                     self.wake();
                     COUNT_EVERY
                 }
                 Err(error) => {
-                    let job = &self.spec.name;
-                    tracing::warn!(%job, "the files of the mounts could not be counted, trying again: {error}");
+                    tracing::warn!(job = %name, "the files of the mounts could not be counted, trying again: {error}");
                     COUNT_AGAIN
                 }
             };
@@ -122,17 +126,45 @@ impl Job {
     }
 }
 
+/// The mounts that are being counted, each by one thread: a mount that hangs
+/// keeps that one, however many jobs want to know and however often.
+static COUNTED: LazyLock<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
+
+/// The same as [`count_files`], by threads of their own; waits while somebody else
+/// counts a mount. Dropped, a thread ends after the entries that it is at.
+async fn count_in_turn(job: &JobSpec) -> io::Result<u64> {
+    let mut files = 0;
+    for mount in counted_mounts(job) {
+        let turn =
+            Arc::clone(COUNTED.lock().unwrap_or_else(PoisonError::into_inner).entry(mount.host.clone()).or_default());
+        let turn = turn.lock_owned().await;
+        let (answer, answered) = oneshot::channel();
+        let counted = mount.clone();
+        // Attended: its panic drops the answer.
+        supervise::attended_thread("sweepd-count", move || {
+            let _turn = turn;
+            let files = count_in(&counted, || !answer.is_closed());
+            let _ = answer.send(files);
+        })?;
+        files += answered.await.map_err(|_| io::Error::other("the count panicked; this is a bug in sweepd"))??;
+    }
+    Ok(files)
+}
+
 /// How many files there are in the mounts in which the job may change
 /// something. Blocks the thread, and ends early with an error where `go_on`
 /// says no.
-pub fn count_files(job: &JobSpec, go_on: impl Fn() -> bool) -> std::io::Result<u64> {
-    let mounts = job.mounts.iter().filter(|mount| !mount.rights.only_look());
-    let counted = mounts.map(|mount| {
-        let in_mount =
-            |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", mount.host.display()));
-        sandbox::count_files(mount, &go_on).map_err(in_mount)
-    });
-    counted.sum()
+pub fn count_files(job: &JobSpec, go_on: impl Fn() -> bool) -> io::Result<u64> {
+    counted_mounts(job).map(|mount| count_in(mount, &go_on)).sum()
+}
+
+fn counted_mounts(job: &JobSpec) -> impl Iterator<Item = &Mount> {
+    job.mounts.iter().filter(|mount| !mount.rights.only_look())
+}
+
+fn count_in(mount: &Mount, go_on: impl Fn() -> bool) -> io::Result<u64> {
+    sandbox::count_files(mount, go_on)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", mount.host.display())))
 }
 
 /// What a job did in the last hour, the effects of the journal `except` left

@@ -74,6 +74,7 @@ pub struct Host {
     wall: WallStatus,
     room: Arc<Room>,
     pub(super) store: SharedStore,
+    compiler: Arc<Compiler>,
     pub(super) journal: Journal,
     /// Where accepted components are kept.
     pub(super) state: PathBuf,
@@ -154,6 +155,7 @@ impl Host {
             wall: spec.wall,
             room,
             store,
+            compiler,
             journal,
             state: spec.state,
             node,
@@ -263,35 +265,6 @@ impl Host {
         Ok(report)
     }
 
-    /// Pauses a job: when it answers, nothing of it runs at this node any more,
-    /// and what did is queued again; other nodes follow at their next heartbeat.
-    /// It stays so through restarts.
-    pub async fn pause(&self, job: &str, reason: &str) -> Result<(), HostError> {
-        let (answer, done) = oneshot::channel();
-        let seat = self.seat(job)?;
-        if seat.control.is_none() {
-            // Its nodes hear of it at their next heartbeat.
-            self.store.set_paused(seat.job.id, Some(reason)).await?;
-            seat.job.note_paused(Some(reason.to_owned()));
-            return Ok(());
-        }
-        self.ask(seat, Control::Pause(reason.to_owned(), answer)).await?;
-        Ok(done.await.map_err(|_| self.unanswered())??)
-    }
-
-    /// Resumes a job; where asked, one sweep may go over its budget.
-    pub async fn resume(&self, job: &str, once_over_budget: bool) -> Result<(), HostError> {
-        let (answer, done) = oneshot::channel();
-        let seat = self.seat(job)?;
-        if seat.control.is_none() {
-            self.store.resume(seat.job.id, once_over_budget).await?;
-            seat.job.note_paused(None);
-            return Ok(());
-        }
-        self.ask(seat, Control::Resume(once_over_budget, answer)).await?;
-        Ok(done.await.map_err(|_| self.unanswered())??)
-    }
-
     /// `Ok` where requests would be served: the store answers, every part of the
     /// host runs, and every job has a plugin. The text says what is missing.
     pub async fn ready(&self) -> Result<(), String> {
@@ -311,6 +284,9 @@ impl Host {
             });
         }
         self.can_change_files().await?;
+        if let Some(why) = self.compiler.lack() {
+            return Err(format!("no guest can be started: {why}"));
+        }
         let without: Vec<_> = self
             .jobs
             .iter()
@@ -395,6 +371,7 @@ async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
         holds: job.custody.holds.load().standing_at(job.clock.careful()),
         last_sweep: view.last_sweep,
         hindered: view.hindered,
+        under_way: view.under_way,
         last_error: view.last_error,
     })
 }

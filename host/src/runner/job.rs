@@ -90,6 +90,8 @@ pub(super) struct View {
     pub(super) last_error: Option<Event>,
     /// What keeps the job from changing files, since its last sweep.
     pub(super) hindered: Option<String>,
+    /// Since when its sweep is to have ended, and has not.
+    pub(super) under_way: Option<Timestamp>,
 }
 
 /// What a person asks of a job.
@@ -104,15 +106,15 @@ pub(super) enum Control {
     Restart(oneshot::Sender<()>),
     /// At another node it was paused or resumed: look.
     Follow {
-        /// What it seemed to be.
-        paused: bool,
+        /// Why it seemed to be paused, if it did.
+        paused: Option<String>,
     },
 }
 
 impl Control {
     /// Whether it stops a sweep that is under way.
     fn stops(&self) -> bool {
-        matches!(self, Self::Pause(..) | Self::Restart(_) | Self::Follow { paused: true })
+        matches!(self, Self::Pause(..) | Self::Restart(_) | Self::Follow { paused: Some(_) })
     }
 }
 
@@ -292,11 +294,15 @@ impl JobRunner {
         let paused = rows.into_iter().find(|row| row.id == self.job.id).and_then(|row| row.paused);
         match (paused, self.job.view().paused) {
             (None, Some(_)) => self.resumed(),
-            (Some(reason), before) if before.as_ref() != Some(&reason) => {
-                tracing::warn!(job = %self.job.spec.name, "paused at another node: {reason}");
-                self.job.note_paused(Some(reason));
-            }
-            _ => {}
+            (Some(reason), _) => self.paused_elsewhere(reason),
+            (None, None) => {}
+        }
+    }
+
+    fn paused_elsewhere(&self, reason: String) {
+        if self.job.view().paused.as_ref() != Some(&reason) {
+            tracing::warn!(job = %self.job.spec.name, "paused at another node: {reason}");
+            self.job.note_paused(Some(reason));
         }
     }
 
@@ -350,12 +356,18 @@ impl JobRunner {
                     Some(control) = self.control.recv() => {
                         if control.stops() {
                             job.close_gate();
+                            job.locked().under_way.get_or_insert_with(|| job.clock.now());
+                        }
+                        // Shown now: a call that hangs in the kernel keeps the sweep from its end.
+                        if let Control::Follow { paused: Some(reason) } = &control {
+                            self.paused_elsewhere(reason.clone());
                         }
                         waiting.push(control);
                     }
                 }
             }
         };
+        job.locked().under_way = None;
         let (mut report, mut end) = swept;
         if let Some(over) = job.over_budget() {
             report.error = Some(over.to_string());

@@ -26,6 +26,7 @@ mod job;
 mod lease;
 mod mounts;
 mod pace;
+mod pausing;
 mod phase;
 mod preflight;
 mod pulse;

@@ -93,7 +93,7 @@ impl Pulse {
             }
             match &seat.control {
                 // Sixteen requests wait already: this one comes again.
-                Some(control) => drop(control.try_send(Control::Follow { paused: paused.is_some() })),
+                Some(control) => drop(control.try_send(Control::Follow { paused: paused.clone() })),
                 None => seat.job.note_paused(paused.clone()),
             }
         }

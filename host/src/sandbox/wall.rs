@@ -102,9 +102,12 @@ fn make_own_folders(openings: &[Opening]) -> Result<(), WallError> {
     Ok(())
 }
 
-/// What to add to the words of `error` where the wall may be its reason.
-pub(crate) fn hint(error: &io::Error) -> &'static str {
-    if stands() && error.kind() == io::ErrorKind::PermissionDenied { HINT } else { "" }
+/// What to add to the words of `error`, met at `path`, where the wall is its
+/// reason: without the wall the path could be read.
+pub(crate) fn hint(path: &Path, error: &io::Error) -> &'static str {
+    let denied = stands() && error.kind() == io::ErrorKind::PermissionDenied;
+    // The wall does not answer this one.
+    if denied && rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok() { HINT } else { "" }
 }
 
 const HINT: &str = "; the wall around this host (sandbox.landlock) lets in only the files and folders that stood \
@@ -149,6 +152,6 @@ mod tests {
     fn a_second_wall_is_refused() {
         assert!(raise(WallPolicy::Off, &[]).is_ok());
         assert!(matches!(raise(WallPolicy::Required, &[]), Err(WallError::Standing)));
-        assert_eq!(hint(&io::ErrorKind::PermissionDenied.into()), "", "none stands");
+        assert_eq!(hint(Path::new("/"), &io::ErrorKind::PermissionDenied.into()), "", "none stands");
     }
 }

@@ -102,6 +102,184 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id][..], &leb(content.len()), content].concat()
 }
 
+/// A component of one module with a function of so many loops, one in the other.
+/// Compiling it takes more than linear time: minutes from ten thousand on.
+fn nested_loops(depth: usize) -> Vec<u8> {
+    let body = [vec![0], [0x03, 0x40].repeat(depth), vec![0x0b; depth], vec![0x0b]].concat();
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 0, 0]),
+        section(3, &[1, 0]),
+        section(10, &[&[1][..], &leb(body.len()), &body].concat()),
+    ]
+    .concat();
+    [b"\0asm\x0d\0\x01\0".to_vec(), section(1, &module)].concat()
+}
+
+/// A component that exports its module under so many names of so many characters.
+fn many_exports(exports: usize, length: usize) -> Vec<u8> {
+    let module = b"\0asm\x01\0\0\0";
+    let mut content = leb(exports);
+    for number in 0..exports {
+        let name = format!("x{number:0>width$}", width = length - 1);
+        content.extend([&[0][..], &leb(name.len()), name.as_bytes(), &[0, 0x11, 0, 0]].concat());
+    }
+    [b"\0asm\x0d\0\x01\0".to_vec(), section(1, module), section(11, &content)].concat()
+}
+
+/// The compilers that the host runs now.
+fn compilers(host: &Sweepd) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().map(|task| task.unwrap().path());
+    let children = tasks.filter_map(|task| fs::read_to_string(task.join("children")).ok()).collect::<String>();
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+fn install(site: &Site, bytes: &[u8]) {
+    let file = site.path().join("plugins/made.wasm");
+    fs::write(&file, bytes).unwrap();
+    site.install(&file);
+}
+
+fn refusal(host: &Sweepd) -> String {
+    let error = || host.get("/v1/jobs/clear")["slot"]["error"]["message"].clone();
+    host.wait("it is refused", || error().is_string());
+    error().as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_newer_file_ends_a_compile_that_takes_long_also_while_nothing_serves() {
+    let site = Site::with_job(&guest("noop"), "");
+    install(&site, &nested_loops(20_000));
+    let host = site.start();
+    host.wait("it is being compiled", || !compilers(&host).is_empty());
+    site.install(&guest("noop"));
+    wait_for(&host, &guest("noop"));
+    host.wait("the compiler has ended", || compilers(&host).is_empty());
+    clear(&host, "after");
+    assert!(!host.log().contains("given up"), "nobody waited for it");
+}
+
+#[test]
+fn a_compiler_that_is_killed_is_tried_again() {
+    let site = Site::with_job(&guest("noop"), "");
+    install(&site, &nested_loops(20_000));
+    let host = site.start();
+    let mut first = 0;
+    host.wait("it is being compiled", || {
+        first = compilers(&host).first().copied().unwrap_or(0);
+        first != 0
+    });
+    let pid = rustix::process::Pid::from_raw(first.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let why = refusal(&host);
+    assert!(why.contains("could not be compiled now: the compiler was killed"), "{why}");
+    host.wait("it is tried again", || compilers(&host).iter().any(|pid| *pid != first));
+}
+
+#[test]
+fn a_file_that_is_touched_all_the_time_is_taken() {
+    let site = Site::with_job(&guest("noop"), "");
+    let host = site.start();
+    wait_for(&host, &guest("noop"));
+    let slow = guest("lists_kinds_py");
+    site.install(&slow);
+    let digest = digest_of(&slow);
+    let mut touched = 0;
+    host.wait("it serves", || {
+        // Another stamp of the same bytes, each seen as a change: it rests in between.
+        let now = std::time::SystemTime::now();
+        fs::File::options().write(true).open(site.plugin_file()).unwrap().set_modified(now).unwrap();
+        touched += 1;
+        std::thread::sleep(std::time::Duration::from_millis(250));
+        serving(&host) == digest.as_str()
+    });
+    assert!(touched > 1, "it takes longer than a touch");
+}
+
+#[test]
+fn names_of_a_component_are_cut_wherever_they_are_shown() {
+    let site = Site::with_job(&guest("noop"), "");
+    let host = site.start();
+    wait_for(&host, &guest("noop"));
+    let bytes = many_exports(500, 20_000);
+    assert!(bytes.len() > 10_000_000);
+    install(&site, &bytes);
+    let why = refusal(&host);
+    assert!(why.contains("it exports x000") && why.contains("and 480 more") && why.len() < 4000, "{}", why.len());
+    host.says("plugin not taken");
+    assert!(host.log().len() < 100_000, "{}", host.log().len());
+    let file = site.plugin_file();
+    let file = file.to_str().unwrap();
+    for args in
+        [&["plugin", "inspect", file][..], &["plugin", "inspect", "--json", file], &["plan", "clear", "--plugin", file]]
+    {
+        let said = run(&site, args).exits(1);
+        assert!(said.out.len() + said.err.len() < 20_000, "{args:?}");
+        assert!(said.out.contains("and 480 more") || said.err.contains("and 480 more"), "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn an_inspection_and_a_plan_read_and_say_what_the_host_does() {
+    let site = Site::with_job(&guest("noop"), "");
+    let at = |name: &str| site.path().join("plugins").join(name);
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe.wasm")).status().unwrap().success());
+    fs::File::create(at("sparse.wasm")).unwrap().set_len(7 << 30).unwrap();
+    fs::File::create(at("large.wasm")).unwrap().set_len(257 << 20).unwrap();
+    fs::write(at("text.wasm"), "no component").unwrap();
+    install(&site, &wide_tables());
+    fs::rename(at("plugin.wasm"), at("wide.wasm")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", at("zero.wasm")).unwrap();
+    let host = site.start();
+    for (name, why) in [
+        ("pipe.wasm", "is not a regular file"),
+        ("zero.wasm", "is not a regular file"),
+        ("sparse.wasm", "is larger than 268435456 bytes"),
+        ("large.wasm", "is larger than 268435456 bytes"),
+        ("text.wasm", "not a WebAssembly component"),
+        ("wide.wasm", "does not export"),
+    ] {
+        let file = at(name);
+        let file = file.to_str().unwrap();
+        for args in [&["plugin", "inspect", file][..], &["plan", "clear", "--plugin", file]] {
+            let said = run(&site, args).exits(1);
+            assert!(said.out.contains(why) || said.err.contains(why), "{args:?}: {}{}", said.out, said.err);
+        }
+        fs::rename(at(name), site.plugin_file()).unwrap();
+        host.wait(&format!("the host says the same of {name}"), || {
+            host.get("/v1/jobs/clear")["slot"]["error"]["message"].as_str().is_some_and(|said| said.contains(why))
+        });
+    }
+}
+
+#[test]
+fn the_cache_is_kept_within_its_bound() {
+    let site = Site::with_job(&guest("noop"), "");
+    let text = fs::read_to_string(site.path().join("sweepd.toml")).unwrap();
+    fs::write(site.path().join("sweepd.toml"), format!("cache_max = \"2MiB\"\n{text}")).unwrap();
+    fs::create_dir_all(cache(&site)).unwrap();
+    // What earlier lives and other hosts left.
+    let left = cache(&site).join("left.new");
+    fs::write(&left, "half").unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
+    fs::File::open(&left).unwrap().set_times(fs::FileTimes::new().set_modified(long_ago)).unwrap();
+    // Six hundred bytes that take 2.4 MB.
+    (0..600).for_each(|number| fs::write(cache(&site).join(format!("{number}.compiled")), "x").unwrap());
+    let host = site.start();
+    let takes = || {
+        // One may go between the two looks.
+        let blocks = |file: &PathBuf| fs::metadata(file).ok().map(|file| std::os::unix::fs::MetadataExt::blocks(&file));
+        compiled(&cache(&site)).iter().filter_map(blocks).sum::<u64>() * 512
+    };
+    for name in ["noop", "noop_job", "stamps", "traps", "loops", "prints", "slow", "sleeps"] {
+        site.install(&guest(name));
+        wait_for(&host, &guest(name));
+        assert!(takes() <= 2 << 20, "{} after {name}", takes());
+    }
+    assert!(!left.exists());
+    assert!(takes() > 1 << 20, "{}: no more than had to went", takes());
+}
+
 /// Two hundred copies of a module whose table has a million elements, of which
 /// the last is given: 14 KB.
 fn wide_tables() -> Vec<u8> {

@@ -27,14 +27,14 @@ fn two_jobs(other: &str) -> Site {
 }
 
 /// A file system that answers nothing, until it is dropped.
-struct Hung {
+pub(crate) struct Hung {
     at: PathBuf,
     /// Closed after it was taken away: whoever still waits gets an error.
     _device: File,
 }
 
 impl Hung {
-    fn mount(at: &Path) -> Self {
+    pub(crate) fn mount(at: &Path) -> Self {
         fs::create_dir_all(at).unwrap();
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("/dev/fuse opens");
         rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::empty()).unwrap();
@@ -100,6 +100,7 @@ fn a_missing_mount_is_its_own_jobs() {
     assert!(log.contains("does not exist; is its disk mounted?"), "{log}");
     assert_eq!(host.request("GET", "/readyz", None).0, 200, "the others are served");
     commands_work(|args, code| beside(&site, &host, args).exits(code).out);
+    host.wait("it has heard of the resume", || host.get("/v1/jobs/other")["paused"].is_null());
     let status = beside(&site, &host, &["status", "--check"]).exits(2);
     status.says("wrong: other waits: ");
     assert!(status.out.contains("waiting"), "{}", status.out);

@@ -188,22 +188,40 @@ fn what_was_kept_and_is_damaged_is_passed_over() {
 }
 
 #[test]
-fn a_history_that_cannot_be_read_lets_nothing_serve_that_may_be_set_aside() {
+fn a_garbled_history_is_known_from_its_copy_and_a_good_plugin_file_serves() {
     let (site, host) = accepted(&["noop_job", "noop"]);
     assert_eq!(post(&host, "rollback", &json!({})).0, 200);
     let file = site.path().join("state/components/clear/history.json");
     fs::write(&file, "half a hist").unwrap();
-    // What serves goes on.
-    host.wait("it is said", || host.log().contains("history.json cannot be understood"));
-    assert_eq!(serving(&host), digest_of(&guest("noop_job")).as_str());
-    clear(&host, "after");
-    let said = beside(&site, &host, &["plugin", "history", "clear"]).exits(1);
-    said.says("remove it to begin anew");
+    host.says("history.json could not be understood: it is made anew from its copy");
     assert_eq!(host.stop(), Some(0));
+    fs::write(&file, "half a hist").unwrap();
+    let host = site.start();
+    // What was set aside is known, and so is what is to serve instead.
+    wait_for(&host, &guest("noop_job"));
+    clear(&host, "after");
+    beside(&site, &host, &["plugin", "history", "clear"]).exits(0);
+    site.install(&guest("stamps"));
+    wait_for(&host, &guest("stamps"));
+}
+
+#[test]
+fn a_history_that_cannot_be_read_lets_nothing_serve_that_may_be_set_aside() {
+    let (site, host) = accepted(&["noop_job", "noop"]);
+    assert_eq!(post(&host, "rollback", &json!({})).0, 200);
+    assert_eq!(host.stop(), Some(0));
+    let file = |name: &str| site.path().join("state/components/clear").join(name);
+    for name in ["history.json", "history.copy"] {
+        fs::write(file(name), "half a hist").unwrap();
+    }
+    run(&site, &["plugin", "history", "clear"]).exits(1).says("to begin anew");
     let host = site.start();
     host.wait("it is said", || host.get("/v1/jobs/clear")["slot"]["error"].is_object());
+    assert!(host.get("/v1/jobs/clear")["slot"]["error"].to_string().contains("cannot be understood"));
     assert!(serving(&host).is_null());
-    fs::remove_file(&file).unwrap();
+    for name in ["history.json", "history.copy"] {
+        fs::remove_file(file(name)).unwrap();
+    }
     wait_for(&host, &guest("noop"));
 }
 

@@ -37,6 +37,7 @@ const MODULES: &[Module] = &[
         uses: &["domain", "faults", "stop"],
         without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]],
     },
+    Module { name: "answers", uses: &["supervise"], without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module {
         name: "config",
         uses: &["domain", "faults", "supervise"],
@@ -51,12 +52,12 @@ const MODULES: &[Module] = &[
     Module { name: "sandbox", uses: &["disk", "domain", "faults", "supervise"], without: &["axum", SQL[0], SQL[1]] },
     Module {
         name: "plugin",
-        uses: &["config", "domain", "faults", "sandbox", "stop", "supervise"],
+        uses: &["answers", "config", "domain", "faults", "sandbox", "stop", "supervise"],
         without: &["axum", SQL[0], SQL[1]],
     },
     Module {
         name: "runner",
-        uses: &["domain", "faults", "plugin", "sandbox", "stop", "store", "supervise"],
+        uses: &["answers", "domain", "faults", "plugin", "sandbox", "stop", "store", "supervise"],
         without: &["axum", SQL[0], SQL[1]],
     },
     Module {

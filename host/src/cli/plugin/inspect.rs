@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 use clap::Args;
 
+use crate::config::Config;
 use crate::plugin::inspect::Inspection;
 
 use super::super::error::CliError;
@@ -27,10 +28,10 @@ pub(in crate::cli) struct InspectArgs {
     json: bool,
 }
 
-/// Inspects one file.
-pub(super) fn inspect(args: &InspectArgs) -> Result<ExitCode, CliError> {
-    let compiler = super::super::compile::passing_compiler(None, crate::config::MAX_COMPILED)
-        .map_err(|error| CliError::Refused(error.to_string()))?;
+/// Inspects one file, by the limits of the configuration or the usual ones.
+pub(super) fn inspect(args: &InspectArgs, config: Option<&Config>) -> Result<ExitCode, CliError> {
+    let compiler =
+        super::super::compile::passing_compiler(config).map_err(|error| CliError::Refused(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
     let inspection = runtime.block_on(crate::plugin::inspect::inspect(&compiler, &args.file))?;
     let mut out = Screen::stdout();

@@ -33,13 +33,14 @@ pub(super) enum PluginCommand {
     Unpin(kept::UnpinArgs),
 }
 
-/// Does it. Only what concerns a job needs the configuration.
+/// Does it. Only what concerns a job needs the configuration; where there is one,
+/// a file is looked at by its limits.
 pub(super) fn plugin(
     command: &PluginCommand,
     config: impl FnOnce() -> Result<Config, CliError>,
 ) -> Result<ExitCode, CliError> {
     match command {
-        PluginCommand::Inspect(args) => inspect::inspect(args),
+        PluginCommand::Inspect(args) => inspect::inspect(args, config().ok().as_ref()),
         PluginCommand::History(args) => kept::history(&config()?, args),
         PluginCommand::Rollback(args) => kept::roll_back(&config()?, args),
         PluginCommand::Pin(args) => kept::pin(&config()?, args),

@@ -118,6 +118,7 @@ impl HostApi for Fake {
             holds: 0,
             last_sweep: None,
             hindered: None,
+            under_way: None,
             last_error: None,
         })
     }
@@ -183,16 +184,16 @@ impl HostApi for Fake {
         Ok(receive)
     }
 
-    async fn pause(&self, job: &str, reason: &str) -> Result<(), HostError> {
+    async fn pause(&self, job: &str, reason: &str, _: Duration) -> Result<bool, HostError> {
         Self::known(job)?;
         *self.0.paused.lock().await = Some(reason.to_owned());
-        Ok(())
+        Ok(reason != "hangs")
     }
 
-    async fn resume(&self, job: &str, _: bool) -> Result<(), HostError> {
+    async fn resume(&self, job: &str, _: bool, _: Duration) -> Result<bool, HostError> {
         Self::known(job)?;
-        *self.0.paused.lock().await = None;
-        Ok(())
+        let reason = self.0.paused.lock().await.take();
+        Ok(reason.as_deref() != Some("hangs"))
     }
 
     async fn plugin(&self, job: &str) -> Result<PluginStatus, HostError> {

@@ -202,6 +202,12 @@ async fn jobs_are_steered() {
     assert_eq!(server.ask_json("GET", "/v1/jobs/videos", "").await.1["paused"], json!("lunch"));
     assert_eq!(server.ask("POST", "/v1/jobs/videos/pause", r#"{"reasn":"lunch"}"#).await.0, 400);
     assert_eq!(server.ask_json("POST", "/v1/jobs/videos/resume", "").await.1["paused"], Value::Null);
+    // What hangs in the kernel is said, not waited for.
+    let (status, paused) = server.ask_json("POST", "/v1/jobs/videos/pause", r#"{"reason":"hangs"}"#).await;
+    assert!(status == 202 && paused["paused"] == "hangs", "{status} {paused}");
+    assert!(paused["under_way"].as_str().is_some_and(|why| why.contains("system call")), "{paused}");
+    let (status, resumed) = server.ask_json("POST", "/v1/jobs/videos/resume", "").await;
+    assert!(status == 202 && resumed["under_way"].is_string(), "{status} {resumed}");
     assert_eq!(server.ask("GET", "/healthz", "").await, (200, "ok".to_owned()));
 }
 

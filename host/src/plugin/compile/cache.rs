@@ -7,14 +7,15 @@
 //! Nothing in the folder is trusted: what does not fit its seal is a miss, which
 //! is told, and the component is compiled anew. The key's name is a part of the
 //! file's, so that hosts that share a folder neither take nor replace each
-//! other's files. Its invariant: the bytes whose seal was compared are the bytes
-//! that are loaded, for they are read once.
+//! other's files. How much there may be is `room`'s. Its invariant: the bytes whose
+//! seal was compared are the bytes that are loaded, for they are read once.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 use wasmtime::component::Component;
@@ -22,14 +23,14 @@ use wasmtime::component::Component;
 use crate::domain::digest::Digest;
 
 use super::seal::{Key, SEAL};
-use super::{CacheOptions, Compiled};
+use super::{CacheOptions, Compiled, room};
 use crate::plugin::engine::Engine;
 use crate::plugin::generation::in_one_line;
 
 /// How the name of a file in the cache ends.
-const SUFFIX: &str = "compiled";
+pub(super) const SUFFIX: &str = "compiled";
 /// How that of one that is being written ends.
-const NEW: &str = "new";
+pub(super) const NEW: &str = "new";
 /// What a seal is for; another layout of the file gets another number.
 const PURPOSE: &[u8] = b"sweepd compiled component 1";
 
@@ -55,6 +56,8 @@ pub(super) struct Cache {
     key: Mutex<Option<Arc<Key>>>,
     /// What was told last of why nothing is kept.
     told: Mutex<Option<String>>,
+    /// Held by whoever writes: two that make room at a time would make too little.
+    writing: Mutex<()>,
 }
 
 /// Why a file is not loaded.
@@ -71,8 +74,11 @@ impl Cache {
     /// The cache in the folder, which is made where it is missing. What an
     /// earlier life of this host left half-written goes.
     pub(super) fn open(options: CacheOptions) -> Self {
-        let cache = Self { options, key: Mutex::default(), told: Mutex::default() };
-        let opened = make_private(&cache.options.folder).and_then(|()| cache.key()).and_then(|key| cache.clear(&key));
+        let cache = Self { options, key: Mutex::default(), told: Mutex::default(), writing: Mutex::default() };
+        let opened = make_private(&cache.options.folder).and_then(|()| cache.key()).and_then(|key| {
+            cache.clear(&key)?;
+            room::make(&cache.options.folder, cache.options.max, 0, None)
+        });
         if let Err(error) = opened {
             cache.tell(&error);
         }
@@ -110,9 +116,18 @@ impl Cache {
         let saved = self.key().and_then(|key| {
             let seal = key.seal(what.name().as_bytes(), compiled.code());
             let file = self.file(&key, what);
+            let CacheOptions { folder, max, .. } = &self.options;
+            let needed = room::takes((seal.len() + compiled.code().len()) as u64);
+            if needed > *max {
+                return Err(io::Error::other(format!("machine code of {needed} bytes is more than cache_max allows")));
+            }
+            let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             // The folder may have been deleted.
-            make_private(&self.options.folder)?;
-            write(&file, &[&seal, compiled.code()])
+            make_private(folder)?;
+            room::make(folder, *max, needed, None)?;
+            write(&file, &[&seal, compiled.code()])?;
+            // The disk may have given more than was needed.
+            room::make(folder, *max, 0, Some(&file))
         });
         match saved {
             Ok(()) => *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None,
@@ -180,6 +195,7 @@ fn read(file: &Path, key: &Key, what: &Identity, most: u64) -> Result<Compiled, 
         return Err(Miss::Changed("is larger than sandbox.max_compiled allows"));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+    let noting = open.try_clone().map_err(miss)?;
     open.take(most).read_to_end(&mut bytes).map_err(miss)?;
     let Some((seal, code)) = bytes.split_at_checked(SEAL) else {
         return Err(Miss::Changed("is not what this host wrote"));
@@ -187,6 +203,8 @@ fn read(file: &Path, key: &Key, what: &Identity, most: u64) -> Result<Compiled, 
     if !key.fits(seal, what.name().as_bytes(), code) {
         return Err(Miss::Changed("is not what this host wrote"));
     }
+    // It is used, and goes later than others; where that cannot be noted, it goes sooner.
+    let _ = noting.set_modified(SystemTime::now());
     Ok(Compiled { bytes, from: SEAL })
 }
 
@@ -218,151 +236,4 @@ fn make_private(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use crate::plugin::engine::EngineOptions;
-
-    use super::*;
-
-    /// The smallest component there is.
-    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-    const MOST: u64 = 1 << 20;
-
-    struct Place {
-        folder: tempfile::TempDir,
-        engine: Engine,
-        compiled: Compiled,
-        what: Identity,
-    }
-
-    impl Place {
-        fn new() -> Self {
-            let engine = Engine::new(&EngineOptions::default()).unwrap();
-            let compiled = Compiled { bytes: engine.precompile(COMPONENT).unwrap(), from: 0 };
-            let what = Identity { component: Digest::of(COMPONENT), engine: engine.compatibility() };
-            Self { folder: tempfile::tempdir().unwrap(), engine, compiled, what }
-        }
-
-        fn cache(&self, host: &str) -> Cache {
-            let (folder, key) = (self.folder.path().join("cache"), self.folder.path().join(host));
-            Cache::open(CacheOptions { folder, key })
-        }
-
-        fn finds(&self, cache: &Cache) -> bool {
-            cache.load(&self.what, &self.engine, MOST).is_some()
-        }
-
-        fn files(&self) -> Vec<PathBuf> {
-            fs::read_dir(self.folder.path().join("cache")).unwrap().map(|entry| entry.unwrap().path()).collect()
-        }
-    }
-
-    #[test]
-    fn what_was_kept_is_found_after_a_restart() {
-        let place = Place::new();
-        let cache = place.cache("a");
-        assert!(!place.finds(&cache));
-        cache.save(&place.what, &place.compiled);
-        assert!(place.finds(&cache) && place.finds(&place.cache("a")));
-        let other = Identity { component: Digest::of(b"other"), ..place.what };
-        assert!(cache.load(&other, &place.engine, MOST).is_none(), "another component");
-        let other = Identity { engine: Digest::of(b"other"), ..place.what };
-        assert!(cache.load(&other, &place.engine, MOST).is_none(), "another engine");
-        assert!(cache.load(&place.what, &place.engine, 10).is_none(), "more than is allowed");
-    }
-
-    #[test]
-    fn no_flipped_bit_is_loaded() {
-        let place = Place::new();
-        let cache = place.cache("a");
-        cache.save(&place.what, &place.compiled);
-        let [file] = &place.files()[..] else { panic!("one file") };
-        let whole = fs::read(file).unwrap();
-        // Every byte of the seal and of the head, and one in 97 of the rest.
-        let places = (0..256).chain((256..whole.len()).step_by(97));
-        for at in places {
-            let mut flipped = whole.clone();
-            flipped[at] ^= 1 << (at % 8);
-            fs::write(file, flipped).unwrap();
-            assert!(!place.finds(&cache), "byte {at}");
-        }
-        for length in [0, 5, SEAL, SEAL + 1, whole.len() - 1] {
-            fs::write(file, &whole[..length]).unwrap();
-            assert!(!place.finds(&cache), "cut to {length}");
-        }
-        fs::write(file, [&whole[..], b"x"].concat()).unwrap();
-        assert!(!place.finds(&cache), "a byte more");
-        fs::write(file, &whole).unwrap();
-        assert!(place.finds(&cache), "as it was");
-    }
-
-    #[test]
-    fn a_file_under_the_name_of_another_is_not_loaded() {
-        let place = Place::new();
-        let cache = place.cache("a");
-        let other = Identity { component: Digest::of(b"other"), ..place.what };
-        cache.save(&other, &place.compiled);
-        let key = cache.key().unwrap();
-        fs::rename(cache.file(&key, &other), cache.file(&key, &place.what)).unwrap();
-        assert!(!place.finds(&cache));
-    }
-
-    #[test]
-    fn hosts_that_share_a_folder_do_not_take_each_others_files() {
-        let place = Place::new();
-        let (one, other) = (place.cache("a"), place.cache("b"));
-        one.save(&place.what, &place.compiled);
-        assert!(place.finds(&one) && !place.finds(&other));
-        other.save(&place.what, &place.compiled);
-        assert!(place.finds(&one) && place.finds(&other));
-        assert_eq!(place.files().len(), 2);
-        // A file of the one under the other's name.
-        let (from, to) = (one.file(&one.key().unwrap(), &place.what), other.file(&other.key().unwrap(), &place.what));
-        fs::copy(from, to).unwrap();
-        assert!(!place.finds(&other));
-    }
-
-    #[test]
-    fn what_is_no_file_of_the_cache_is_neither_read_nor_waited_for() {
-        let place = Place::new();
-        let cache = place.cache("a");
-        cache.save(&place.what, &place.compiled);
-        let [file] = &place.files()[..] else { panic!("one file") };
-        let elsewhere = place.folder.path().join("elsewhere");
-        fs::rename(file, &elsewhere).unwrap();
-        symlink(&elsewhere, file).unwrap();
-        assert!(!place.finds(&cache), "a link");
-        fs::remove_file(file).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
-        assert!(!place.finds(&cache), "a pipe");
-        cache.save(&place.what, &place.compiled);
-        assert!(place.finds(&cache), "replaced");
-    }
-
-    #[test]
-    fn a_folder_that_is_gone_or_closed_costs_no_plugin() {
-        let place = Place::new();
-        let cache = place.cache("a");
-        fs::remove_dir_all(place.folder.path().join("cache")).unwrap();
-        assert!(!place.finds(&cache));
-        cache.save(&place.what, &place.compiled);
-        assert!(place.finds(&cache), "the folder is made anew");
-        fs::remove_dir_all(place.folder.path().join("cache")).unwrap();
-        fs::write(place.folder.path().join("cache"), "").unwrap();
-        cache.save(&place.what, &place.compiled);
-        assert!(!place.finds(&cache) && !place.finds(&place.cache("a")), "nothing is kept, and nothing fails");
-    }
-
-    #[test]
-    fn what_was_half_written_goes_at_the_start() {
-        let place = Place::new();
-        let cache = place.cache("a");
-        let half = cache.file(&cache.key().unwrap(), &place.what).with_extension(NEW);
-        let others = place.folder.path().join("cache/another.new");
-        fs::write(&half, "half").unwrap();
-        fs::write(&others, "another host's").unwrap();
-        drop(place.cache("a"));
-        assert!(!half.exists() && others.exists());
-    }
-}
+mod tests;

@@ -5,24 +5,21 @@
 //! before the host sees any of it. It writes nothing but its answer.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use bytesize::ByteSize;
-use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
+use super::bounds::{self, FAILED, OUT_OF_MEMORY, REFUSED, TIMEOUT, TOO_LARGE};
 use super::{CompileError, Compiled, MAX_COMPONENT};
+use crate::plugin::blame;
 use crate::plugin::engine::{Engine, EngineOptions};
-use crate::plugin::generation::LoadError;
+use crate::plugin::generation::in_one_line;
+use crate::supervise;
 
-/// Longest time that one compilation may take.
-const TIMEOUT: Duration = Duration::from_mins(2);
-/// Most address space that one compilation may take, in bytes.
-const MEMORY: u64 = 6 << 30;
 /// What the child prints of a refused component is cut here.
 const MAX_MESSAGE: usize = 2000;
 /// So much of what it prints is read at all, in bytes.
@@ -33,17 +30,11 @@ const RATIO: u64 = 32;
 /// Small components may compile to so much whatever their size, in bytes.
 const SMALL: u64 = 4 << 20;
 
-/// The child's exit code for a component that cannot be compiled.
-const REFUSED: i32 = 3;
-/// The child's exit code where it could not do its work.
-const FAILED: i32 = 4;
-/// The child's exit code for a component whose machine code is too large.
-const TOO_LARGE: i32 = 5;
-
 /// How to run the child.
 pub(super) struct Child<'a> {
     pub(super) program: &'a Path,
     pub(super) metered: bool,
+    pub(super) reservation: Option<u64>,
     pub(super) max_compiled: u64,
 }
 
@@ -55,15 +46,10 @@ impl Child<'_> {
             .map_err(|_| CompileError::TooExpensive(format!("it took longer than {TIMEOUT:?}")))??;
         let message = String::from_utf8_lossy(&printed);
         let message = crate::domain::outcome::cut(message.trim().chars().take(MAX_MESSAGE).collect());
-        match status.code() {
-            Some(0) => Ok(Compiled { bytes: code, from: 0 }),
-            Some(REFUSED) => Err(LoadError::NotAComponent(message).into()),
-            Some(TOO_LARGE) => Err(CompileError::TooExpensive(message)),
-            Some(FAILED) => Err(CompileError::Unavailable(message)),
-            // Killed from outside, by a machine that is out of memory: it may work later.
-            None if status.signal() == Some(9) => Err(CompileError::Unavailable("the compiler was killed".to_owned())),
-            _ => Err(CompileError::TooExpensive(format!("the compiler ended with {status}: {message}"))),
+        if status.code() == Some(0) {
+            return Ok(Compiled { bytes: code, from: 0 });
         }
+        Err(bounds::failure(status, message))
     }
 
     /// Answers how the child ended, its machine code, and what it printed.
@@ -76,6 +62,7 @@ impl Child<'_> {
             .arg("compile")
             .args(["--max-compiled", &most.to_string()])
             .args(self.metered.then_some("--metered"))
+            .args(self.reservation.map(|bytes| format!("--reservation={bytes}")))
             .env_clear()
             // It cannot read how many cores it may use: behind the wall that is
             // another process's affair.
@@ -125,6 +112,9 @@ impl Child<'_> {
 pub struct ChildOptions {
     /// Whether the engine counts instructions.
     pub metered: bool,
+    /// How much address space a memory of a guest reserves, in bytes, where that is
+    /// not the usual.
+    pub reservation: Option<u64>,
     /// Largest machine code, in bytes.
     pub max_compiled: u64,
 }
@@ -147,24 +137,52 @@ pub fn compile_in_child(options: ChildOptions) -> i32 {
 
 fn answer(options: ChildOptions) -> Result<(), (i32, String)> {
     let failed = |what: &'static str| move |error: std::io::Error| (FAILED, format!("{what}: {error}"));
-    for (resource, limit) in [(Resource::As, MEMORY), (Resource::Cpu, TIMEOUT.as_secs()), (Resource::Core, 0)] {
-        let rlimit = Rlimit { current: Some(limit), maximum: Some(limit) };
-        setrlimit(resource, rlimit).map_err(|error| failed("limiting the compiler")(error.into()))?;
-    }
+    bounds::put().map_err(failed("limiting the compiler"))?;
     let mut bytes = Vec::new();
     let stdin = std::io::stdin().lock();
     stdin.take(MAX_COMPONENT + 1).read_to_end(&mut bytes).map_err(failed("reading the component"))?;
-    let engine = Engine::new(&EngineOptions { metered: options.metered, ..EngineOptions::default() })
-        .map_err(|error| (FAILED, error.to_string()))?;
+    let ChildOptions { metered, reservation, .. } = options;
+    let of = EngineOptions { metered, reservation, ..EngineOptions::default() };
+    let engine = if may_start_threads() { Engine::new(&of) } else { Engine::of_one_thread(&of) };
+    let engine = engine.map_err(|error| (FAILED, error.to_string()))?;
     let code = compile(&engine, &bytes, options.max_compiled)?;
     #[allow(clippy::disallowed_methods, reason = "machine code, for the host")]
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(&code).and_then(|()| stdout.flush()).map_err(failed("handing over the machine code"))
 }
 
+/// Whether as many threads as the compiler would like can be started. A limit of
+/// processes would else end it.
+fn may_start_threads() -> bool {
+    let wanted = std::thread::available_parallelism().map_or(1, usize::from);
+    let (hold, held) = mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let start = |_| {
+        let held = Arc::clone(&held);
+        // They end when nobody holds them any more.
+        supervise::attended_thread("sweepd-try", move || {
+            let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        })
+    };
+    let started: Vec<_> = (0..=wanted).map(start).collect();
+    let all = started.iter().all(Result::is_ok);
+    drop(hold);
+    for thread in started.into_iter().flatten() {
+        let _ = thread.join();
+    }
+    all
+}
+
 /// Compiles, within what a component of this size may become.
 fn compile(engine: &Engine, bytes: &[u8], max_compiled: u64) -> Result<Vec<u8>, (i32, String)> {
-    let code = engine.precompile(bytes).map_err(|why| (REFUSED, why))?;
+    let code = engine.precompile(bytes).map_err(|error| {
+        let code = match () {
+            () if blame::has_no_memory(&error) => OUT_OF_MEMORY,
+            () if blame::of_the_machine(&error).is_some() => FAILED,
+            () => REFUSED,
+        };
+        (code, in_one_line(&error))
+    })?;
     let size = bytes.len() as u64;
     let of_its_size = size.saturating_mul(RATIO).max(SMALL);
     let (is, shown) = (code.len() as u64, |bytes: u64| ByteSize(bytes).display().iec());
@@ -250,6 +268,16 @@ mod tests {
             // With the initial content of all tables and memories in it, it was 100 MB and more.
             assert!(code.len() < 1 << 20, "{what}: {} bytes become {}", bytes.len(), code.len());
         }
+    }
+
+    #[test]
+    fn one_thread_makes_the_same_code() {
+        let bytes = component(&wide_table(), 3);
+        let [many, one] = [Engine::new(&EngineOptions::default()), Engine::of_one_thread(&EngineOptions::default())]
+            .map(Result::unwrap);
+        assert_eq!(many.compatibility(), one.compatibility());
+        assert_eq!(compile(&many, &bytes, u64::MAX).unwrap(), compile(&one, &bytes, u64::MAX).unwrap());
+        assert!(may_start_threads());
     }
 
     #[test]

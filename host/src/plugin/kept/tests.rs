@@ -171,11 +171,38 @@ fn a_history_that_cannot_be_read_is_no_empty_one() {
     let state = tempfile::tempdir().unwrap();
     let kept = Kept::of(state.path(), "a");
     keep(&kept, b"x");
-    fs::write(kept.history_file(), "{\"accepted\": [").unwrap();
+    for file in [kept.history_file(), kept.history_copy()] {
+        fs::write(file, "{\"accepted\": [").unwrap();
+    }
     let error = kept.history().unwrap_err().to_string();
     assert!(error.contains("history.json") && error.contains("remove it"), "{error}");
     assert!(kept.keep(&component(b"y"), b"y").is_err());
+    assert!(!kept.mend().unwrap());
     assert_eq!(fs::read_to_string(kept.history_file()).unwrap(), "{\"accepted\": [");
+}
+
+#[test]
+fn a_history_that_is_garbled_or_gone_is_known_from_its_copy() {
+    let state = tempfile::tempdir().unwrap();
+    let kept = Kept::of(state.path(), "a");
+    let (first, second) = (keep(&kept, b"1"), keep(&kept, b"2"));
+    let ask = Steer::Rollback { to: Some(first.to_string()), why: "removes too much".to_owned() };
+    kept.steer(&ask, Timestamp(7)).unwrap();
+    let known = kept.history().unwrap();
+    assert!(known.mark_of(second).is_some());
+    let garble = |file: &Path| fs::write(file, "\0\0").unwrap();
+    let remove = |file: &Path| fs::remove_file(file).unwrap();
+    for spoil in [&garble as &dyn Fn(&Path), &remove] {
+        for (file, is_the_history) in [(kept.history_file(), true), (kept.history_copy(), false)] {
+            spoil(&file);
+            assert_eq!(kept.history().unwrap(), known, "{}", file.display());
+            assert_eq!(kept.mend().unwrap(), is_the_history);
+            assert!(!kept.mend().unwrap(), "once");
+        }
+    }
+    garble(&kept.history_file());
+    keep(&kept, b"3");
+    assert!(kept.history().unwrap().mark_of(second).is_some(), "a change begins from the copy");
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub(crate) struct Site {
     program: PathBuf,
     /// Runs the host as this user instead of the test's own.
     uid: Option<u32>,
+    /// What the shell's `ulimit` is given before it starts the binary.
+    limits: Option<String>,
 }
 
 /// `nobody`.
@@ -65,7 +67,7 @@ impl Site {
         for part in ["videos", "plugins"] {
             fs::create_dir(folder.path().join(part)).expect("a folder");
         }
-        Self { folder, program: PathBuf::from(env!("CARGO_BIN_EXE_sweepd")), uid: None }
+        Self { folder, program: PathBuf::from(env!("CARGO_BIN_EXE_sweepd")), uid: None, limits: None }
     }
 
     /// Like [`Self::with_job`]; where the tests run as root, who may write
@@ -89,6 +91,12 @@ impl Site {
         let program = self.path().join("sweepd");
         fs::copy(&self.program, &program).expect("the binary copies");
         self.program = program;
+        self
+    }
+
+    /// The same, within these limits of the shell, such as `-v 4000000`.
+    pub(crate) fn within(mut self, limits: &str) -> Self {
+        self.limits = Some(limits.to_owned());
         self
     }
 
@@ -174,7 +182,14 @@ impl Site {
 
     /// A command of the binary, with this site's configuration.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.limits {
+            None => Command::new(&self.program),
+            Some(limits) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit {limits} && exec \"$0\" \"$@\"")]).arg(&self.program);
+                shell
+            }
+        };
         without_ours(&mut command)
             .args(args)
             .arg("--config")

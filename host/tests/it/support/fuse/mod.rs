@@ -18,6 +18,7 @@ mod wire;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ pub(crate) struct Fault {
 struct Faults {
     all: Mutex<Vec<Fault>>,
     healed: Condvar,
+    /// How many wait for that.
+    waiting: AtomicUsize,
 }
 
 impl Faults {
@@ -101,9 +104,11 @@ impl Faults {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let path = path.to_string_lossy();
         let hangs = |fault: &Fault| fault.op == op && fault.when == When::Never && path.starts_with(&fault.path);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         while all.iter().any(hangs) {
             all = self.healed.wait(all).unwrap_or_else(PoisonError::into_inner);
         }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -141,6 +146,11 @@ impl Faulty {
     pub(crate) fn heal(&self) {
         self.faults.all.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.faults.healed.notify_all();
+    }
+
+    /// How many calls hang now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.faults.waiting.load(Ordering::SeqCst)
     }
 
     /// Ends the connection: from now on every call fails with `ENOTCONN`.
