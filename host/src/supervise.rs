@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::domain::status::PartStatus;
+use crate::domain::status::{LogStatus, PartStatus};
 use crate::domain::time::Clock;
 use crate::faults;
 use crate::stop::told;
@@ -47,6 +47,27 @@ const ENDED: &str = "it ended, and nothing had told it to";
 pub(crate) fn fallen() -> Vec<PartStatus> {
     HOST.parts().values().cloned().collect()
 }
+
+/// What the log lost: the part that writes it says so here, where status finds it.
+pub(crate) fn log_status() -> LogStatus {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// A line of the log was lost.
+pub(crate) fn log_lost(why: &str) {
+    let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    log.lost += 1;
+    if log.losing.as_deref() != Some(why) {
+        log.losing = Some(why.to_owned());
+    }
+}
+
+/// The log takes lines again.
+pub(crate) fn log_goes_on() {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner).losing = None;
+}
+
+static LOG: Mutex<LogStatus> = Mutex::new(LogStatus { lost: 0, losing: None });
 
 /// Completes when a vital part has ended, with what to say of it. Cancel safe.
 pub(crate) async fn failed() -> String {

@@ -5,7 +5,8 @@ use std::process::Command;
 use crate::process::{is_there, run};
 
 /// A program, and the package that has it.
-const NEEDED: [(&str, &str); 2] = [("mkfs.btrfs", "btrfs-progs"), ("mkfs.ext4", "e2fsprogs")];
+const NEEDED: [(&str, &str); 3] =
+    [("mkfs.btrfs", "btrfs-progs"), ("mkfs.ext4", "e2fsprogs"), ("pgbouncer", "pgbouncer")];
 
 /// Installs what is missing, which takes root. The tests that need it mount small
 /// disks, which takes root as well: elsewhere they fail and say so.

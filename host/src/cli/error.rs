@@ -156,9 +156,9 @@ impl CliError {
             Self::Store(StoreError::Unknown(_)) => {
                 Some("it may have been done: look (sweepd status, sweepd tasks list), then repeat it".to_owned())
             }
-            Self::Store(StoreError::Full(_)) => Some(
-                "free space on that disk; what is queued already goes on meanwhile, then repeat the command".to_owned(),
-            ),
+            Self::Store(StoreError::Full(_)) => {
+                Some("free space on that disk, then repeat the command: what is queued already is not lost".to_owned())
+            }
             Self::Log { .. } => Some("try `info`, or `warn,sweepd::runner=debug`".to_owned()),
             _ => None,
         }

@@ -57,6 +57,7 @@ pub(super) async fn run(config: Config, absent: &[Absent], wall: WallStatus) -> 
     let listening = listener.local_addr().map_err(system("reading the listening address"))?;
     let mut signals = Signals::new().map_err(system("installing signal handlers"))?;
 
+    crate::sandbox::make_room_to_begin(&config.state, &config.cache);
     let store = super::store::open_host(&config).await?;
     let host = start(&config, wall, Arc::clone(&store)).await?;
     announce(&config, listening);

@@ -26,9 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 Asks the host at server.listen; where none answers, shows what the queue holds.
 
 Exit codes: 0 shown, 1 not shown. With --check also 2: no host answers, a part
-of it is down, plugins have no room to make anything, a job is paused, waits for
-a mount, cannot change files, has no plugin that serves, its plugin file was
-refused or cannot be seen, or what serves is not kept for a restart.
+of it is down, lines of the log are being lost, plugins have no room to make
+anything, a job is paused, waits for a mount, cannot change files, has no plugin
+that serves, its plugin file was refused or cannot be seen, or what serves is
+not kept for a restart.
 
 Examples:
   sweepd status
@@ -58,7 +59,16 @@ pub(super) struct View {
     pub(super) no_room: Option<String>,
     pub(super) nodes: Vec<NodeView>,
     pub(super) parts: Vec<PartView>,
+    pub(super) log: LogView,
     pub(super) jobs: Vec<JobView>,
+}
+
+/// What the host's log lost.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct LogView {
+    pub(super) lost: u64,
+    pub(super) losing: Option<String>,
 }
 
 /// A part of the host that ended though it should go on.
@@ -250,6 +260,7 @@ fn wrong_with(view: &View) -> Vec<String> {
     let down = view.parts.iter().filter(|part| part.down);
     wrong.extend(down.map(|part| format!("a part of the host is down: {}: {}", part.name, part.why)));
     wrong.extend(view.no_room.clone());
+    wrong.extend(view.log.losing.as_ref().map(|why| format!("lines of the log are being lost: {why}")));
     for JobView { name, paused, waiting, hindered, slot, .. } in &view.jobs {
         wrong.extend(hindered.as_ref().map(|why| format!("{name} cannot change files: {why}")));
         wrong.extend(waiting.as_ref().map(|why| format!("{name} waits: {why}")));
@@ -349,6 +360,8 @@ mod tests {
             (document(false, json!({ "name": "a" })), 1),
             (json!({ "running": true, "parts": [{ "name": "heartbeat", "down": true, "why": "it panicked" }] }), 1),
             (json!({ "running": true, "parts": [{ "name": "heartbeat", "down": false, "restarts": 3 }] }), 0),
+            (json!({ "running": true, "log": { "lost": 7 } }), 0),
+            (json!({ "running": true, "log": { "lost": 7, "losing": "full" } }), 1),
         ] {
             assert_eq!(wrong_with(&view(&document)).len(), wrong, "{document}");
         }

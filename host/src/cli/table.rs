@@ -47,6 +47,10 @@ pub(super) fn write_status(
     for part in &view.parts {
         part_note(out, part, now)?;
     }
+    if view.log.lost > 0 {
+        let now = view.log.losing.as_ref().map_or_else(String::new, |why| format!(", and more are being lost: {why}"));
+        let _ = writeln!(text, "log: {} lines were lost{now}", view.log.lost);
+    }
     if let Some(why) = &view.no_room {
         writeln!(out, "{why}")?;
     }

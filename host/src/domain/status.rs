@@ -39,8 +39,29 @@ pub struct HostStatus {
     /// Its parts that ended though they should go on; none in good health.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartStatus>,
+    /// What its log lost; absent while that is nothing.
+    #[serde(skip_serializing_if = "LogStatus::is_whole")]
+    pub log: LogStatus,
     /// Its jobs, in the order of the configuration.
     pub jobs: Vec<JobStatus>,
+}
+
+/// Lines of the log that standard error did not take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LogStatus {
+    /// How many were lost since the host began.
+    pub lost: u64,
+    /// Why lines are being lost now; absent while they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub losing: Option<String>,
+}
+
+impl LogStatus {
+    /// Whether nothing was lost.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.lost == 0
+    }
 }
 
 /// A part of a host, a loop or a thread, that panicked or ended too early.

@@ -236,7 +236,7 @@ impl Problem {
 
     /// New tasks are refused while there is only room for finishing others.
     fn storage_full() -> Self {
-        let detail = "the disk that holds the queue is full: nothing was stored; tasks that are queued already go on, \
+        let detail = "the disk that holds the queue is full: nothing was stored; what is queued already is not lost, \
                       try again when there is room";
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage-full", "Insufficient storage", detail).with(Extra::Retry)
     }

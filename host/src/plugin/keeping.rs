@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -27,6 +28,24 @@ const SOON: Duration = Duration::from_secs(1);
 const AT_LEAST: Duration = Duration::from_mins(1);
 /// Components that wait besides the newest hold no more memory, in bytes.
 const WAITING: usize = 64 << 20;
+
+/// What of one job waits to be kept. It outlives a reloader that panics: what
+/// broke, and is not on the disk yet, would serve again.
+#[derive(Clone)]
+pub struct Unkept(Arc<Mutex<Keeping>>);
+
+impl Unkept {
+    /// Nothing waits yet.
+    #[must_use]
+    pub fn new(job: JobName, slot: Arc<Slot>, kept: Kept) -> Self {
+        Self(Arc::new(Mutex::new(Keeping::new(job, slot, kept))))
+    }
+
+    /// For the one reloader, once the one before it is gone.
+    pub(super) async fn take(&self) -> OwnedMutexGuard<Keeping> {
+        Arc::clone(&self.0).lock_owned().await
+    }
+}
 
 /// What of one job waits to be kept.
 pub(super) struct Keeping {

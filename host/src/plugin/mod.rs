@@ -26,6 +26,7 @@ pub use engine::{Engine, EngineError, EngineOptions};
 pub use file::{Unreadable, read_component};
 pub use generation::{Generation, LoadError, Plugin, World};
 pub use instance::{Attempted, CallFailed, DispatcherInstance, ExecutorInstance, StartFailed};
+pub use keeping::Unkept;
 pub use kept::{Kept, SteerError};
 pub use reload::Reloader;
 pub use slot::Slot;

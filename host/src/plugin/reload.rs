@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::Instant;
 
 use crate::domain::digest::Digest;
@@ -36,7 +36,7 @@ use super::compile::{CompileError, Compiler};
 use super::file::{Unreadable, read_component, read_only};
 use super::generation::{Generation, Plugin};
 use super::instance::StartFailed;
-use super::keeping::{Keeping, blocking};
+use super::keeping::{Keeping, Unkept, blocking};
 use super::kept::Kept;
 use super::slot::{News, Slot};
 use super::watch::Watch;
@@ -55,7 +55,7 @@ pub struct Reloader {
     file: Watch,
     /// Of the history, which commands change.
     history: Watch,
-    keeping: Keeping,
+    keeping: OwnedMutexGuard<Keeping>,
     /// How often in a row the machine was to blame.
     failures: u32,
 }
@@ -102,9 +102,14 @@ impl ReloadError {
 }
 
 impl Reloader {
-    /// Looks at nothing and loads nothing yet.
-    #[must_use]
-    pub fn new(job: Arc<JobSpec>, slot: Arc<Slot>, compiler: Arc<Compiler>, kept: Kept, clock: Clock) -> Self {
+    /// Looks at nothing and loads nothing yet. Waits until no other has `unkept`.
+    pub async fn new(
+        job: Arc<JobSpec>,
+        slot: Arc<Slot>,
+        compiler: Arc<Compiler>,
+        (kept, unkept): (Kept, Unkept),
+        clock: Clock,
+    ) -> Self {
         let (name, told) = (job.name.clone(), Arc::clone(&slot));
         let file = Watch::new(slot.file().clone(), move |unseen| {
             let file = told.file().display();
@@ -116,7 +121,7 @@ impl Reloader {
         });
         // In the state folder: what is wrong with that is told elsewhere.
         let history = Watch::new(kept.history_file(), drop);
-        let keeping = Keeping::new(job.name.clone(), Arc::clone(&slot), kept.clone());
+        let keeping = unkept.take().await;
         let loader = Loader { job, slot, compiler, kept, clock, passed_over: Vec::new(), taking: Arc::default() };
         Self { loader, file, history, keeping, failures: 0 }
     }
@@ -126,6 +131,10 @@ impl Reloader {
     pub async fn follow(mut self, mut stop: watch::Receiver<bool>) {
         // Before anything is loaded: what changes from now on is seen.
         tokio::join!(self.file.begin(), self.history.begin());
+        // A reloader that panicked may have left something.
+        if self.keeping.has_waiting() {
+            self.keeping.try_now().await;
+        }
         let mut again = self.settle(&mut stop).await;
         self.loader.look_through().await;
         while !self.has_stopped(again, &mut stop).await {

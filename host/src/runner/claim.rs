@@ -54,6 +54,10 @@ impl Sweep<'_> {
             claimed => claimed?,
         };
         if let Some(Claim { fence, tasks }) = &mut claim {
+            let excess = self.job.fit.excess(tasks);
+            if !excess.is_empty() {
+                self.release(None, excess).await;
+            }
             self.flow.report(|report| {
                 report.batches += 1;
                 report.claimed += tasks.len() as u64;

@@ -214,6 +214,7 @@ impl Host {
             no_room: (!self.room.is_there()).then(|| self.room.to_string()),
             nodes: self.nodes().await?,
             parts: supervise::fallen(),
+            log: supervise::log_status(),
             jobs,
         })
     }
@@ -266,7 +267,7 @@ impl Host {
     }
 
     /// `Ok` where requests would be served: the store answers, every part of the
-    /// host runs, and every job has a plugin. The text says what is missing.
+    /// host runs, every job has a plugin, kept or not. The text says what is missing.
     pub async fn ready(&self) -> Result<(), String> {
         if self.phase.is_stopping() {
             return Err(HostError::Stopping.to_string());

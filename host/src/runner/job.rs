@@ -26,13 +26,14 @@ use super::clocks::Clocks;
 use super::dispatcher::Dispatcher;
 use super::executors::Executors;
 use super::files::NotReady;
+use super::fit::Fit;
 use super::lease::Node;
 use super::mounts::Marks;
 use super::pace::Pace;
 use super::phase::Phase;
 use super::preflight::preflight;
 use super::scans::{Scans, Why};
-use super::sweep::{SweepEnd, Threads, sweep_once};
+use super::sweep::{SweepEnd, Swept, Threads, sweep_once};
 
 /// After a failed sweep the next one waits for the interval, then twice that,
 /// up to this.
@@ -49,6 +50,7 @@ pub(super) struct Job {
     pub(super) clocks: Arc<Clocks>,
     pub(super) phase: Phase,
     pub(super) pace: Pace,
+    pub(super) fit: Fit,
     pub(super) wake: Notify,
     pub(super) unsure: Unsure,
     /// What stands between its plugins and its files.
@@ -134,6 +136,7 @@ impl Job {
             clocks,
             phase,
             pace: Pace::default(),
+            fit: Fit::default(),
             wake: Notify::new(),
             unsure: Unsure::default(),
             custody,
@@ -345,7 +348,11 @@ impl JobRunner {
             let preflight_first = job.spec.preflight && ready == Ok(Exempt(false));
             let sweep = async {
                 if preflight_first && let Err(end) = preflight(&job, &gate, scan).await {
-                    return (SweepReport { error: end.error(), ..SweepReport::default() }, end);
+                    return Swept {
+                        report: SweepReport { error: end.error(), ..SweepReport::default() },
+                        end,
+                        scanned: false,
+                    };
                 }
                 sweep_once(&job, &self.threads, gate, scan).await
             };
@@ -368,7 +375,7 @@ impl JobRunner {
             }
         };
         job.locked().under_way = None;
-        let (mut report, mut end) = swept;
+        let Swept { mut report, mut end, scanned: has_scanned } = swept;
         if let Some(over) = job.over_budget() {
             report.error = Some(over.to_string());
             end = SweepEnd::FailedForGood(over.to_string());
@@ -376,7 +383,13 @@ impl JobRunner {
         if why != Why::Wake {
             self.next_tick = Instant::now() + self.scans.until_tick();
         }
-        if matches!(end, SweepEnd::Failed(_) | SweepEnd::FailedForGood(_)) {
+        let failed = matches!(end, SweepEnd::Failed(_) | SweepEnd::FailedForGood(_));
+        match scan {
+            true if has_scanned => self.scans.ended().await,
+            true if failed => self.scans.failed(),
+            _ => {}
+        }
+        if failed {
             // Another node may have more luck.
             self.scans.give_up().await;
         }

@@ -19,6 +19,7 @@ mod dispatcher;
 mod error;
 mod executors;
 mod files;
+mod fit;
 mod guarding;
 mod host;
 mod housekeeping;

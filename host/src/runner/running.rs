@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::plugin::{Compiler, Kept, Reloader};
+use crate::plugin::{Compiler, Kept, Reloader, Unkept};
 use crate::sandbox::Recorded;
 use crate::stop::told;
 use crate::store::SharedStore;
@@ -75,10 +75,15 @@ impl Running {
         stop: &watch::Receiver<bool>,
     ) {
         let (job, compiler, told) = (Arc::clone(job), Arc::clone(compiler), stop.clone());
+        // What broke and could not be written down outlives a panic.
+        let unkept = Unkept::new(job.spec.name.clone(), Arc::clone(&job.slot), kept.clone());
         self.helpers.keep(format!("plugin {}", job.spec.name), stop.clone(), move || {
-            let (slot, kept) = (Arc::clone(&job.slot), kept.clone());
-            let reloader = Reloader::new(Arc::clone(&job.spec), slot, Arc::clone(&compiler), kept, job.clock.clone());
-            reloader.follow(told.clone())
+            let (job, compiler, told) = (Arc::clone(&job), Arc::clone(&compiler), told.clone());
+            let (slot, keeping) = (Arc::clone(&job.slot), (kept.clone(), unkept.clone()));
+            async move {
+                let (spec, clock) = (Arc::clone(&job.spec), job.clock.clone());
+                Reloader::new(spec, slot, compiler, keeping, clock).await.follow(told).await;
+            }
         });
     }
 

@@ -3,6 +3,15 @@
 //!
 //! The node that took the scan keeps it while it lives and its sweeps go well,
 //! so that an interval is one scan, however many nodes there are.
+//!
+//! ```text
+//!  due ─▶ taken ─▶ scanned ─▶ on record
+//!   ▲       └─ failed, or the node is lost
+//!   └───────┘
+//! ```
+//! A time of the schedule counts as scanned when its scan went to its end. A scan
+//! that fails is tried again, less and less often: the sweeps in between do not
+//! scan, so that it holds up no task that is due.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +19,7 @@ use std::time::Duration;
 use crate::domain::clock::is_ahead;
 use crate::domain::node::NodeId;
 use crate::domain::time::Timestamp;
-use crate::store::{At, ScanLease, StoreError, TakeScan};
+use crate::store::{At, EndScan, ScanEnded, ScanLease, StoreError, TakeScan};
 
 use super::job::Job;
 
@@ -25,6 +34,9 @@ pub(super) enum Why {
     Asked,
 }
 
+/// After scans that failed, at most so many sweeps by the clock do not scan.
+const PASSED_AT_MOST: u32 = 64;
+
 /// A job's right to scan, at this node.
 pub(super) struct Scans {
     job: Arc<Job>,
@@ -32,16 +44,27 @@ pub(super) struct Scans {
     held_by: Option<NodeId>,
     /// The last time of the schedule that was scanned, at any node.
     scheduled: Timestamp,
+    /// The time of the schedule for which the present sweep scans.
+    for_time: Option<Timestamp>,
+    /// How many sweeps by the clock pass without a scan, now and after the next
+    /// one that fails.
+    pass: u32,
+    pass_next: u32,
 }
 
 impl Scans {
     pub(super) fn new(job: Arc<Job>) -> Self {
         let scheduled = job.scheduled;
-        Self { job, held_by: None, scheduled }
+        Self { job, held_by: None, scheduled, for_time: None, pass: 0, pass_next: 1 }
     }
 
     /// Whether a sweep that begins now may scan.
     pub(super) async fn may(&mut self, why: Why) -> bool {
+        self.for_time = None;
+        if why == Why::Tick && self.pass > 0 {
+            self.pass -= 1;
+            return false;
+        }
         let taken = match (why, &self.job.spec.schedule) {
             (Why::Wake, _) => return false,
             (Why::Tick, Some(_)) => self.take_scheduled().await,
@@ -74,11 +97,35 @@ impl Scans {
             return Ok(true);
         }
         let lease = self.job.store.take_scan(TakeScan { job: self.job.id, node, scheduled }, At::Server).await?;
-        if let (ScanLease::Taken | ScanLease::Past, Some(time)) = (lease, scheduled) {
-            self.scheduled = time;
+        match (lease, scheduled) {
+            (ScanLease::Taken, time) => self.for_time = time,
+            (ScanLease::Past, Some(time)) => self.scheduled = time,
+            (ScanLease::Past | ScanLease::Anothers, _) => {}
         }
         self.held_by = (lease == ScanLease::Taken).then_some(node);
         Ok(lease == ScanLease::Taken)
+    }
+
+    /// The scan that [`Self::may`] allowed went to its end.
+    pub(super) async fn ended(&mut self) {
+        (self.pass, self.pass_next) = (0, 1);
+        let Some(scheduled) = self.for_time.take() else { return };
+        let (job, name) = (self.job.id, &self.job.spec.name);
+        let Some(node) = self.held_by else { return };
+        match self.job.store.end_scan(EndScan { job, node, scheduled }).await {
+            Ok(ScanEnded::Recorded) => self.scheduled = scheduled,
+            Ok(ScanEnded::Fenced) => tracing::warn!(job = %name, "another node scans what was scanned here"),
+            Err(error) => {
+                tracing::warn!(job = %name, "that it was scanned could not be stored, it is scanned again: {error}")
+            }
+        }
+    }
+
+    /// It did not: it is tried again, and less often the oftener it fails.
+    pub(super) fn failed(&mut self) {
+        self.for_time = None;
+        self.pass = self.pass_next;
+        self.pass_next = (self.pass_next * 2).min(PASSED_AT_MOST);
     }
 
     /// Lets another node scan.

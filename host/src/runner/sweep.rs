@@ -27,6 +27,7 @@ use crate::store::{ApplyPlan, At, Claim, CursorUpdate, StoreError, WriteBack};
 use super::batch::{Batch, Completions, Work};
 use super::dispatcher::{DispatchError, Dispatcher};
 use super::executors::Executors;
+use super::fit::Size;
 use super::job::Job;
 use super::write_back::{Flow, stored, write_back};
 
@@ -58,6 +59,14 @@ impl SweepEnd {
     }
 }
 
+/// What came of a sweep.
+pub(super) struct Swept {
+    pub(super) report: SweepReport,
+    pub(super) end: SweepEnd,
+    /// Whether its scan went to its end; all that was found is stored.
+    pub(super) scanned: bool,
+}
+
 /// The threads of a job.
 pub(super) struct Threads {
     pub(super) dispatcher: Dispatcher,
@@ -67,12 +76,7 @@ pub(super) struct Threads {
 /// Sweeps once. With `scan` the dispatcher is called even where nothing is due,
 /// and may look for work of its own.
 /// Runs under `gate`, which whoever calls took before it could be closed.
-pub(super) async fn sweep_once(
-    job: &Arc<Job>,
-    threads: &Threads,
-    gate: Arc<Gate>,
-    scan: bool,
-) -> (SweepReport, SweepEnd) {
+pub(super) async fn sweep_once(job: &Arc<Job>, threads: &Threads, gate: Arc<Gate>, scan: bool) -> Swept {
     let began = Instant::now();
     let now = match job.store.now(At::Server).await {
         Ok(now) => now,
@@ -89,7 +93,7 @@ pub(super) async fn sweep_once(
         // What a thread finished must not wait for the slow task after it.
         () = threads.executors.hand_over_late() => unreachable!("it goes on for ever"),
     };
-    let mut report = flow.into_report();
+    let (mut report, scanned) = flow.into_report();
     report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let end = match (end, report.error.clone()) {
         (SweepEnd::Exhausted | SweepEnd::Yielded, Some(error)) => SweepEnd::Failed(error),
@@ -98,12 +102,13 @@ pub(super) async fn sweep_once(
     if let SweepEnd::Failed(error) | SweepEnd::FailedForGood(error) = &end {
         report.error = Some(error.clone());
     }
-    (report, end)
+    Swept { report, end, scanned }
 }
 
-fn failed(error: &StoreError) -> (SweepReport, SweepEnd) {
+fn failed(error: &StoreError) -> Swept {
     let error = error.to_string();
-    (SweepReport { error: Some(error.clone()), ..SweepReport::default() }, SweepEnd::Failed(error))
+    let report = SweepReport { error: Some(error.clone()), ..SweepReport::default() };
+    Swept { report, end: SweepEnd::Failed(error), scanned: false }
 }
 
 pub(super) struct Sweep<'a> {
@@ -147,7 +152,7 @@ impl Sweep<'_> {
         let Some(mut generation) = self.job.slot.current() else { return Ok(SweepEnd::Stopped) };
         let mut scan = self.begin_scan(scan, &generation).await?;
         for number in 0_u64.. {
-            let limit = self.job.pace.batch(&self.job.spec);
+            let limit = self.job.fit.tasks(self.job.pace.batch(&self.job.spec));
             self.flow.room_for(limit).await;
             if let Some(end) = self.must_end() {
                 return Ok(end);
@@ -210,7 +215,11 @@ impl Sweep<'_> {
     }
 
     async fn begin_scan(&self, scan: bool, generation: &Generation) -> Result<Scan, StoreError> {
-        if !scan || generation.plugin.world() == World::ExecutorOnly {
+        if !scan {
+            return Ok(Scan::Over);
+        }
+        if generation.plugin.world() == World::ExecutorOnly {
+            self.flow.end_scan();
             return Ok(Scan::Over);
         }
         Ok(Scan::From(self.job.store.cursor(self.job.id, generation.plugin.digest).await?))
@@ -236,15 +245,21 @@ impl Sweep<'_> {
                 Scan::Over => None,
             },
         };
-        let given = call.cursor.clone();
+        let (given, size, component) = (call.cursor.clone(), Size::of(&due), generation.plugin.digest);
         let decided = self.threads.dispatcher.decide(generation, &self.gate, call, due).await;
         let sign = decided.as_ref().map_or_else(|(error, _)| error.sign(), |_| Sign::Answer);
         self.job.heard(generation, Call::Dispatch, sign, || {
             decided.as_ref().err().map_or_else(String::new, |(error, _)| error.to_string())
         });
         let decided = match decided {
-            Ok(decided) => decided,
+            Ok(decided) => {
+                self.job.fit.decided(component, size, self.job.spec.capacity);
+                decided
+            }
             Err((error, due)) => {
+                if matches!(error, DispatchError::Crash(_) | DispatchError::Refused(_)) {
+                    self.job.fit.crashed(component, size);
+                }
                 if matches!(error, DispatchError::Gone) {
                     self.release_unheld(self.job.node.id()).await;
                 } else {
@@ -263,6 +278,9 @@ impl Sweep<'_> {
         };
         let cursor_changed = scan != Scan::Over && decided.cursor != given;
         let run = self.apply(generation, fence, decided, cursor_changed).await?;
+        if scan != Scan::Over && next == Scan::Over {
+            self.flow.end_scan();
+        }
         if let Some(fence) = fence.filter(|_| !run.is_empty()) {
             self.execute(generation, fence, run, completions);
         }
@@ -354,19 +372,14 @@ impl Sweep<'_> {
         }
     }
 
-    /// Puts a batch back unrun.
-    async fn release(&self, fence: Option<Fence>, due: Vec<ClaimedTask>) {
-        let attempt = |number| self.no_attempt(number, self.job.clock.now());
-        let finishes = due
-            .into_iter()
-            .map(|task| Finish {
-                id: task.id,
-                fence: task.fence,
-                disposition: Disposition::Release { after: None },
-                attempt: attempt(task.attempt),
-            })
-            .collect();
-        self.put_back(fence, finishes).await;
+    /// Puts a batch back unrun; without the fence, a part of it.
+    pub(super) async fn release(&self, fence: Option<Fence>, due: Vec<ClaimedTask>) {
+        let (now, disposition) = (self.job.clock.now(), Disposition::Release { after: None });
+        let finish = |task: ClaimedTask| {
+            let attempt = self.no_attempt(task.attempt, now);
+            Finish { id: task.id, fence: task.fence, disposition: disposition.clone(), attempt }
+        };
+        self.put_back(fence, due.into_iter().map(finish).collect()).await;
     }
 
     /// Releases tasks, whatever was to become of them. It is tried until it is

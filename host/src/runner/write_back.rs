@@ -32,11 +32,13 @@ struct State {
     /// How many of each batch have not been written back.
     open: HashMap<Fence, usize>,
     report: SweepReport,
+    /// Whether the scan went to its end.
+    scanned: bool,
 }
 
 impl Flow {
     pub(super) fn new(report: SweepReport) -> Self {
-        let state = Mutex::new(State { open: HashMap::new(), report });
+        let state = Mutex::new(State { open: HashMap::new(), report, scanned: false });
         Self { in_flight: AtomicUsize::new(0), freed: Notify::new(), state }
     }
 
@@ -77,8 +79,15 @@ impl Flow {
         self.state().report.error.is_some()
     }
 
-    pub(super) fn into_report(self) -> SweepReport {
-        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).report
+    /// The scan went to its end, and what it found is stored.
+    pub(super) fn end_scan(&self) {
+        self.state().scanned = true;
+    }
+
+    /// What came of it, and whether the scan went to its end.
+    pub(super) fn into_report(self) -> (SweepReport, bool) {
+        let State { report, scanned, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (report, scanned)
     }
 
     /// Tasks of these batches, one each, are about to be written back: answers

@@ -139,7 +139,7 @@ impl Journal {
         let Writing { segment, at, .. } = &*writing;
         match segment {
             None => writing.go_on(&self.0.spares, self.0.id).map(drop),
-            Some(_) if self.0.spares.refill() || SIZE - at >= AHEAD => Ok(()),
+            Some(segment) if self.0.spares.refill() || segment.size().saturating_sub(*at) >= AHEAD => Ok(()),
             Some(_) => Err(io::ErrorKind::StorageFull.into()),
         }
     }
@@ -197,9 +197,12 @@ impl Writing {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is longer than a segment"));
         }
         let segment = match &self.segment {
-            Some(segment) if self.at + length <= SIZE => Arc::clone(segment),
+            Some(segment) if self.at + length <= segment.size() => Arc::clone(segment),
             _ => self.go_on(spares, journal)?,
         };
+        if length > segment.size() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         segment.write(&self.waiting, self.at)?;
         self.at += length;
         self.waiting.clear();

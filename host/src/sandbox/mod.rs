@@ -9,6 +9,7 @@
 //! of which the intent is not on record.
 
 mod alter;
+mod beginning;
 mod beneath;
 mod call;
 mod capture;
@@ -48,6 +49,7 @@ mod waits;
 pub mod wall;
 mod writes;
 
+pub(crate) use beginning::make_room_to_begin;
 pub use call::{Held, Hindrance, Interrupt};
 pub use census::count_files;
 pub use custody::Custody;

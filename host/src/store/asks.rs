@@ -139,9 +139,29 @@ pub struct TakeScan {
     pub job: JobId,
     /// By this incarnation.
     pub node: NodeId,
-    /// For this time of the job's schedule, which is scanned once in the whole
-    /// cluster; `None` for a scan by the interval or by hand.
+    /// For this time of the job's schedule, which counts as scanned when
+    /// [`EndScan`] says so; `None` for a scan by the interval or by hand.
     pub scheduled: Option<Timestamp>,
+}
+
+/// A scan for a time of the job's schedule went to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndScan {
+    /// Of this job.
+    pub job: JobId,
+    /// By this incarnation, which holds the scan.
+    pub node: NodeId,
+    /// That time. It and all earlier ones count as scanned from now on.
+    pub scheduled: Timestamp,
+}
+
+/// Whether a time counts as scanned now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanEnded {
+    /// It does, by this call or an earlier one.
+    Recorded,
+    /// The node does not hold the scan any more: whoever does scans again.
+    Fenced,
 }
 
 /// Whether a node may scan.

@@ -35,9 +35,9 @@ mod sessions;
 pub mod sqlite;
 
 pub use asks::{
-    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DrawnIn, DuePlace, EffectFilter, EnqueueOnce, Forgotten,
-    Heartbeat, HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned,
-    Reaped, RequestKey, ScanLease, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DrawnIn, DuePlace, EffectFilter, EndScan, EnqueueOnce,
+    Forgotten, Heartbeat, HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied,
+    Prune, Pruned, Reaped, RequestKey, ScanEnded, ScanLease, TakeScan, TaskFilter, WriteBack,
 };
 pub use by_filter::{InterveneAll, Progress, intervene_page};
 
@@ -135,6 +135,10 @@ pub trait Store: Send + Sync + 'static {
     /// Makes the node the one that scans for a job, unless another living node
     /// is. It stays so until it gives that up or its life ends.
     async fn take_scan(&self, take: TakeScan, at: At) -> Result<ScanLease, StoreError>;
+
+    /// Puts on record that the node's scan for a time of the schedule went to its
+    /// end. Repeated, it answers the same.
+    async fn end_scan(&self, end: EndScan) -> Result<ScanEnded, StoreError>;
 
     /// Lets another node scan.
     async fn give_up_scan(&self, job: JobId, node: NodeId) -> Result<(), StoreError>;

@@ -7,37 +7,99 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::cli::{beside, run};
+use crate::stores::{PostgresHarness, SharedHarness as _, StoreHarness as _};
 use crate::support::{Site, Sweepd, guest, plugin};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
 
 /// The clock of a site's host: the machine's, and what a test adds.
-struct Clock(PathBuf);
+struct Clock {
+    file: PathBuf,
+    /// That of the database's server is set along with it.
+    server: Option<ServerClock>,
+}
 
 impl Clock {
     fn of(site: &Site) -> Self {
+        Self::with(site, None)
+    }
+
+    fn with(site: &Site, server: Option<ServerClock>) -> Self {
         let state = site.path().join("state");
         fs::create_dir_all(&state).unwrap();
-        let clock = Self(state.join("clock"));
+        let clock = Self { file: state.join("clock"), server };
         clock.set(0);
         clock
     }
 
     /// It is so many seconds ahead from here on.
     fn set(&self, ahead: i64) {
-        let new = self.0.with_extension("new");
-        fs::write(&new, (ahead * 1000).to_string()).unwrap();
-        fs::rename(new, &self.0).unwrap();
+        let mut of_machine = ahead;
+        if let Some(server) = &self.server {
+            server.set(ahead);
+            if server.alone {
+                of_machine = 0;
+            }
+        }
+        let new = self.file.with_extension("new");
+        fs::write(&new, (of_machine * 1000).to_string()).unwrap();
+        fs::rename(new, &self.file).unwrap();
     }
 
     fn start(&self, site: &Site) -> Sweepd {
-        let file = self.0.display().to_string();
+        let file = self.file.display().to_string();
         let host = site.try_start_with(&[("SWEEPD_CLOCK", &file)]);
         host.unwrap_or_else(|log| panic!("the host did not start:\n{log}"))
     }
+}
+
+/// The clock of a PostgreSQL database of the test's own: whoever names `public`
+/// before the catalogue meets another `clock_timestamp()` there.
+struct ServerClock {
+    database: PostgresHarness,
+    /// Whether the machine of the host keeps its own time.
+    alone: bool,
+}
+
+impl ServerClock {
+    fn fresh(alone: bool) -> Option<Self> {
+        let database = runtime().block_on(async {
+            if PostgresHarness::ready().await { Some(PostgresHarness::fresh().await) } else { None }
+        })?;
+        let clock = Self { database, alone };
+        clock.tell(
+            "CREATE TABLE ahead (seconds BIGINT NOT NULL);
+             INSERT INTO ahead VALUES (0);
+             CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+                 SELECT pg_catalog.clock_timestamp() + make_interval(secs => (SELECT seconds FROM public.ahead)) $$",
+        );
+        Some(clock)
+    }
+
+    fn url(&self) -> String {
+        format!("{}options=-c%20search_path%3Dpublic,pg_catalog", self.database.url())
+    }
+
+    fn set(&self, ahead: i64) {
+        self.tell(&format!("UPDATE ahead SET seconds = {ahead}"));
+    }
+
+    fn tell(&self, sql: &str) {
+        runtime().block_on(async {
+            let mut conn = PgConnection::connect(&self.database.url()).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
+            conn.close().await.unwrap();
+        });
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// The machine's time, in milliseconds.
@@ -70,9 +132,12 @@ fn resume(host: &Sweepd, job: &str) {
 }
 
 /// Jobs that scan by a schedule, fail, postpone and wait.
-fn several() -> Site {
+fn several(database: Option<&str>) -> Site {
     let site = Site::new();
     let mut jobs = String::new();
+    if let Some(url) = database {
+        let _ = writeln!(jobs, "[database]\nurl = \"{url}\"");
+    }
     for (name, component, more) in [
         ("clear", "noop", ""),
         ("scans", "discovers", "schedule = \"0 * * * *\"\ntime_zone = \"UTC\"\n"),
@@ -94,8 +159,12 @@ fn several() -> Site {
 
 /// Ten hours ahead, everything is asked for; back, everything goes on.
 fn all_goes_on(between: impl FnOnce(&Site, &Clock, Sweepd) -> Sweepd) {
-    let site = several();
-    let clock = Clock::of(&site);
+    all_goes_on_with(None, between);
+}
+
+fn all_goes_on_with(server: Option<ServerClock>, between: impl FnOnce(&Site, &Clock, Sweepd) -> Sweepd) {
+    let site = several(server.as_ref().map(ServerClock::url).as_deref());
+    let clock = Clock::with(&site, server);
     let host = clock.start(&site);
     for job in ["clear", "scans", "fails", "postpones"] {
         host.serving(job);
@@ -152,6 +221,42 @@ fn a_clock_that_is_set_back_while_the_host_runs_stops_nothing() {
 fn a_clock_that_is_set_back_between_two_runs_stops_nothing() {
     all_goes_on(|site, clock, host| {
         host.kill();
+        clock.set(0);
+        clock.start(site)
+    });
+}
+
+/// All nodes go by the database's clock, which is set back with theirs: one machine
+/// has both.
+#[test]
+fn a_clock_of_a_shared_database_that_is_set_back_stops_nothing() {
+    let Some(server) = ServerClock::fresh(false) else { return };
+    all_goes_on_with(Some(server), |_, clock, host| {
+        clock.set(0);
+        noticed(&host, "back");
+        host.says("clock was set back by");
+        host
+    });
+}
+
+/// The database's alone, as after a failover to another server.
+#[test]
+fn a_failover_to_a_server_whose_clock_is_behind_stops_nothing() {
+    let Some(server) = ServerClock::fresh(true) else { return };
+    all_goes_on_with(Some(server), |_, clock, host| {
+        clock.set(0);
+        let notice = noticed(&host, "back");
+        assert!(notice["message"].as_str().unwrap().contains("the database's clock"), "{notice}");
+        host
+    });
+}
+
+/// The same while no host runs.
+#[test]
+fn a_clock_of_a_shared_database_that_is_set_back_between_two_runs_stops_nothing() {
+    let Some(server) = ServerClock::fresh(false) else { return };
+    all_goes_on_with(Some(server), |site, clock, host| {
+        assert_eq!(host.stop(), Some(0));
         clock.set(0);
         clock.start(site)
     });

@@ -110,6 +110,58 @@ fn a_full_btrfs_is_freed_through_sweepd_alone() {
     is_freed_through_sweepd_alone(|at| SmallDisk::btrfs(at, 256 << 20));
 }
 
+/// A quota that is used up is a full disk.
+#[test]
+fn a_quota_that_is_used_up_is_freed_through_sweepd_alone() {
+    is_freed_through_sweepd_alone(|at| SmallDisk::btrfs_with_quota(at, 64 << 20));
+}
+
+/// A state folder as an older version left it has nothing that a full disk could
+/// be given: the cache gives way, and the host starts and frees the disk.
+#[test]
+fn a_state_folder_of_an_older_version_starts_on_a_full_disk() {
+    let site = site(&plugin("video-clear"), "");
+    let disk = SmallDisk::ext4(&disk_of(&site), 64 << 20);
+    let names = make(&site, "a", 8, MIB);
+    let host = site.start();
+    acknowledge(&host, &names);
+    assert_eq!(host.stop(), Some(0));
+    let state = disk_of(&site).join("state");
+    for entry in fs::read_dir(&state).unwrap().chain(fs::read_dir(state.join("journal")).unwrap()) {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.contains(".reserve-") || name.ends_with(".spare") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    assert!(fs::read_dir(state.join("cache")).unwrap().count() > 0);
+    disk.fill();
+    let host = site.start();
+    host.says("gave up 1 compiled components");
+    go_on(&host);
+    host.drained("clear");
+    assert!(are_gone(&site, &names));
+    host.wait("it is ready", || host.request("GET", "/readyz", None).0 == 200);
+    assert_eq!(host.stop(), Some(0));
+}
+
+/// Where there is nothing at all to give up, it says exactly what to do.
+#[test]
+fn a_first_start_on_a_full_disk_says_what_to_do() {
+    let site = site(&plugin("video-clear"), "");
+    let disk = SmallDisk::ext4(&disk_of(&site), 64 << 20);
+    let names = make(&site, "a", 2, MIB);
+    disk.fill();
+    let log = site.try_start().err().expect("it cannot start");
+    assert!(log.contains("sweepd.db") && log.contains("free 8 MiB there, then start this again"), "{log}");
+    assert!(run(&site, &["enqueue", "clear", "a-0"]).err.contains("free 8 MiB"), "a command says so, too");
+    disk.empty();
+    let host = site.start();
+    host.enqueue("clear", &names);
+    host.drained("clear");
+    assert!(are_gone(&site, &names));
+}
+
 /// Into the trash nothing is freed, so that removing must need no room, and
 /// purging makes some.
 #[test]
@@ -270,6 +322,61 @@ fn a_full_disk_that_copies_on_write_is_no_signal() {
         assert!(are_gone(&site, &names));
     }
     assert_eq!(host.stop(), Some(0));
+}
+
+/// Somebody cuts what SQLite keeps under the running host: an error, or nothing
+/// at all, but never a signal, and nothing that was acknowledged afterwards is
+/// lost.
+#[test]
+fn a_database_file_that_is_cut_is_no_signal() {
+    let cut = |site: &Site, suffix: &str| {
+        let path = disk_of(site).join(format!("state/sweepd.db{suffix}"));
+        fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+    };
+    for (suffix, is_mended) in [("-shm", true), ("-wal", false), ("", false)] {
+        let site = site(&plugin("video-clear"), "");
+        make(&site, "other", 1, 1);
+        let host = site.start();
+        host.serving("clear");
+        // What is in the database, and no longer in its log.
+        assert_eq!(host.stop(), Some(0));
+        let host = site.start();
+        acknowledge(&host, &["before".to_owned()]);
+        cut(&site, suffix);
+        let mut queued = Vec::new();
+        let mut answers = Vec::new();
+        let mut add = |number: usize| {
+            let key = format!("after-{number}");
+            let (status, body) = host.request("POST", "/v1/jobs/clear/tasks", Some(&json!({ "key": key })));
+            if status == 201 {
+                queued.push(key);
+            }
+            answers.push(body);
+            status
+        };
+        if is_mended {
+            let mut numbers = 0..;
+            host.wait("it is mended", || add(numbers.next().unwrap()) == 201 && numbers.start > 5);
+            host.says("keep other programs out of the state folder");
+        } else {
+            host.wait("it is told", || host.request("GET", "/readyz", None).0 == 503);
+            for number in 0..5 {
+                add(number);
+            }
+        }
+        assert_eq!(host.request("GET", "/healthz", None).0, 200, "`{suffix}`: it lives");
+        if !is_mended {
+            assert!(queued.is_empty(), "what would be lost is not acknowledged: {answers:?}");
+            assert!(host.log().contains(&format!("sweepd.db{suffix} was cut by another program")), "{}", host.log());
+        }
+        let ended = host.stop();
+        assert!(ended.is_some(), "`{suffix}`: no signal ended it");
+        if is_mended {
+            let host = site.start();
+            let keys: Vec<_> = host.tasks("clear", "pending").iter().map(|task| task["key"].clone()).collect();
+            assert_eq!(keys.len(), queued.len() + 1, "{keys:?}");
+        }
+    }
 }
 
 /// Somebody cuts the journal under the running host.

@@ -102,6 +102,42 @@ fn what_is_set_aside_on_a_full_disk_does_not_serve_again() {
     assert_eq!(serving(&host), digest_of(&guest("noop")).as_str());
 }
 
+/// What was set aside is known though it could not be written down, also to the
+/// loop that is started again after a panic.
+#[test]
+fn what_is_set_aside_on_a_full_disk_outlives_a_panic() {
+    let site = Site::with_job(&guest("noop"), "breaker = 2\n[job.retry]\nbackoff = \"10ms\"\nmax_backoff = \"10ms\"\n");
+    let disk = SmallDisk::on(&site.path().join("state/components/clear"));
+    let kill = site.path().join("kill");
+    fs::create_dir(&kill).unwrap();
+    let host = site.try_start_with(&[("SWEEPD_KILL", kill.to_str().unwrap())]).unwrap();
+    wait_for(&host, &guest("noop"));
+    clear(&host, "first");
+    host.wait("it is kept, and answered", || history(&host).iter().any(|entry| entry["answered"] == true));
+    disk.fill();
+    site.install(&guest("traps"));
+    wait_for(&host, &guest("traps"));
+    host.enqueue("clear", &["a", "b", "c"]);
+    wait_for(&host, &guest("noop"));
+    host.wait("it is said", || unkept(&host).is_string());
+    fs::write(kill.join("plugin clear"), "").unwrap();
+    host.wait("it is started again", || {
+        let parts = host.get("/v1/jobs")["parts"].clone();
+        let up = |part: &Value| part["name"] == "plugin clear" && part["down"] == false && part["restarts"] == 1;
+        parts.as_array().is_some_and(|parts| parts.iter().any(up))
+    });
+    disk.free();
+    // Only the loop that came after keeps it, and it has looked at the file by then.
+    host.wait("it is kept", || unkept(&host).is_null());
+    let traps = digest_of(&guest("traps"));
+    let loaded = |line: &&str| line.contains("plugin loaded") && line.contains(&traps);
+    assert_eq!(host.log().lines().filter(loaded).count(), 1, "{}", host.log());
+    assert_eq!(host.stop(), Some(0));
+    let host = site.start();
+    host.serving("clear");
+    assert_eq!(serving(&host), digest_of(&guest("noop")).as_str());
+}
+
 #[test]
 fn a_folder_that_is_removed_under_a_running_host_is_made_anew() {
     let (site, host) = accepted(&["noop"]);

@@ -150,3 +150,28 @@ fn printed(host: &Sweepd) -> usize {
         .map(|line| line["message"].as_str().map_or(0, str::len))
         .sum()
 }
+
+/// A claim that the dispatcher's memory does not hold comes back smaller, and no
+/// task is charged for it.
+#[test]
+fn a_claim_that_does_not_fit_the_memory_is_made_smaller() {
+    let more = "concurrency = 1\ncapacity = 2000\n[job.limits]\nmemory = \"8MiB\"\n";
+    let site = Site::with_job(&guest("noop_job"), more);
+    let host = site.start();
+    host.serving("clear");
+    assert!(host.request("POST", "/v1/jobs/clear/pause", None).0 < 300);
+    let payload = "x".repeat(60_000);
+    for round in 0..20 {
+        let task = |number: u32| json!({ "key": format!("{round}-{number}"), "payload": payload });
+        let tasks: Vec<_> = (0..20).map(task).collect();
+        assert_eq!(host.request("POST", "/v1/jobs/clear/tasks", Some(&json!(tasks))).0, 201);
+    }
+    assert!(host.request("POST", "/v1/jobs/clear/resume", None).0 < 300);
+    host.drained("clear");
+    let done = host.tasks("clear", "done");
+    assert_eq!(done.len(), 400);
+    assert!(done.iter().all(|task| task["attempts"] == 1), "a claim that is made smaller is no attempt");
+    assert!(host.log().contains("memory"), "it did not fit: {}", host.log());
+    let status = host.get("/v1/jobs/clear");
+    assert!(status["paused"].is_null() && status["slot"]["set_aside"].is_null(), "{status}");
+}

@@ -60,8 +60,15 @@ fn a_host_whose_log_nobody_reads_any_more_goes_on() {
 fn a_log_on_a_full_disk_costs_lines_and_nothing_else() {
     let (site, _) = site();
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let host = site.try_start_logging_to(full(), &[]).unwrap();
+    let host = site.try_start_logging_to(full(), &[("SWEEPD_LOG", "trace")]).unwrap();
     works(&site, &host);
+    let keys: Vec<_> = (0..12_000).map(|number| format!("none-{number}")).collect();
+    host.enqueue("clear", &keys);
+    host.drained("clear");
+    host.wait("more is lost than waits", || host.get("/v1/jobs")["log"]["lost"].as_u64() > Some(0));
+    let said = crate::cli::beside(&site, &host, &["status", "--check"]).exits(2);
+    said.says("lines of the log are being lost: No space left on device");
+    assert!(said.out.contains("lines were lost, and more are being lost"), "{}", said.out);
     assert_eq!(host.stop(), Some(0));
     // Nor does any command fail for it.
     let queued = site.command(&["enqueue", "clear", "a", "b/../c\u{7f}"]).stderr(full()).output().unwrap();
@@ -94,6 +101,62 @@ fn a_reader_that_stalls_holds_up_neither_the_work_nor_the_end() {
     host.drained("clear");
     assert_eq!(host.stop(), Some(0));
     drop(reader);
+}
+
+/// The thread that writes the log panics: it costs the line in its hand, the host
+/// goes on, and status says how much was lost.
+#[test]
+fn a_thread_of_the_log_that_panics_costs_a_line_and_is_started_again() {
+    let (site, _) = site();
+    let kill = site.path().join("kill");
+    fs::create_dir(&kill).unwrap();
+    let host = site.try_start_with(&[("SWEEPD_KILL", kill.to_str().unwrap())]).unwrap();
+    host.serving("clear");
+    fs::write(kill.join("sweepd-log"), "").unwrap();
+    let status = || host.get("/v1/jobs");
+    let part = || status()["parts"].as_array().into_iter().flatten().find(|part| part["name"] == "sweepd-log").cloned();
+    let mut numbers = 0..;
+    host.wait("it is started again", || {
+        // It wakes the thread; nobody waits for it.
+        host.enqueue("clear", &[format!("none-{}", numbers.next().unwrap())]);
+        host.drained("clear");
+        part().is_some_and(|part| part["down"] == false && part["restarts"] == 1)
+    });
+    host.says("lines of the log were lost");
+    assert_eq!(status()["log"]["lost"], 1, "{}", status()["log"]);
+    assert!(status()["log"]["losing"].is_null(), "{}", status()["log"]);
+    let said = crate::cli::beside(&site, &host, &["status"]).exits(0).out;
+    assert!(said.contains("log: 1 lines were lost"), "{said}");
+    works(&site, &host);
+    assert_eq!(host.stop(), Some(0));
+}
+
+/// The same of the thread for what a host says when it is up: nobody waits for it,
+/// also at the end.
+#[test]
+fn a_thread_of_the_output_that_panics_holds_up_nothing() {
+    let (site, _) = site();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let kill = site.path().join("kill");
+    fs::create_dir(&kill).unwrap();
+    fs::write(kill.join("sweepd-output"), "").unwrap();
+    let mut command = site.command(&["run", "--log-format", "json"]);
+    command.env("SWEEPD_KILL", &kill).env("SWEEPD_SERVER__LISTEN", format!("127.0.0.1:{port}"));
+    let log = File::create(site.path().join("log")).unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    let began = std::time::Instant::now();
+    let ready =
+        || ureq::get(format!("http://127.0.0.1:{port}/readyz")).call().is_ok_and(|answer| answer.status() == 200);
+    while !ready() {
+        assert!(began.elapsed() < crate::support::PATIENCE, "it does not get ready");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(!kill.join("sweepd-output").exists(), "it panicked");
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let log = fs::read_to_string(site.path().join("log")).unwrap();
+    assert!(log.contains("a test asked `sweepd-output` to panic"), "{log}");
 }
 
 #[test]

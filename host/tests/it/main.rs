@@ -19,6 +19,7 @@ mod examples;
 mod failover;
 mod far_plugins;
 mod full_disk;
+mod full_server;
 mod growth;
 mod guests;
 mod holds;

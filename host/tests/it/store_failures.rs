@@ -2,10 +2,13 @@
 //! recovers by itself.
 
 use std::fs;
+use std::process::Command;
 
+use rustix::io::Errno;
 use serde_json::json;
 
 use crate::small_disk::SmallDisk;
+use crate::support::fuse::{Faulty, Op, When};
 use crate::support::{Site, Sweepd, guest, plugin};
 
 #[test]
@@ -77,4 +80,91 @@ fn fill(host: &Sweepd) -> (usize, bool) {
         }
     }
     (acknowledged, false)
+}
+
+/// A mount of one file on another, as containers have them.
+struct Bound(std::path::PathBuf);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Two hosts that call one database by two names: the second is refused, whatever
+/// the names are.
+#[test]
+fn two_hosts_on_one_file_by_two_names_are_one_host() {
+    let one = Site::with_job(&plugin("video-clear"), "");
+    let first = one.start();
+    first.serving("clear");
+    let file = one.path().join("state/sweepd.db");
+    let other = Site::with_job(&plugin("video-clear"), "");
+    let name = other.path().join("state/sweepd.db");
+    fs::create_dir(other.path().join("state")).unwrap();
+
+    fs::hard_link(&file, &name).unwrap();
+    let log = other.try_start().err().expect("it is refused");
+    assert!(log.contains("2 names (hard links)"), "{log}");
+    fs::remove_file(&name).unwrap();
+
+    fs::write(&name, "").unwrap();
+    assert!(Command::new("mount").arg("--bind").args([&file, &name]).status().unwrap().success());
+    let bound = Bound(name);
+    let log = other.try_start().err().expect("it is refused");
+    assert!(log.contains("in use by another sweepd, under another name of the same file"), "{log}");
+    first.enqueue("clear", &["a"]);
+    first.drained("clear");
+    assert_eq!(first.stop(), Some(0));
+    drop(bound);
+    let again = one.start();
+    assert_eq!(again.tasks("clear", "done").len(), 1, "what was acknowledged is there");
+}
+
+/// A disk that fails below the state is no damaged database: it is told what
+/// failed and how, and nothing that loses data is advised. When the disk answers
+/// again, all goes on.
+#[test]
+fn a_disk_that_fails_below_the_state_is_told_as_that() {
+    let site = Site::with_job(&guest("noop"), "");
+    let (behind, state) = (site.path().join("behind"), site.path().join("state"));
+    fs::create_dir(&behind).unwrap();
+    fs::create_dir(&state).unwrap();
+    let faulty = Faulty::mount(&behind, &state);
+    let host = site.start();
+    host.serving("clear");
+    host.enqueue("clear", &["before"]);
+    host.drained("clear");
+
+    faulty.fail(Op::Write, "sweepd.db", When::Before(Errno::IO));
+    let (status, body) = host.request("POST", "/v1/jobs/clear/tasks", Some(&json!({ "key": "during" })));
+    assert_eq!(status, 503, "{body}");
+    let is_told = |deed: &str| {
+        let log = host.log();
+        let told = log.lines().rev().find(|line| line.contains(deed) && line.contains("os error 5"));
+        let told = told.map(str::to_owned);
+        assert!(!log.contains("restore a backup"), "{log}");
+        told
+    };
+    host.wait("it is told what failed", || {
+        is_told("writing").or_else(|| is_told("syncing")).is_some_and(|line| line.contains("dmesg"))
+    });
+    host.wait("it is not ready", || host.request("GET", "/readyz", None).0 == 503);
+    faulty.heal();
+    host.wait("tasks are taken again", || {
+        host.request("POST", "/v1/jobs/clear/tasks", Some(&json!({ "key": "after" }))).0 < 300
+    });
+    host.drained("clear");
+    assert_eq!(host.stop(), Some(0));
+
+    // From the start on: SQLite takes a read that fails for a damaged file.
+    faulty.fail(Op::Read, "sweepd.db", When::Before(Errno::IO));
+    let log = site.try_start().err().expect("it cannot start");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(log.contains("reading") && log.contains("os error 5") && log.contains("may be whole"), "{last}");
+    assert!(!log.contains("restore"), "{last}");
+    faulty.heal();
+    let host = site.start();
+    assert!(host.tasks("clear", "done").len() >= 2, "it was whole");
+    assert_eq!(host.stop(), Some(0));
 }

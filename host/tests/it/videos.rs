@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::fuse::{Faulty, Op, When};
 use crate::support::{Site, plugin};
 
 const RETRY: &str = "concurrency = 3\n[job.retry]\nmax_attempts = 2\nbackoff = \"50ms\"\n";
@@ -123,24 +125,36 @@ fn a_thousand_videos_of_every_kind() {
     assert_eq!(left.len(), 2, "{left:?}");
 }
 
-/// Files of a tree that takes longer than one call of a tenth of a second.
-const MANY: usize = 3000;
+/// A site of which the videos are on a disk that takes so long to remove a file,
+/// and the folder behind it. However fast the machine, a tree takes longer than a
+/// call may.
+fn on_a_slow_disk(each: Duration, more: &str) -> (Site, Faulty, PathBuf) {
+    let site = Site::with_job(&plugin("video-clear"), more);
+    let behind = site.path().join("behind");
+    fs::create_dir(&behind).unwrap();
+    let slow = Faulty::mount(&behind, &site.videos());
+    slow.fail(Op::Unlink, "", When::Late(each));
+    (site, slow, behind)
+}
+
+/// A folder of so many empty files.
+fn tree(folder: &Path, files: usize) {
+    fs::create_dir(folder).unwrap();
+    (0..files).for_each(|number| write(&folder.join(format!("segment-{number}.ts")), 0));
+}
 
 /// Each call ends in time with what it did so far, and that costs nothing: no
 /// attempt, no patience of `max_postponed`, no crash of the plugin. What waits
 /// behind the trees has its turn before they are gone.
 #[test]
 fn trees_that_take_longer_than_a_deadline_go_call_by_call() {
-    let more = "concurrency = 1\nmax_postponed = \"1s\"\n[job.limits]\ntask_deadline = \"100ms\"\n\
+    let more = "concurrency = 1\nmax_postponed = \"1s\"\n[job.limits]\ntask_deadline = \"500ms\"\n\
                 [job.retry]\nmax_attempts = 100\nbackoff = \"10ms\"\nmax_backoff = \"10ms\"\n";
-    let site = Site::with_job(&plugin("video-clear"), more);
+    let (site, _slow, behind) = on_a_slow_disk(Duration::from_millis(5), more);
     let trees = ["a", "b", "c", "d"];
-    for tree in trees {
-        let folder = site.videos().join(tree);
-        fs::create_dir(&folder).unwrap();
-        (0..MANY).for_each(|number| write(&folder.join(number.to_string()), 0));
-    }
-    write(&site.videos().join("small"), 1);
+    // More than twice as long each.
+    trees.iter().for_each(|name| tree(&behind.join(name), 240));
+    write(&behind.join("small"), 1);
     let host = site.start();
     host.enqueue("clear", &["a", "b", "c", "d", "small"]);
     let goes_on = |task: &Value| {
@@ -151,16 +165,42 @@ fn trees_that_take_longer_than_a_deadline_go_call_by_call() {
     host.drained("clear");
     let done = by_key(host.tasks("clear", "done"));
     let ended = |key: &str| (done[key]["finished_at"].as_u64().unwrap(), done[key]["id"].as_u64().unwrap());
-    for tree in trees {
-        assert_eq!(done[tree]["note"], "removed 3,000 files over several calls", "{}", done[tree]);
-        assert!(!site.videos().join(tree).exists());
-        assert!(ended("small").0 <= ended(tree).0, "{done:?}");
-        let removed = host.get(&format!("/v1/effects?task={}&operation=remove&limit=1000", ended(tree).1));
-        assert_eq!(removed["effects"].as_array().map(Vec::len), Some(1000), "more than a page is on record");
+    for name in trees {
+        assert_eq!(done[name]["note"], "removed 240 files over several calls", "{}", done[name]);
+        assert!(!behind.join(name).exists());
+        assert!(ended("small").0 <= ended(name).0, "{done:?}");
+        let removed = host.get(&format!("/v1/effects?task={}&operation=remove&limit=1000", ended(name).1));
+        assert_eq!(
+            removed["effects"].as_array().map(Vec::len),
+            Some(120),
+            "each is on record, whichever call removed it"
+        );
     }
     let status = host.get("/v1/jobs/clear");
     assert!(status["paused"].is_null() && status["slot"]["set_aside"].is_null(), "{status}");
     assert_eq!(status["backlog"]["dead"], 0, "{status}");
+}
+
+/// A video of very many segments on a slow disk, which takes many times as long as
+/// a call may, with all other settings as they are by default: 25,000 segments at
+/// 10 ms each are to the deadline of 30 s what these are to half a second.
+#[test]
+fn a_tree_that_takes_many_deadlines_goes_with_default_settings() {
+    let (site, _slow, behind) = on_a_slow_disk(Duration::from_millis(10), "[job.limits]\ntask_deadline = \"500ms\"\n");
+    tree(&behind.join("hls"), 420);
+    let host = site.start();
+    let id = host.enqueue("clear", &["hls"])[0];
+    host.drained("clear");
+    let task = host.get(&format!("/v1/tasks/{id}"));
+    assert_eq!(task["state"], "done", "{task}");
+    assert_eq!(task["note"], "removed 420 files over several calls", "{task}");
+    assert_eq!(task["attempts"], 1, "what a call did in time costs no attempt: {task}");
+    assert!(!behind.join("hls").exists());
+    let calls =
+        host.log().lines().filter(|line| line.contains("\"swept\"") && line.contains("\"postponed\":1")).count();
+    assert!(calls >= 5, "it took {calls} calls");
+    let status = host.get("/v1/jobs/clear");
+    assert!(status["paused"].is_null() && status["slot"]["set_aside"].is_null(), "{status}");
 }
 
 /// The names of a folder are never all in the guest's memory.

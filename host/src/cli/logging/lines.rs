@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::faults;
 use crate::supervise;
 
 /// Lines and bytes that may wait; what comes beyond them is lost.
@@ -54,11 +55,17 @@ struct Queue {
     lost: u64,
     /// Why the lines that are lost are, as far as that is known.
     why: Option<Errno>,
+    /// Who else hears of each lost line, and of the end of that.
+    losses: Losses,
 }
 
+/// Hears of a lost line and why, and with `None` that lines are taken again.
+pub(super) type Losses = fn(Option<&str>);
+
 impl Lines {
-    pub(super) fn new(notice: Notice) -> Self {
-        let queue = Queue { waiting: VecDeque::new(), bytes: 0, is_writing: false, failing: None, lost: 0, why: None };
+    pub(super) fn new(notice: Notice, losses: Losses) -> Self {
+        let waiting = VecDeque::new();
+        let queue = Queue { waiting, bytes: 0, is_writing: false, failing: None, lost: 0, why: None, losses };
         Self(Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new(), notice }))
     }
 
@@ -67,9 +74,12 @@ impl Lines {
         let shared = Arc::clone(&self.0);
         // Kept: the line that it had in hand is lost, and nothing else.
         supervise::kept_thread(name, move || {
+            shared.begin();
             loop {
                 let line = shared.next();
+                faults::die_here_if_asked();
                 shared.write(&line, &mut write);
+                shared.done();
             }
         })
         .map(drop)
@@ -146,10 +156,16 @@ impl Queue {
     fn lose(&mut self) {
         self.lost += 1;
         self.why = self.failing.or(self.why);
+        (self.losses)(Some(&self.reason()));
+    }
+
+    fn reason(&self) -> String {
+        self.why.map_or_else(|| "its reader does not keep up".to_owned(), |why| io::Error::from(why).to_string())
     }
 
     fn tell(&mut self, notice: Vec<u8>) {
         (self.lost, self.why) = (0, None);
+        (self.losses)(None);
         self.push(notice);
     }
 }
@@ -160,16 +176,29 @@ impl Shared {
     }
 
     fn told(&self, queue: &Queue) -> Vec<u8> {
-        let why =
-            queue.why.map_or_else(|| "its reader does not keep up".to_owned(), |why| io::Error::from(why).to_string());
-        (self.notice)(queue.lost, &why)
+        (self.notice)(queue.lost, &queue.reason())
+    }
+
+    /// The thread begins, perhaps again: the line that one before it had in hand is
+    /// lost, and nobody waits for that any more.
+    fn begin(&self) {
+        let mut queue = self.locked();
+        if std::mem::take(&mut queue.is_writing) {
+            queue.lose();
+        }
+        drop(queue);
+        self.changed.notify_all();
+    }
+
+    /// The line is written.
+    fn done(&self) {
+        self.locked().is_writing = false;
+        self.changed.notify_all();
     }
 
     /// The next line, once there is one.
     fn next(&self) -> Vec<u8> {
         let mut queue = self.locked();
-        queue.is_writing = false;
-        self.changed.notify_all();
         loop {
             // Nobody else may come to tell of what was lost.
             if queue.waiting.is_empty() && queue.lost > 0 {
@@ -243,7 +272,7 @@ mod tests {
             sender.send(*answer).unwrap();
         }
         let (write, seen) = scripted(receiver);
-        let lines = Lines::new(notice);
+        let lines = Lines::new(notice, |_| {});
         lines.start("lines", write).unwrap();
         (lines, sender, seen)
     }
@@ -291,6 +320,25 @@ mod tests {
         lines.send(b"after\n".to_vec());
         lines.flush(PATIENCE);
         assert_eq!(all(&seen), "after\n");
+    }
+
+    #[test]
+    fn a_thread_that_panics_loses_the_line_in_its_hand_and_no_other() {
+        let (written, seen) = channel();
+        let mut panicked = false;
+        let write = move |bytes: &[u8]| {
+            assert!(std::mem::replace(&mut panicked, true), "the first write");
+            written.send(bytes.to_vec()).unwrap();
+            Ok(bytes.len())
+        };
+        let lines = Lines::new(notice, |_| {});
+        lines.start("lines that panic", Box::new(write)).unwrap();
+        lines.send(b"one\n".to_vec());
+        lines.send(b"two\n".to_vec());
+        let read: Vec<_> = seen.iter().take(2).flatten().collect();
+        assert_eq!(String::from_utf8(read).unwrap(), "two\n1 lost: its reader does not keep up\n");
+        lines.flush(PATIENCE);
+        assert!(lines.is_idle(), "nobody waits for a line that is gone");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use super::error::CliError;
 use super::screen::Screen;
 use crate::domain::printable::{printable, printable_json};
 use crate::domain::time::Clock;
+use crate::supervise;
 use lines::Lines;
 
 mod lines;
@@ -135,7 +136,7 @@ static OUTPUT: OnceLock<Lines> = OnceLock::new();
 
 fn output() -> &'static Lines {
     OUTPUT.get_or_init(|| {
-        let lines = Lines::new(|_, _| Vec::new());
+        let lines = Lines::new(|_, _| Vec::new(), |_| {});
         let _ = lines.start("sweepd-output", Box::new(|bytes| rustix::io::write(stdout(), bytes)));
         lines
     })
@@ -143,7 +144,7 @@ fn output() -> &'static Lines {
 
 fn errors() -> &'static Lines {
     static ERRORS: OnceLock<Lines> = OnceLock::new();
-    ERRORS.get_or_init(|| Lines::new(lost))
+    ERRORS.get_or_init(|| Lines::new(lost, |why| why.map_or_else(supervise::log_goes_on, supervise::log_lost)))
 }
 
 fn lost(lines: u64, why: &str) -> Vec<u8> {

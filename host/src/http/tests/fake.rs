@@ -101,6 +101,7 @@ impl HostApi for Fake {
             no_room: None,
             nodes: Vec::new(),
             parts: Vec::new(),
+            log: crate::domain::status::LogStatus::default(),
             jobs: vec![self.job("videos").await?],
         })
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::spare::Spares;
 use crate::disk;
 
-/// Bytes of a segment.
+/// Bytes of a segment; fewer where the disk had no room for so many.
 pub(super) const SIZE: u64 = 4 << 20;
 
 pub(super) const SUFFIX: &str = "effects";
@@ -28,6 +28,7 @@ pub(super) const SUFFIX: &str = "effects";
 pub(super) struct Segment {
     path: PathBuf,
     file: File,
+    size: u64,
     spares: Arc<Spares>,
     /// Effects that are not in the database yet; one more while it is the
     /// segment that is written to.
@@ -38,9 +39,14 @@ impl Segment {
     /// The segment of this number, made of a spare file where there is one.
     pub(super) fn begin(spares: &Arc<Spares>, journal: u64, number: u64) -> io::Result<Arc<Self>> {
         let path = spares.folder().join(format!("{journal:016x}-{number:010}.{SUFFIX}"));
-        let file = spares.take(&path)?;
+        let (file, size) = spares.take(&path)?;
         spares.one_more();
-        Ok(Arc::new(Self { path, file, spares: Arc::clone(spares), open: AtomicU64::new(1) }))
+        Ok(Arc::new(Self { path, file, size, spares: Arc::clone(spares), open: AtomicU64::new(1) }))
+    }
+
+    /// Bytes of this one.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -57,7 +63,7 @@ impl Segment {
 
     /// Whether the file is as long as it was made, and still has its name.
     pub(super) fn stands(&self) -> bool {
-        self.file.metadata().is_ok_and(|file| file.nlink() > 0 && file.len() == SIZE)
+        self.file.metadata().is_ok_and(|file| file.nlink() > 0 && file.len() == self.size)
     }
 
     /// One more effect in it is not in the database.
@@ -71,7 +77,7 @@ impl Segment {
         if self.open.load(Ordering::SeqCst) > 1 {
             return Ok(false);
         }
-        disk::blank(&self.file, SIZE).map(|()| true)
+        disk::blank(&self.file, self.size).map(|()| true)
     }
 
     /// One is, or nothing is written to it any more. After the last the file
@@ -79,7 +85,7 @@ impl Segment {
     pub(super) fn settle(&self) {
         if self.open.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.spares.one_less();
-            self.spares.keep(&self.path, &self.file);
+            self.spares.keep(&self.path, &self.file, self.size);
         }
     }
 }

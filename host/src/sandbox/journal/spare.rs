@@ -19,6 +19,10 @@ use crate::disk;
 
 pub(super) const SUFFIX: &str = "spare";
 
+/// Sizes of a segment where the disk has no room for a whole one: the first
+/// deletions make room for that.
+const SMALL: [u64; 2] = [1 << 20, 256 << 10];
+
 /// So many are kept while the host runs.
 const KEPT: usize = 1;
 /// And so many when it begins: the first becomes its segment.
@@ -41,6 +45,7 @@ struct Spare {
     /// Locked while its host lives.
     file: File,
     /// Whether it may hold anything but zeros.
+    size: u64,
     used: bool,
 }
 
@@ -65,7 +70,8 @@ impl Spares {
                 continue;
             }
             if idle.len() < KEPT_AT_REST {
-                idle.push(Spare { path, file, used: true });
+                let size = file.metadata()?.len();
+                idle.push(Spare { path, file, size, used: true });
             } else {
                 remove(&path);
             }
@@ -95,30 +101,38 @@ impl Spares {
         self.segments.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A file of zeros at `path`, with the space of a segment.
-    pub(super) fn take(&self, path: &Path) -> io::Result<File> {
+    /// A file of zeros at `path` with the space of a segment, and how much that
+    /// is: on a disk that is nearly full a small one is better than none.
+    pub(super) fn take(&self, path: &Path) -> io::Result<(File, u64)> {
         while let Some(spare) = self.pop() {
             match spare.serve_as(path) {
-                Ok(file) => return Ok(file),
+                Ok(taken) => return Ok(taken),
                 Err(error) => {
                     tracing::warn!("{} cannot be used: {error}", spare.path.display());
                     remove(&spare.path);
                 }
             }
         }
-        make(path)
+        match make(path, SIZE) {
+            Ok(file) => Ok((file, SIZE)),
+            Err(error) if disk::is_full(&error) => {
+                let small = SMALL.into_iter().find_map(|size| make(path, size).ok().map(|file| (file, size)));
+                small.ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A segment of which nothing is needed any more: it is kept where a spare
     /// file is lacking.
-    pub(super) fn keep(&self, path: &Path, file: &File) {
+    pub(super) fn keep(&self, path: &Path, file: &File, size: u64) {
         let mut idle = self.idle();
         if idle.len() < KEPT
             && let Ok(file) = file.try_clone()
         {
             let spare = path.with_extension(SUFFIX);
             if fs::rename(path, &spare).is_ok() {
-                idle.push(Spare { path: spare, file, used: true });
+                idle.push(Spare { path: spare, file, size, used: true });
                 self.lacking.store(false, Ordering::Relaxed);
                 return;
             }
@@ -134,9 +148,9 @@ impl Spares {
             return true;
         }
         let path = self.folder.join(format!("{:016x}.{SUFFIX}", fastrand::u64(..)));
-        match make(&path) {
+        match make(&path, SIZE) {
             Ok(file) => {
-                self.idle().push(Spare { path, file, used: false });
+                self.idle().push(Spare { path, file, size: SIZE, used: false });
                 self.lacking.store(false, Ordering::Relaxed);
                 true
             }
@@ -161,17 +175,29 @@ impl Spares {
 }
 
 impl Spare {
-    fn serve_as(&self, path: &Path) -> io::Result<File> {
-        if self.used {
-            disk::blank(&self.file, SIZE)?;
-        }
+    fn serve_as(&self, path: &Path) -> io::Result<(File, u64)> {
+        let size = self.blank()?;
         fs::rename(&self.path, path)?;
-        self.file.try_clone()
+        Ok((self.file.try_clone()?, size))
+    }
+
+    /// Makes it zeros, of the size of a segment where that is possible. Answers
+    /// its size.
+    fn blank(&self) -> io::Result<u64> {
+        if !self.used {
+            return Ok(self.size);
+        }
+        match disk::blank(&self.file, SIZE) {
+            Err(error) if disk::is_full(&error) && SMALL.contains(&self.size) => {
+                disk::blank(&self.file, self.size).map(|()| self.size)
+            }
+            blank => blank.map(|()| SIZE),
+        }
     }
 }
 
-/// Makes a file with the space of a segment, locked.
-fn make(path: &Path) -> io::Result<File> {
+/// Makes a file with so much space, locked.
+fn make(path: &Path, size: u64) -> io::Result<File> {
     let create = || OpenOptions::new().read(true).write(true).create_new(true).open(path);
     let file = match (create(), path.parent()) {
         // Somebody removed the folder.
@@ -181,7 +207,7 @@ fn make(path: &Path) -> io::Result<File> {
         }
         (file, _) => file?,
     };
-    let made = file.try_lock().map_err(io::Error::from).and_then(|()| disk::allocate(&file, SIZE));
+    let made = file.try_lock().map_err(io::Error::from).and_then(|()| disk::allocate(&file, size));
     made.inspect_err(|_| remove(path)).map(|()| file)
 }
 

@@ -178,8 +178,8 @@ fn a_segment_that_was_cut_or_removed_is_given_up() {
 #[test]
 #[cfg(target_os = "linux")]
 fn on_a_full_disk_segments_go_round() {
-    // Room for two segments, and not for three.
-    let folder = disk::small::SmallDisk::new(9 << 20);
+    // Room for two segments, and not for the smallest beside them.
+    let folder = disk::small::SmallDisk::new((8 << 20) + (128 << 10));
     let journal = Journal::begin(folder.path()).unwrap();
     let inodes = || {
         use std::os::unix::fs::MetadataExt as _;
@@ -201,6 +201,36 @@ fn on_a_full_disk_segments_go_round() {
     assert!(read >= kept.len());
     kept.into_iter().for_each(Noted::settle);
     journal.intend(&effect(&journal, "goes on")).unwrap().settle();
+    drop(journal);
+}
+
+/// As a host finds the disk that has no spare file there yet.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_without_room_for_a_segment_has_room_for_a_small_one() {
+    let folder = disk::small::SmallDisk::new(700 << 10);
+    let journal = Journal::begin(folder.path()).unwrap();
+    assert!(journal.check().is_ok(), "changes can be made");
+    let size = || fs::metadata(files(folder.path(), segment::SUFFIX).remove(0)).unwrap().len();
+    assert_eq!(size(), 256 << 10);
+    let long = "x".repeat(4000);
+    for _ in 0..500 {
+        journal.intend(&effect(&journal, &long)).unwrap().settle();
+    }
+    let kept: Vec<_> = std::iter::from_fn(|| journal.intend(&effect(&journal, &long)).ok()).collect();
+    assert!((50..170).contains(&kept.len()), "{}", kept.len());
+    let read: usize = files(folder.path(), segment::SUFFIX).iter().map(|path| read(path).len()).sum();
+    assert!(read >= kept.len(), "what the database does not have is never written over");
+    let longer = "x".repeat(300 << 10);
+    assert!(journal.intend(&effect(&journal, &longer)).is_err(), "it is longer than there is room for");
+    kept.into_iter().for_each(Noted::settle);
+    journal.intend(&effect(&journal, "goes on")).unwrap().settle();
+    // The first deletions made room.
+    std::process::Command::new("mount").args(["-o", "remount,size=16m"]).arg(folder.path()).status().unwrap();
+    for _ in 0..200 {
+        journal.intend(&effect(&journal, &long)).unwrap().settle();
+    }
+    assert_eq!(size(), SIZE);
     drop(journal);
 }
 

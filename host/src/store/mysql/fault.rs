@@ -41,6 +41,8 @@ enum Kind {
     Data,
     /// The schema is not the one that this version made.
     Schema,
+    /// A disk of the server, or a quota on it, is full.
+    Full,
     /// Anything else that may pass.
     Server,
 }
@@ -56,7 +58,11 @@ impl Fault {
         match error {
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => return Kind::Gone,
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => return Kind::Server,
-            sqlx::Error::Database(_) => {}
+            sqlx::Error::Database(error) => {
+                if self.number().is_some_and(|number| is_of_room(number, error.message())) {
+                    return Kind::Full;
+                }
+            }
             _ => return Kind::Data,
         }
         match self.number() {
@@ -80,6 +86,11 @@ impl Fault {
         }
     }
 
+    /// Whether a disk of the server is full.
+    pub(super) fn is_full(&self) -> bool {
+        self.kind() == Kind::Full
+    }
+
     /// As the store's error about the database that `place` names, where
     /// nothing was written.
     pub(super) fn about(&self, place: &str) -> StoreError {
@@ -90,6 +101,9 @@ impl Fault {
             )),
             Kind::Collision => StoreError::Unavailable(format!("{place}: {self}; it may be tried again")),
             Kind::Gone => StoreError::Unavailable(format!("{place}: the connection is lost: {self}")),
+            Kind::Full => StoreError::Full(format!(
+                "{place}: {self}; free space on the server's disk or raise its quota, sweepd goes on by itself"
+            )),
             Kind::Server => self.unavailable(place),
         }
     }
@@ -104,7 +118,7 @@ impl Fault {
             Kind::Gone => Undone::Lost(error),
             _ if self.costs_session() && committing => Undone::Unconfirmed(error),
             _ if self.costs_session() => Undone::Stale(error),
-            Kind::Data | Kind::Schema | Kind::Server => Undone::Failed(error),
+            Kind::Data | Kind::Schema | Kind::Full | Kind::Server => Undone::Failed(error),
         }
     }
 
@@ -122,7 +136,6 @@ impl Fault {
             _ => match self.number() {
                 Some(1044 | 1045 | 1142 | 1227 | 1698) => "check the user's password and rights",
                 Some(1040 | 1203 | 1226) => "raise the server's `max_connections`, or lower `database.max_connections`",
-                Some(1021 | 1114) => "free space on the server's disk",
                 Some(1290 | 1792 | 1836) => "the server only reads; name the primary",
                 _ => "check the server's log",
             },
@@ -137,6 +150,24 @@ impl Fault {
             }
             Self::Sql(_) | Self::Refused(_) | Self::ReadOnly | Self::Silent(_) | Self::Unreached(_) => None,
         }
+    }
+}
+
+/// Whether an error of this number, with this text, tells of a full disk. The
+/// server has numbers for a full disk and a full table, and puts the number of
+/// the system's error (28, of a quota 122) into the text of others.
+fn is_of_room(number: u16, text: &str) -> bool {
+    let says = |words: &str| text.contains(words);
+    match number {
+        // A full disk, a table that cannot grow.
+        1021 | 1114 => true,
+        // Writing, closing, making or renaming a file; an engine's own error.
+        3 | 5 | 20 | 1004 | 1005 | 1006 | 1016 | 1023 | 1025 | 1026 | 1030 | 1033 | 1034 | 1180 | 1181 => {
+            ["rrno: 28 ", "rrcode: 28 ", "error 28 ", "rrno: 122 ", "rrcode: 122 ", "error 122 "]
+                .iter()
+                .any(|words| says(words))
+        }
+        _ => false,
     }
 }
 
@@ -184,6 +215,24 @@ mod tests {
         assert!(Fault::ReadOnly.costs_session());
         assert!(matches!(Fault::ReadOnly.undone(place, false), Undone::Stale(_)));
         assert!(matches!(Fault::ReadOnly.undone(place, true), Undone::Unconfirmed(_)));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let full = [
+            (1021, "Disk full (/tmp/x); waiting for someone to free some space..."),
+            (1114, "The table 'tasks' is full"),
+            (3, "Error writing file './s/u.frm' (Errcode: 28 \"No space left on device\")"),
+            (1026, "Error writing file 'binlog' (errno: 28 \"No space left on device\")"),
+            (1005, "Can't create table `s`.`t` (errno: 122 \"Disk quota exceeded\")"),
+            (1030, "Got error 28 \"No space left on device\" from storage engine InnoDB"),
+        ];
+        for (number, text) in full {
+            assert!(is_of_room(number, text), "{number} {text}");
+        }
+        assert!(!is_of_room(1030, "Got error 5 \"Input/output error\" from storage engine InnoDB"));
+        assert!(!is_of_room(1005, "Can't create table `s`.`t` (errno: 150 \"Foreign key\")"));
+        assert!(!is_of_room(1062, "Duplicate entry 'errno: 28 ' for key 'keyed'"), "a caller's own words");
     }
 
     #[test]

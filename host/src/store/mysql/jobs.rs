@@ -11,7 +11,7 @@ use super::writing::{Command, Work};
 use crate::domain::digest::Digest;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::NodeId;
-use crate::store::{At, CursorUpdate, JobRow, ScanLease, TakeScan};
+use crate::store::{At, CursorUpdate, EndScan, JobRow, ScanEnded, ScanLease, TakeScan};
 
 /// [`Store::register_job`](crate::store::Store::register_job).
 pub(super) struct RegisterJob(pub(super) JobName);
@@ -66,22 +66,18 @@ pub(super) struct Take(pub(super) TakeScan);
 impl Command for Take {
     type Answer = ScanLease;
 
-    /// A time of the schedule is taken once.
-    const REPEATABLE: bool = false;
-
     async fn apply(&self, work: &mut Work<'_>) -> Result<ScanLease, Fault> {
         let TakeScan { job, node, scheduled } = self.0;
         must_exist(work.conn(), job).await?;
         super::nodes::must_live(work.conn(), node).await?;
         let scheduled = scheduled.map(sql::millis);
         let taken = sqlx::query(
-            "UPDATE jobs SET scan_owner = ?, scheduled = COALESCE(?, scheduled)
+            "UPDATE jobs SET scan_owner = ?
              WHERE id = ? AND (? IS NULL OR scheduled < ?)
                AND (scan_owner IS NULL OR scan_owner = ? OR NOT EXISTS (
                    SELECT 1 FROM nodes WHERE nodes.id = scan_owner AND ended_at IS NULL))",
         )
         .bind(node.0)
-        .bind(scheduled)
         .bind(job.0)
         .bind(scheduled)
         .bind(scheduled)
@@ -98,6 +94,27 @@ impl Command for Take {
             .fetch_one(work.conn())
             .await?;
         Ok(if past { ScanLease::Past } else { ScanLease::Anothers })
+    }
+}
+
+/// [`Store::end_scan`](crate::store::Store::end_scan).
+pub(super) struct End(pub(super) EndScan);
+
+#[async_trait]
+impl Command for End {
+    type Answer = ScanEnded;
+
+    async fn apply(&self, work: &mut Work<'_>) -> Result<ScanEnded, Fault> {
+        let EndScan { job, node, scheduled } = self.0;
+        let recorded =
+            sqlx::query("UPDATE jobs SET scheduled = GREATEST(scheduled, ?) WHERE id = ? AND scan_owner = ?")
+                .bind(sql::millis(scheduled))
+                .bind(job.0)
+                .bind(node.0)
+                .execute(work.conn())
+                .await?;
+        // Rows that were found, changed or not.
+        Ok(if recorded.rows_affected() == 1 { ScanEnded::Recorded } else { ScanEnded::Fenced })
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `numbers`, `sql` | numbers of tasks; values and lists of them as columns and parameters |
 //! | `enqueue`, `requests`, `claim`, `finish`, `ending`, `waiting`, `successor`, `nodes`, `batches`, `plan`, `jobs`, `intervene`, `prune` | one command each, and what they share |
 //! | `effects`, `holds`, `mounts` | what the guarded sandbox keeps |
+//! | `room` | whether a disk that was full has room again |
 //! | `list`, `views`, `backlog`, `audit`, `peek` | reading |
 
 use std::sync::Arc;
@@ -27,9 +28,9 @@ use self::numbers::Numbers;
 use self::server::Server;
 use super::group::Group;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Forgotten, Heartbeat,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EndScan, EnqueueOnce, Forgotten, Heartbeat,
     HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
-    ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
+    ScanEnded, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -66,6 +67,7 @@ mod peek;
 mod plan;
 mod prune;
 mod requests;
+mod room;
 mod server;
 mod sql;
 mod successor;
@@ -159,7 +161,8 @@ impl Store for MySqlStore {
         if self.shared.server.read_only() {
             return self.shared.server.read(async |conn| jobs::jobs(conn).await.map(drop)).await;
         }
-        self.shared.write(&numbers::Check).await
+        self.shared.write(&numbers::Check).await?;
+        room::check(&self.shared).await
     }
 
     async fn begin_incarnation(&self, node: NewNode, at: At) -> Result<Incarnation, StoreError> {
@@ -212,6 +215,10 @@ impl Store for MySqlStore {
 
     async fn take_scan(&self, take: TakeScan, _: At) -> Result<ScanLease, StoreError> {
         self.shared.write(&jobs::Take(take)).await
+    }
+
+    async fn end_scan(&self, end: EndScan) -> Result<ScanEnded, StoreError> {
+        self.shared.write(&jobs::End(end)).await
     }
 
     async fn give_up_scan(&self, job: JobId, node: NodeId) -> Result<(), StoreError> {

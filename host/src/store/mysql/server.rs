@@ -5,6 +5,7 @@
 //! condemn what `fault` blames.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::mysql::MySqlPoolOptions;
@@ -46,6 +47,9 @@ pub(super) struct Server {
     reads: Semaphore,
     place: String,
     read_only: bool,
+    /// Whether a disk of the server was full, and nothing has shown since that it
+    /// has room again.
+    pub(super) was_full: AtomicBool,
 }
 
 impl Server {
@@ -82,7 +86,8 @@ impl Server {
             .after_connect(move |conn, _| Box::pin(set_up(conn, read_only)))
             .connect_lazy_with(address.options());
         let reads = usize::try_from(max_connections / 2).unwrap_or(1);
-        Self { pool, sessions, reads: Semaphore::new(reads), place: address.place().to_owned(), read_only }
+        let (reads, place) = (Semaphore::new(reads), address.place().to_owned());
+        Self { pool, sessions, reads, place, read_only, was_full: AtomicBool::new(false) }
     }
 
     /// Server and database, for people.
@@ -161,6 +166,9 @@ impl Server {
     /// Gives up all sessions that are as old as one in a wrong state: what made
     /// it so, such as a failover, made others so, too.
     fn judge(&self, fault: &Fault) {
+        if fault.is_full() {
+            self.was_full.store(true, Ordering::Relaxed);
+        }
         if fault.costs_session() && self.sessions.condemn() {
             tracing::warn!("{}: {fault}; sweepd opens its connections anew", self.place);
         }

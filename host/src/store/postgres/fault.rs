@@ -40,6 +40,8 @@ enum Kind {
     Data,
     /// The schema is not the one that this version made.
     Schema,
+    /// A disk of the server, or a quota on it, is full.
+    Full,
     /// Anything else that may pass.
     Server,
 }
@@ -61,6 +63,7 @@ impl Fault {
         };
         let code = error.code().unwrap_or_default();
         match code.as_ref() {
+            code if is_of_room(code, error.message()) => Kind::Full,
             "40001" | "40P01" | "55P03" => Kind::Conflict,
             "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P05" => Kind::Gone,
             "3D000" | "42P01" | "42703" => Kind::Schema,
@@ -78,7 +81,12 @@ impl Fault {
             Self::Refused(_) | Self::Contended | Self::Unreached(_) => false,
             Self::Sql(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or_default();
-                matches!(self.kind(), Kind::Gone) || is_of_session(&code)
+                match self.kind() {
+                    Kind::Gone => true,
+                    // Another session would meet the same disk.
+                    Kind::Full => false,
+                    _ => is_of_session(&code),
+                }
             }
             Self::Sql(_) => matches!(self.kind(), Kind::Gone),
         }
@@ -88,6 +96,11 @@ impl Fault {
     /// left.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(_))) && !matches!(self.kind(), Kind::Gone)
+    }
+
+    /// Whether a disk of the server is full.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.kind(), Kind::Full)
     }
 
     /// As the store's error about the server at `place`, where nothing was
@@ -100,6 +113,9 @@ impl Fault {
             )),
             Kind::Conflict => StoreError::Unavailable(format!("{place}: {self}; it may be tried again")),
             Kind::Gone => StoreError::Unavailable(format!("{place}: the connection is lost: {self}")),
+            Kind::Full => StoreError::Full(format!(
+                "{place}: {self}; free space on the server's disk or raise its quota, sweepd goes on by itself"
+            )),
             Kind::Server => self.unavailable(place),
         }
     }
@@ -119,7 +135,6 @@ impl Fault {
             _ => String::new(),
         };
         let what_to_do = match code.as_str() {
-            "53100" => "free space on the server's disk",
             "53300" => "raise the server's `max_connections`, or lower `database.max_connections`",
             "25006" => "it is a standby or read-only; name the primary",
             "28P01" | "28000" | "42501" => "check the user's password and rights",
@@ -140,9 +155,17 @@ impl Fault {
             _ if matches!(self, Self::Silent(_)) && !committing => Undone::Failed(error),
             _ if self.costs_session() && committing => Undone::Unconfirmed(error),
             _ if self.costs_session() => Undone::Stale(error),
-            Kind::Data | Kind::Schema | Kind::Server => Undone::Failed(error),
+            Kind::Data | Kind::Schema | Kind::Full | Kind::Server => Undone::Failed(error),
         }
     }
+}
+
+/// Whether an error of this code, with this text, tells of a full disk. The
+/// server has a code for a disk that is full, and takes a quota that is used up
+/// for an error of its own.
+fn is_of_room(code: &str, text: &str) -> bool {
+    let says = || text.contains("No space left on device") || text.contains("Disk quota exceeded");
+    code == "53100" || ((code.starts_with("58") || code.starts_with("XX")) && says())
 }
 
 /// Whether an error of this code tells of the session that answered, not of
@@ -182,6 +205,15 @@ mod tests {
         for code in ["22001", "23505", "40P01", "42601", "53100", "55P03", "57014"] {
             assert!(!is_of_session(code), "{code}");
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        assert!(is_of_room("53100", "could not extend file"));
+        let quota = "could not extend file \"base/5/16384\": Disk quota exceeded";
+        assert!(is_of_room("XX000", quota) && is_of_room("58030", "x: No space left on device"));
+        assert!(!is_of_room("XX001", "invalid page in block 7") && !is_of_room("58030", "Input/output error"));
+        assert!(!is_of_room("22023", quota), "a caller's own words");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::writing::Work;
 use crate::domain::digest::Digest;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::NodeId;
-use crate::store::{At, CursorUpdate, JobRow, ScanLease, TakeScan};
+use crate::store::{At, CursorUpdate, EndScan, JobRow, ScanEnded, ScanLease, TakeScan};
 
 /// [`Store::register_job`](crate::store::Store::register_job).
 pub(super) struct RegisterJob(pub(super) JobName);
@@ -59,7 +59,7 @@ impl Command for TakeScan {
         super::nodes::must_live(work.conn(), self.node).await?;
         let scheduled = self.scheduled.map(sql::millis);
         let taken = sqlx::query(
-            "UPDATE jobs SET scan_owner = $2, scheduled = coalesce($3, scheduled)
+            "UPDATE jobs SET scan_owner = $2
              WHERE id = $1 AND ($3::int8 IS NULL OR scheduled < $3)
                AND (scan_owner IS NULL OR scan_owner = $2 OR NOT EXISTS (
                    SELECT FROM nodes WHERE nodes.id = scan_owner AND ended_at IS NULL))",
@@ -78,6 +78,23 @@ impl Command for TakeScan {
             .fetch_optional(work.conn())
             .await?;
         Ok(if past.is_some() { ScanLease::Past } else { ScanLease::Anothers })
+    }
+}
+
+/// [`Store::end_scan`](crate::store::Store::end_scan).
+#[async_trait]
+impl Command for EndScan {
+    type Answer = ScanEnded;
+
+    async fn apply(&self, work: &mut Work) -> Result<ScanEnded, Fault> {
+        let recorded =
+            sqlx::query("UPDATE jobs SET scheduled = greatest(scheduled, $3) WHERE id = $1 AND scan_owner = $2")
+                .bind(self.job.0)
+                .bind(self.node.0)
+                .bind(sql::millis(self.scheduled))
+                .execute(work.conn())
+                .await?;
+        Ok(if recorded.rows_affected() == 1 { ScanEnded::Recorded } else { ScanEnded::Fenced })
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `enqueue`, `requests`, `claim`, `finish`, `ending`, `nodes`, `plan`, `jobs`, `intervene`, `prune` | one command each, and what they share |
 //! | `effects`, `holds`, `mounts` | what the guarded sandbox keeps |
 //! | `list`, `backlog`, `audit`, `peek` | reading |
+//! | `room` | whether a disk that was full has room again |
 //! | `listen` | hearing of what other nodes queue |
 
 use std::sync::Arc;
@@ -29,9 +30,9 @@ use self::shared::Shared;
 use self::writing::{Command, write};
 use super::group::Group;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Forgotten, Heartbeat,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EndScan, EnqueueOnce, Forgotten, Heartbeat,
     HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
-    ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
+    ScanEnded, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -67,6 +68,7 @@ mod plan;
 mod pool;
 mod prune;
 mod requests;
+mod room;
 mod shared;
 mod sql;
 mod writing;
@@ -107,6 +109,7 @@ impl PostgresStore {
     /// [`StoreError::Rejected`] when the URL cannot be read.
     pub async fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         let server = Server::at(url, options.max_connections, options.read_only)?;
+        server.must_have_sessions().await?;
         if options.migrate && !options.read_only {
             migrate::migrate(&server).await?;
         } else {
@@ -128,6 +131,7 @@ impl PostgresStore {
     /// database, oldest first; nothing is changed. Errors as there.
     pub async fn pending_migrations(url: &str) -> Result<Vec<String>, StoreError> {
         let server = Server::at(url, 1, true)?;
+        server.must_have_sessions().await?;
         let pending = migrate::pending(&server).await;
         server.pool.close().await;
         pending
@@ -156,7 +160,8 @@ impl Store for PostgresStore {
         let check = async |conn: &mut PgConnection| {
             if sql::takes_writes(conn).await? || may_refuse { Ok(()) } else { Err(Fault::ReadOnly) }
         };
-        self.shared.read(check).await
+        self.shared.read(check).await?;
+        room::check(&self.shared).await
     }
 
     async fn begin_incarnation(&self, node: NewNode, at: At) -> Result<Incarnation, StoreError> {
@@ -224,6 +229,10 @@ impl Store for PostgresStore {
 
     async fn take_scan(&self, take: TakeScan, _: At) -> Result<ScanLease, StoreError> {
         write(&self.shared, &take).await
+    }
+
+    async fn end_scan(&self, end: EndScan) -> Result<ScanEnded, StoreError> {
+        write(&self.shared, &end).await
     }
 
     async fn give_up_scan(&self, job: JobId, node: NodeId) -> Result<(), StoreError> {

@@ -6,12 +6,13 @@
 //! of the server, the database or the user but one, whether it may write.
 
 use std::str::FromStr as _;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{Connection as _, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _, SqlSafeStr};
 
 use super::fault::Fault;
 use crate::store::StoreError;
@@ -39,8 +40,15 @@ pub(super) struct Server {
     pub(super) ears: PgPool,
     /// Which sessions of both may be used.
     pub(super) sessions: Arc<Sessions>,
+    /// Whether a disk of the server was full, and nothing has shown since that it
+    /// has room again.
+    pub(super) was_full: AtomicBool,
     /// Whether the server is told to refuse changes.
     pub(super) read_only: bool,
+    /// How to connect where a pooler takes no settings with that.
+    plain: PgConnectOptions,
+    /// What every session is set to.
+    settings: Settings,
     /// Whether the URL says in which schema the tables are.
     pub(super) has_search_path: bool,
     /// `PostgreSQL at host:port/database`.
@@ -55,12 +63,18 @@ impl Server {
         })?;
         let place = place(&options);
         let has_search_path = options.get_options().is_some_and(|options| options.contains("search_path"));
-        let options = configured(options);
-        let options = if read_only { options.options([("default_transaction_read_only", "on")]) } else { options };
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("sweepd"),
+        };
+        let settings = Settings::new(read_only);
+        // With them a session is right from its first statement on.
+        let told = options.clone().options(settings.all());
         let sessions = Arc::new(Sessions::default());
-        let ears = pool(&sessions, 1).max_lifetime(None).idle_timeout(None).connect_lazy_with(options.clone());
-        let pool = pool(&sessions, max_connections.max(1)).connect_lazy_with(options);
-        Ok(Self { pool, ears, sessions, read_only, has_search_path, place })
+        let ears = pool(&sessions, &settings, 1).max_lifetime(None).idle_timeout(None).connect_lazy_with(told.clone());
+        let pool = pool(&sessions, &settings, max_connections.max(1)).connect_lazy_with(told);
+        let was_full = AtomicBool::new(false);
+        Ok(Self { pool, ears, sessions, was_full, read_only, plain: options, settings, has_search_path, place })
     }
 
     /// Makes all later sessions look for tables where this one does, whatever
@@ -70,12 +84,44 @@ impl Server {
                    FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, nth)";
         let path: Option<String> =
             sqlx::query_scalar(sql).fetch_one(&mut *self.free().await?).await.map_err(|error| self.tell(error))?;
-        let Some(path) = path else { return Ok(()) };
-        for pool in [&self.pool, &self.ears] {
-            let options = PgConnectOptions::clone(&pool.connect_options());
-            pool.set_connect_options(options.options([("search_path", &path)]));
+        if let Some(path) = path {
+            self.settings.add("search_path", path);
         }
         Ok(())
+    }
+
+    /// Makes sure that a session is one: whoever stands between may refuse its
+    /// settings, which are made after connecting then, or give each transaction
+    /// another session, which is refused. The first call on a server.
+    pub(super) async fn must_have_sessions(&self) -> Result<(), StoreError> {
+        let first = self.pool.acquire().await;
+        let first = match first {
+            Err(error) if refuses_settings(&error) => {
+                tracing::info!("{}: a pooler takes no settings with a connection, they are made after it", self.place);
+                for pool in [&self.pool, &self.ears] {
+                    pool.set_connect_options(self.plain.clone().extra_float_digits(None));
+                }
+                self.pool.acquire().await
+            }
+            first => first,
+        };
+        let mut first = first.map_err(|error| self.tell(error))?;
+        let mut other = self.ears.acquire().await.map_err(|error| self.tell(error))?;
+        match is_kept(&mut first, &mut other).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.is_no_session()),
+            Err(error) if error.to_string().contains("statement pooling") => Err(self.is_no_session()),
+            Err(error) => Err(self.tell(error)),
+        }
+    }
+
+    fn is_no_session(&self) -> StoreError {
+        StoreError::Incompatible(format!(
+            "{}: a pooler there gives each transaction another session (transaction or statement pooling), and sweepd \
+             relies on what its sessions are set to; name PostgreSQL itself in `database.url`, or a pool of whole \
+             sessions (pgbouncer: pool_mode = session)",
+            self.place
+        ))
     }
 
     /// A connection, once one is free.
@@ -106,8 +152,7 @@ impl Server {
         let mut conn = self.free().await?;
         if super::sql::takes_writes(&mut conn).await.map_err(|fault| self.tell(fault))? {
             return Err(StoreError::Unavailable(format!(
-                "{}: the server was not told to refuse changes; connect to it without a pooler in between, which \
-                 drops `default_transaction_read_only`",
+                "{}: the server was told to refuse changes, and takes them; connect to it without a pooler in between",
                 self.place
             )));
         }
@@ -149,6 +194,9 @@ impl Server {
     /// Gives up all sessions that are as old as one in a wrong state: what made
     /// it so, such as a failover, made others so, too.
     fn judge(&self, fault: &Fault) {
+        if fault.is_full() {
+            self.was_full.store(true, Ordering::Relaxed);
+        }
         if fault.costs_session() && self.sessions.condemn() {
             tracing::warn!("{}: {fault}; sweepd opens its connections anew", self.place);
         }
@@ -156,13 +204,16 @@ impl Server {
 }
 
 /// Connections of which none is lent out that was condemned, or does not answer.
-fn pool(sessions: &Arc<Sessions>, max_connections: u32) -> PgPoolOptions {
-    let (lent, returned) = (Arc::clone(sessions), Arc::clone(sessions));
+fn pool(sessions: &Arc<Sessions>, settings: &Settings, max_connections: u32) -> PgPoolOptions {
+    let (lent, returned, settings) = (Arc::clone(sessions), Arc::clone(sessions), settings.clone());
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(PATIENCE)
         .test_before_acquire(false)
-        .after_connect(|conn, _| Box::pin(set_up(conn)))
+        .after_connect(move |conn, _| {
+            let settings = settings.all();
+            Box::pin(async move { set_up(conn, &settings).await })
+        })
         .before_acquire(move |conn, session| {
             let sessions = Arc::clone(&lent);
             Box::pin(async move {
@@ -199,23 +250,50 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+/// Whether somebody in between does not take the settings that come with a
+/// connection.
+fn refuses_settings(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.message().contains("unsupported startup parameter"))
+}
+
+/// Whether two connections are two sessions, each its own: what the first sets
+/// stays with it, while the other is in a transaction. By the simple protocol, for
+/// nothing is prepared where nothing is kept.
+async fn is_kept(first: &mut PgConnection, other: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    const LOOK: &str = "SELECT pg_backend_pid(), coalesce(current_setting('sweepd.session', true), '')";
+    let nonce = format!("{:016x}", fastrand::u64(..));
+    let set = format!("SELECT pg_backend_pid(), set_config('sweepd.session', '{nonce}', false)");
+    let before = look(&mut *first, AssertSqlSafe(set)).await?;
+    sqlx::raw_sql("BEGIN").execute(&mut *other).await?;
+    let others = look(&mut *other, LOOK).await?;
+    let after = look(&mut *first, LOOK).await?;
+    sqlx::raw_sql("ROLLBACK").execute(other).await?;
+    Ok(before == after && others.1 != nonce && others.0 != after.0)
+}
+
+/// The server's process, and a word.
+async fn look(conn: &mut PgConnection, sql: impl SqlSafeStr) -> Result<(i32, String), sqlx::Error> {
+    let rows = sqlx::raw_sql(sql).fetch_all(conn).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
 /// What every session is set to: at its beginning, so that it counts for more
 /// than what the server, the database and the user are set to.
 ///
-/// Whether it may write is not among it: a server that is set to be read only
-/// must not be written.
+/// Whether it may write is not among it, except for who only looks: a server that
+/// is set to be read only must not be written.
 ///
 /// All statements go by an index. Plans are kept, and one that was made while a
 /// table was small would otherwise scan it when it has grown: hash joins and
 /// scans of whole tables are only taken where nothing else can answer.
 ///
 /// The encoding, the time zone and the style of dates are set by the driver.
-fn configured(options: PgConnectOptions) -> PgConnectOptions {
-    let options = match options.get_application_name() {
-        Some(_) => options,
-        None => options.application_name("sweepd"),
-    };
-    options.options([
+#[derive(Clone, Debug)]
+struct Settings(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+impl Settings {
+    const ALWAYS: [(&'static str, &'static str); 15] = [
         ("default_transaction_isolation", "read committed"),
         ("default_transaction_deferrable", "off"),
         ("standard_conforming_strings", "on"),
@@ -233,13 +311,40 @@ fn configured(options: PgConnectOptions) -> PgConnectOptions {
         ("lock_timeout", "10s"),
         // Nobody waits for its answer for so long.
         ("statement_timeout", "30s"),
-    ])
+    ];
+
+    fn new(read_only: bool) -> Self {
+        let mut all: Vec<_> = Self::ALWAYS.map(|(name, value)| (name, value.to_owned())).into();
+        if read_only {
+            all.push(("default_transaction_read_only", "on".to_owned()));
+        }
+        Self(Arc::new(Mutex::new(all)))
+    }
+
+    fn all(&self) -> Vec<(&'static str, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// For sessions that begin from now on.
+    fn add(&self, name: &'static str, value: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((name, value));
+    }
 }
 
-/// The same for what only later versions of the server know.
-async fn set_up(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let sql = "SELECT set_config(name, '0', false) FROM pg_settings
-               WHERE name IN ('idle_session_timeout', 'transaction_timeout') AND setting <> '0'";
-    sqlx::raw_sql(sql).execute(conn).await?;
+/// Sets what did not come with the connection, and what only later versions of the
+/// server know.
+async fn set_up(conn: &mut PgConnection, settings: &[(&'static str, String)]) -> Result<(), sqlx::Error> {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let wanted: Vec<_> =
+        settings.iter().map(|(name, value)| format!("({}, {})", quoted(name), quoted(value))).collect();
+    let sql = format!(
+        "SELECT set_config(name, value, false) FROM (VALUES {}) AS wanted (name, value)
+         WHERE current_setting(name, true) IS DISTINCT FROM value
+         UNION ALL
+         SELECT set_config(name, '0', false) FROM pg_settings
+         WHERE name IN ('idle_session_timeout', 'transaction_timeout') AND setting <> '0'",
+        wanted.join(", ")
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await?;
     Ok(())
 }

@@ -28,7 +28,8 @@ pub(super) fn writing(place: &Place, max_pages: Option<u32>) -> Result<Connectio
     place.make_log_in_place();
     let conn = Connection::open_with_flags(place.database(), flags)
         .map_err(|error| Fault::from(error).about(place.database()))?;
-    let mode = set_up_writing(&conn, max_pages).map_err(|error| Fault::from(error).about(place.database()))?;
+    let mode =
+        set_up_writing(&conn, max_pages).map_err(|error| Fault::from(error).on(&conn).about(place.database()))?;
     if mode != "wal" {
         return Err(StoreError::Incompatible(format!(
             "{}: the file system cannot hold SQLite's shared log; put the database on a local disk",

@@ -135,18 +135,20 @@ fn each(
 
 fn transaction(conn: &Connection, apply: impl FnOnce() -> Result<(), Fault>) -> Result<(), Undone> {
     let begun = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
-    begun.map_err(|error| Undone::RolledBack(error.into()))?;
+    begun.map_err(|error| Undone::RolledBack(Fault::from(error).on(conn)))?;
     if let Err(fault) = apply() {
+        let fault = fault.on(conn);
         roll_back(conn);
         return Err(Undone::RolledBack(fault));
     }
     let committed = conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
     committed.map(drop).map_err(|error| {
+        let fault = Fault::from(error).on(conn);
         roll_back(conn);
-        match error.sqlite_error_code() {
+        match fault.code() {
             // The last page, which makes it a commit, did not fit.
-            Some(rusqlite::ErrorCode::DiskFull) => Undone::RolledBack(error.into()),
-            _ => Undone::Unconfirmed(error.into()),
+            Some(rusqlite::ErrorCode::DiskFull) => Undone::RolledBack(fault),
+            _ => Undone::Unconfirmed(fault),
         }
     })
 }

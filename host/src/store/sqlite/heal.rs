@@ -6,8 +6,10 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::fault::Fault;
+use super::index::Cut;
 use super::lock::HostLock;
 use super::place::Standing;
 use super::readers::closed;
@@ -24,7 +26,7 @@ impl Writer {
         let standing = self.place.standing(opened);
         let path = self.place.database().display();
         match standing {
-            Standing::Ours => return Ok(()),
+            Standing::Ours => return self.mend_log(),
             Standing::Another => {
                 return Err(StoreError::Unavailable(format!(
                     "another file was put in the place of {path}; restart sweepd to work with it"
@@ -45,6 +47,33 @@ impl Writer {
             }
         }
         tracing::warn!("{} is whole again", self.place.database().display());
+        Ok(())
+    }
+
+    /// Mends a log or its index that somebody cut, where nothing is lost.
+    fn mend_log(&mut self) -> Result<(), StoreError> {
+        let Some((_, opened)) = &self.file else { return Ok(()) };
+        let checked = opened.index.check().and_then(|()| match self.lock {
+            Some(_) => opened.index.check_database(self.place.database()),
+            None => Ok(()),
+        });
+        let Err(cut) = checked else { return Ok(()) };
+        let (index, path) = (Arc::clone(&opened.index), self.place.database().display().to_string());
+        if self.lock.is_none() {
+            return Err(cut.about(self.place.database()));
+        }
+        let failed = |error: io::Error| StoreError::Unavailable(format!("{path}-shm cannot be mended: {error}"));
+        // A reader in the middle would miss what the index no longer tells.
+        match cut {
+            Cut::Index => self.readers.clone().paused(|| index.make_anew()).map_err(failed)?,
+            Cut::Log { lost: 0 } => self.readers.clone().paused(|| index.empty_log()).map_err(failed)?,
+            Cut::IndexGone => self.fold_log()?,
+            Cut::Log { .. } | Cut::Database => return Err(cut.about(self.place.database())),
+        }
+        tracing::error!(
+            "{path}: its log (-wal) or the log's index (-shm) was cut or removed by another program while in use, and \
+             is whole again; keep other programs out of the state folder"
+        );
         Ok(())
     }
 
@@ -71,6 +100,9 @@ impl Writer {
             std::fs::hard_link(&copy, self.place.database()).map_err(failed)?;
             self.let_go();
             discard(&copy).and_then(|()| self.place.sync_folder()).map_err(failed)?;
+            if let Some(lock) = &mut self.lock {
+                lock.hold(self.place.database())?;
+            }
             self.open_file()
         })
     }
@@ -105,6 +137,7 @@ impl Writer {
         if let Some((conn, _)) = self.file.take() {
             keep_log(&conn);
         }
+        self.readers.watch(None);
     }
 }
 

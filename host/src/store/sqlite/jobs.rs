@@ -8,7 +8,7 @@ use super::writing::{Command, Writing};
 use crate::domain::digest::Digest;
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::NodeId;
-use crate::store::{At, CursorUpdate, JobRow, ScanLease, TakeScan};
+use crate::store::{At, CursorUpdate, EndScan, JobRow, ScanEnded, ScanLease, TakeScan};
 
 /// [`Store::register_job`](crate::store::Store::register_job).
 pub(super) struct RegisterJob(pub(super) JobName);
@@ -56,7 +56,7 @@ impl Command for TakeScan {
         let scheduled = self.scheduled.map(sql::millis);
         let taken = writing
             .statement(
-                "UPDATE jobs SET scan_owner = ?2, scheduled = coalesce(?3, scheduled)
+                "UPDATE jobs SET scan_owner = ?2
                  WHERE id = ?1 AND (?3 IS NULL OR scheduled < ?3)
                    AND (scan_owner IS NULL OR scan_owner = ?2 OR NOT EXISTS (
                        SELECT 1 FROM nodes WHERE nodes.id = scan_owner AND ended_at IS NULL))",
@@ -69,6 +69,18 @@ impl Command for TakeScan {
             .statement("SELECT 1 FROM jobs WHERE id = ?1 AND scheduled >= ?2")?
             .exists(params![self.job.0, scheduled])?;
         Ok(if past { ScanLease::Past } else { ScanLease::Anothers })
+    }
+}
+
+/// [`Store::end_scan`](crate::store::Store::end_scan).
+impl Command for EndScan {
+    type Answer = ScanEnded;
+
+    fn apply(&self, writing: &mut Writing<'_>) -> Result<ScanEnded, Fault> {
+        let recorded = writing
+            .statement("UPDATE jobs SET scheduled = max(scheduled, ?3) WHERE id = ?1 AND scan_owner = ?2")?
+            .execute(params![self.job.0, self.node.0, sql::millis(self.scheduled)])?;
+        Ok(if recorded == 1 { ScanEnded::Recorded } else { ScanEnded::Fenced })
     }
 }
 

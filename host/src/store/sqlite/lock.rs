@@ -1,11 +1,14 @@
-//! One host a file: a lock beside the database, held for as long as the host
-//! lives and let go by the kernel when it dies.
+//! One host a file: a lock beside the database and one on the database itself,
+//! held for as long as the host lives and let go by the kernel when it dies. The
+//! second knows the file by whatever name it is called: a bind mount, a link.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::fault::full_from_the_start;
+use crate::disk;
 use crate::store::StoreError;
 
 /// The right to be the database's one host.
@@ -13,6 +16,9 @@ use crate::store::StoreError;
 pub(super) struct HostLock {
     path: PathBuf,
     file: File,
+    /// The database. Closed after all connections to it: to close any descriptor
+    /// of it lets go of all locks that SQLite has on it.
+    database: Option<File>,
 }
 
 impl HostLock {
@@ -20,6 +26,9 @@ impl HostLock {
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
         let path = beside(database);
         let failed = |error: std::io::Error| {
+            if disk::is_full(&error) {
+                return full_from_the_start(database);
+            }
             StoreError::Unavailable(format!("{}: {error}; check the rights of its folder", path.display()))
         };
         let mut options = OpenOptions::new();
@@ -41,10 +50,39 @@ impl HostLock {
                 if file.write_all_at(holder.as_bytes(), 0).is_ok() {
                     let _ = file.set_len(holder.len() as u64);
                 }
-                return Ok(Self { path, file });
+                let mut lock = Self { path, file, database: None };
+                // Where there is none yet, it is made anew and held then.
+                if database.exists() {
+                    lock.hold(database)?;
+                }
+                return Ok(lock);
             }
         }
         Err(StoreError::Unavailable(format!("{}: somebody keeps removing it", path.display())))
+    }
+
+    /// Takes the lock on the database itself: called while no connection of this
+    /// process has it open.
+    pub(super) fn hold(&mut self, database: &Path) -> Result<(), StoreError> {
+        let failed = |error: std::io::Error| {
+            StoreError::Unavailable(format!("{}: {error}; check the path and its rights", database.display()))
+        };
+        let file = File::open(database).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => self.database = Some(file),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Unavailable(format!(
+                    "{} is in use by another sweepd, under another name of the same file; stop that one or name another \
+                     file: one host a file",
+                    database.display()
+                )));
+            }
+            // Not every file system has such locks; that beside it stands.
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!("{} cannot be locked itself: {error}", database.display());
+            }
+        }
+        Ok(())
     }
 
     /// Whether the lock's file still stands at its place.

@@ -31,7 +31,7 @@ const MIGRATIONS: [Migration; 5] = [
 
 /// Brings the database up to this binary's version, in one transaction.
 pub(super) fn migrate(conn: &Connection, path: &Path, now: Timestamp) -> Result<(), StoreError> {
-    let about = |error: rusqlite::Error| Fault::from(error).about(path);
+    let about = |error: rusqlite::Error| Fault::from(error).on(conn).about(path);
     if is_current(conn, path)? {
         return Ok(());
     }
@@ -70,7 +70,7 @@ fn is_current(conn: &Connection, path: &Path) -> Result<bool, StoreError> {
 }
 
 fn apply_missing(conn: &Connection, path: &Path, now: Timestamp) -> Result<(), StoreError> {
-    let about = |error: rusqlite::Error| Fault::from(error).about(path);
+    let about = |error: rusqlite::Error| Fault::from(error).on(conn).about(path);
     let done = applied(conn, path)?;
     if done == 0 {
         conn.execute_batch(
@@ -95,7 +95,7 @@ fn apply_missing(conn: &Connection, path: &Path, now: Timestamp) -> Result<(), S
 
 /// How many migrations the database has; an error where they are not ours.
 fn applied(conn: &Connection, path: &Path) -> Result<usize, StoreError> {
-    let about = |error: rusqlite::Error| Fault::from(error).about(path);
+    let about = |error: rusqlite::Error| Fault::from(error).on(conn).about(path);
     let tables = "SELECT count(*), count(*) FILTER (WHERE name = 'schema_migrations') \
                   FROM sqlite_schema WHERE type = 'table'";
     let (tables, ours): (i64, i64) = conn.query_row(tables, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(about)?;
@@ -114,7 +114,7 @@ fn applied(conn: &Connection, path: &Path) -> Result<usize, StoreError> {
 
 /// Compares the recorded checksums with the embedded ones.
 fn check(conn: &Connection, path: &Path) -> Result<usize, StoreError> {
-    let about = |error: rusqlite::Error| Fault::from(error).about(path);
+    let about = |error: rusqlite::Error| Fault::from(error).on(conn).about(path);
     let newest: i64 = conn
         .query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| row.get(0))
         .map_err(about)?;

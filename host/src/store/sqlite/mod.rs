@@ -8,12 +8,14 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | `place`, `lock`, `connection`, `migrate` | the file: where, whose, how it is opened, its schema |
+//! | `place`, `lock`, `connection`, `migrate`, `index`, `errno` | the file: where, whose, how it is opened, its schema, its log, what its disk answers |
 //! | `writer`, `group`, `writing`, `heal`, `reserve` | the writing thread, its transactions, a file removed below it, a full disk |
 //! | `enqueue`, `requests`, `claim`, `finish`, `ending`, `successor`, `nodes`, `plan`, `jobs`, `intervene`, `prune` | one command each, and what they share |
 //! | `effects`, `holds`, `mounts` | what the guarded sandbox keeps |
 //! | `readers`, `list`, `backlog`, `audit`, `peek` | reading |
 //! | `bell` | waking the host from a command beside it |
+
+// length: the trait's methods stand in one place, as the trait has them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,9 +28,9 @@ use self::readers::Readers;
 use self::writer::{Commands, Writer};
 use self::writing::Command;
 use super::{
-    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EnqueueOnce, Forgotten, Heartbeat,
+    ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EndScan, EnqueueOnce, Forgotten, Heartbeat,
     HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
-    ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
+    ScanEnded, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -52,11 +54,13 @@ mod draw_in;
 mod effects;
 mod ending;
 mod enqueue;
+mod errno;
 mod fault;
 mod finish;
 mod group;
 mod heal;
 mod holds;
+mod index;
 mod intervene;
 mod jobs;
 mod list;
@@ -256,6 +260,10 @@ impl Store for SqliteStore {
 
     async fn take_scan(&self, take: TakeScan, _: At) -> Result<ScanLease, StoreError> {
         self.ask(take).await
+    }
+
+    async fn end_scan(&self, end: EndScan) -> Result<ScanEnded, StoreError> {
+        self.ask(end).await
     }
 
     async fn give_up_scan(&self, job: JobId, node: NodeId) -> Result<(), StoreError> {

@@ -6,7 +6,10 @@ use std::fs::{DirBuilder, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::fault::full_from_the_start;
+use super::index::Index;
 use crate::disk;
 use crate::store::StoreError;
 
@@ -35,19 +38,49 @@ pub(super) struct Place {
 }
 
 /// The files as they were when the writer opened them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Opened {
     database: Identity,
     log: Identity,
+    /// The log and its index, open as long as a connection is.
+    pub(super) index: Arc<Index>,
 }
 
 impl Place {
     /// Resolves `path` and makes its folder and an empty file where there are
     /// none, for this user alone.
     pub(super) fn prepare(path: &Path) -> Result<Self, StoreError> {
-        prepare(path).map_err(|error| {
+        let place = prepare(path).map_err(|error| {
+            if disk::is_full(&error) {
+                return full_from_the_start(path);
+            }
             StoreError::Unavailable(format!("{}: {error}; check the path and its rights", path.display()))
-        })
+        })?;
+        place.must_have_one_name()?;
+        Ok(place)
+    }
+
+    /// Refuses a database with a second name (a hard link): SQLite looks for the
+    /// log beside the name that it is given, and what stands in the log of another
+    /// name would be lost, or copied over what is newer.
+    fn must_have_one_name(&self) -> Result<(), StoreError> {
+        let names = |path: &Path| std::fs::metadata(path).map_or(1, |file| file.nlink());
+        // A host that was killed while it wrote the file back left this one.
+        let healing = self.healing();
+        let is_left = |file: &Metadata| is_there(&self.database, identity(file)) == Some(true);
+        if names(&self.database) > 1 && std::fs::metadata(&healing).is_ok_and(|file| is_left(&file)) {
+            let _ = std::fs::remove_file(&healing);
+        }
+        let names = names(&self.database);
+        if names <= 1 {
+            return Ok(());
+        }
+        let path = self.database.display();
+        Err(StoreError::Unavailable(format!(
+            "{path} has {names} names (hard links), and SQLite keeps a log of its own beside each: what was written under \
+             one name is lost under another. Remove the other names (find them with `find / -xdev -samefile {path}`); \
+             a backup has to be a copy"
+        )))
     }
 
     /// Resolves `path` where a file is; nothing is made.
@@ -82,6 +115,7 @@ impl Place {
         Ok(Opened {
             database: identity(&std::fs::metadata(&self.database)?),
             log: identity(&std::fs::metadata(&self.log)?),
+            index: Arc::new(Index::open(&self.log, &self.index)?),
         })
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::connection;
 use super::fault::Fault;
+use super::index::Index;
 use super::place::Place;
 use crate::store::StoreError;
 
@@ -27,6 +28,8 @@ pub(super) struct Readers {
     /// file below, when no query may be under way.
     open: RwLock<bool>,
     idle: Mutex<Vec<Connection>>,
+    /// Those of the writer, where there is one.
+    index: Mutex<Option<Arc<Index>>>,
     /// Where nothing may be left behind. Last: it is dropped when no connection is
     /// left.
     traces: Mutex<Option<Traces>>,
@@ -35,7 +38,7 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(place: Place) -> Self {
         let (turns, open) = (Arc::new(Semaphore::new(READERS)), RwLock::new(true));
-        Self { place, turns, open, idle: Mutex::default(), traces: Mutex::default() }
+        Self { place, turns, open, idle: Mutex::default(), index: Mutex::default(), traces: Mutex::default() }
     }
 
     /// The same, which leaves nothing beside the database at their end.
@@ -67,6 +70,10 @@ impl Readers {
         if !*open {
             return Err(closed());
         }
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(Err(cut)) = index.map(|index| index.check()) {
+            return Err(cut.about(self.place.database()));
+        }
         let idle = self.idle().pop();
         self.query(idle, query).map_err(|fault| fault.about(self.place.database()))
     }
@@ -82,13 +89,23 @@ impl Readers {
             Some(conn) => conn,
             None => connection::reading(&self.place)?,
         };
-        let reading = conn.unchecked_transaction()?;
-        let found = query(&reading)?;
-        reading.commit()?;
+        let found = (|| {
+            let reading = conn.unchecked_transaction()?;
+            let found = query(&reading)?;
+            reading.commit()?;
+            Ok(found)
+        })();
+        let found = found.map_err(|fault: Fault| fault.on(&conn))?;
         if !connection::shares_pages(&conn)? {
             self.idle().push(conn);
         }
         Ok(found)
+    }
+
+    /// The files of the log that a reader looks at before it begins; `None` as
+    /// soon as the writer's connection to them is closed.
+    pub(super) fn watch(&self, index: Option<Arc<Index>>) {
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = index;
     }
 
     /// Runs `change` while nothing reads and no reader has the file open.
@@ -103,6 +120,7 @@ impl Readers {
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
         self.turns.close();
         self.idle().clear();
+        self.watch(None);
         drop(self.traces.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SqliteOptions;
-use super::fault::{Fault, full};
+use super::fault::{Fault, full, full_from_the_start};
 use super::group::{self, Asked, Entry, Group, Undone};
 use super::lock::HostLock;
 use super::place::{Opened, Place, Standing};
@@ -160,7 +160,10 @@ impl Writer {
             wrote: None,
             in_doubt: false,
         };
-        writer.open_file()?;
+        writer.open_file().map_err(|error| match error {
+            StoreError::Full(_) => full_from_the_start(writer.place.database()),
+            error => error,
+        })?;
         writer.reserve.regain();
         Ok(writer)
     }
@@ -183,6 +186,7 @@ impl Writer {
             .place
             .opened()
             .map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.place.database().display())))?;
+        self.readers.watch(Some(Arc::clone(&opened.index)));
         self.file = Some((conn, opened));
         self.tight = false;
         Ok(())
@@ -313,7 +317,8 @@ impl Writer {
     fn close(mut self, in_order: bool) {
         self.readers.close();
         if let Some((conn, opened)) = self.file.take() {
-            let ours = self.place.standing(&opened) == Standing::Ours;
+            let whole = opened.index.check().and_then(|()| opened.index.check_database(self.place.database()));
+            let ours = self.place.standing(&opened) == Standing::Ours && whole.is_ok();
             if !(in_order && ours) {
                 keep_log(&conn);
             }

@@ -11,7 +11,8 @@ use sweepd::domain::outcome::Disposition;
 use sweepd::domain::task::TaskId;
 use sweepd::domain::time::Timestamp;
 use sweepd::store::{
-    DrawnIn, EffectFilter, EnqueueOnce, HoldRemoved, NewHold, Once, Prune, RequestKey, ScanLease, TakeScan,
+    DrawnIn, EffectFilter, EndScan, EnqueueOnce, HoldRemoved, NewHold, Once, Prune, RequestKey, ScanEnded, ScanLease,
+    TakeScan,
 };
 
 use super::{Desk, StoreHarness, due_at, postpone_by, retry_in, task};
@@ -105,6 +106,8 @@ pub(super) async fn a_schedule_goes_on(mut desk: Desk<impl StoreHarness>) {
         desk.store.take_scan(take, desk.at()).await.expect("it is answered")
     };
     assert_eq!(take(&desk, desk.now).await, ScanLease::Taken);
+    let end = EndScan { job: desk.job, node: desk.node, scheduled: desk.now };
+    assert_eq!(desk.store.end_scan(end).await, Ok(ScanEnded::Recorded));
     desk.set_back(AHEAD);
     let next = Timestamp(desk.now.0 + 60_000);
     assert_eq!(take(&desk, next).await, ScanLease::Past, "it counts as scanned");

@@ -9,7 +9,8 @@ use sweepd::domain::outcome::Disposition;
 use sweepd::domain::task::{Fence, NewTask, Priority};
 use sweepd::domain::time::Timestamp;
 use sweepd::store::{
-    ApplyPlan, ClaimDue, EffectFilter, Intervene, NewHold, PeekDue, Prune, StoreError, TakeScan, TaskFilter, WriteBack,
+    ApplyPlan, ClaimDue, EffectFilter, EndScan, Intervene, NewHold, PeekDue, Prune, StoreError, TakeScan, TaskFilter,
+    WriteBack,
 };
 
 use super::effects::all;
@@ -175,6 +176,7 @@ pub(super) async fn a_reader_changes_nothing(desk: Desk<impl StoreHarness>) {
         reader.resume(job, true).await.err(),
         reader.take_allowance(job).await.err(),
         reader.take_scan(TakeScan { job, node: NodeId(1), scheduled: None }, at).await.err(),
+        reader.end_scan(EndScan { job, node: NodeId(1), scheduled: now }).await.err(),
         reader.give_up_scan(job, desk.node).await.err(),
         reader.enqueue(job, vec![task("b")], at).await.err(),
         reader.claim_due(claim).await.err(),

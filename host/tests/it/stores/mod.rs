@@ -35,6 +35,7 @@ mod nodes;
 mod older;
 mod plan;
 mod plans;
+mod pooler;
 mod postgres;
 mod property;
 mod requests;
@@ -297,7 +298,7 @@ macro_rules! conformance {
                 all_that_match_are_taken_page_by_page,
             }
             requests { done_once, another_content_is_a_mistake, forgotten_after_a_day, asked_at_once_done_once }
-            scan { one_node_scans, a_time_is_scanned_once, only_who_scans_discovers }
+            scan { one_node_scans, a_time_is_scanned_until_its_scan_ended, only_who_scans_discovers }
             housekeeping { old_history_goes, little_by_little, requests_go }
             plan {
                 everything_at_once, a_cursor_is_its_components, a_refused_plan_leaves_nothing,

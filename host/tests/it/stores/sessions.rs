@@ -23,7 +23,7 @@ use crate::torture::servers::{Kind, Server};
 const CONNECTIONS: u32 = 4;
 
 /// A store with a node and a job, on the database's own clock.
-struct Worker {
+pub(super) struct Worker {
     store: SharedStore,
     node: NodeId,
     job: JobId,
@@ -31,14 +31,22 @@ struct Worker {
 }
 
 impl Worker {
-    async fn on(store: SharedStore, name: &str) -> Self {
+    pub(super) async fn on(store: SharedStore, name: &str) -> Self {
         let begun = store.begin_incarnation(node(name), At::Server).await.expect("a life begins");
         let job = register(&store, "video-clear").await;
         Self { store, node: begun.node, job, name: name.to_owned() }
     }
 
+    pub(super) fn store(&self) -> &SharedStore {
+        &self.store
+    }
+
+    pub(super) fn job(&self) -> JobId {
+        self.job
+    }
+
     /// Every kind of call once; each must be answered at the first try.
-    async fn work(&self, round: u32) {
+    pub(super) async fn work(&self, round: u32) {
         let keys = (0..5).map(|number| task(&format!("{}-{round}-{number}", self.name))).collect();
         let queued = self.store.enqueue(self.job, keys, At::Server).await.expect("tasks are queued");
         let horizon = self.store.now(At::Server).await.expect("the clock is read");

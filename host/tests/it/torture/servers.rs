@@ -70,6 +70,18 @@ impl Server {
         }
     }
 
+    /// Its own folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Makes this folder the server's own.
+    pub(crate) fn give(&self, folder: &Path) {
+        if let Some((uid, gid)) = self.user() {
+            std::os::unix::fs::chown(folder, Some(uid), Some(gid)).expect("the folder is given away");
+        }
+    }
+
     /// Stops it, and waits until it is gone.
     pub(crate) fn stop(&mut self, how: Stop) {
         let Some(mut child) = self.child.take() else { return };

@@ -124,3 +124,27 @@ async fn a_tool_is_no_host() {
     let beat = desk.store.heartbeat(desk.node, LEASE, desk.at()).await;
     assert_eq!(beat, Ok(Heartbeat::Held { asked: 0 }));
 }
+
+/// SQLite keeps a log beside each name: what stands in one is lost under another.
+#[tokio::test]
+async fn a_file_with_a_second_name_is_refused() {
+    let desk = desk().await;
+    let id = desk.new_task("a").await;
+    let file = desk.harness.file();
+    let link = desk.harness.0.path().join("link.db");
+    fs::hard_link(&file, &link).expect("a link");
+    for options in [SqliteOptions::host(), SqliteOptions::beside()] {
+        let told = message(SqliteStore::open(&link, options));
+        assert!(told.contains("2 names") && told.contains("link.db"), "{told}");
+    }
+    assert!(!with(&link, "-wal").exists(), "nothing was opened");
+    desk.new_task("b").await;
+    assert_eq!(desk.view(id).await.key, "a", "its host goes on");
+    desk.store.close().await;
+    message(SqliteStore::open(&file, SqliteOptions::host()));
+    fs::remove_file(&link).expect("it goes");
+    // What a host leaves that was killed while it wrote the file back is no name of anybody's.
+    fs::hard_link(&file, with(&file, ".healing")).expect("a link");
+    let store = SqliteStore::open(&file, SqliteOptions::host()).expect("it opens");
+    assert!(store.task(id).await.expect("it answers").is_some());
+}

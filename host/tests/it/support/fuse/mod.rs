@@ -84,7 +84,7 @@ pub(crate) struct Fault {
 struct Faults {
     all: Mutex<Vec<Fault>>,
     healed: Condvar,
-    /// How many wait for that.
+    /// How many requests are not answered.
     waiting: AtomicUsize,
 }
 
@@ -140,6 +140,11 @@ impl Faulty {
     /// From now on this goes wrong, too.
     pub(crate) fn fail(&self, op: Op, path: &str, when: When) {
         self.faults.add(Fault { op, path: path.to_owned(), when });
+    }
+
+    /// Whether something waits for an answer that never comes.
+    pub(crate) fn waits(&self) -> bool {
+        self.waiting() > 0
     }
 
     /// Nothing goes wrong any more; what hangs is answered.
