@@ -15,10 +15,10 @@ use rustix::io::Errno;
 /// instead of 0.5 on ext4.
 const PIECE: usize = 4096;
 
-/// Whether the disk, or a quota on it, has no room left. A file system without a
-/// free inode answers the same.
+/// Whether the disk, or a quota on it, has no room left, or the file may become no
+/// larger (`ulimit -f`). A file system without a free inode answers as a full one.
 pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 /// Takes the space of the first `size` bytes of an empty file, all zeros.
@@ -26,8 +26,8 @@ pub(crate) fn allocate(file: &File, size: u64) -> io::Result<()> {
     write_in_place(file);
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
         Ok(()) => file.set_len(size),
-        // Not every file system can be asked.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write_zeros(file, size),
+        // Not every file system can be asked, and a sandbox above may refuse the call.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => write_zeros(file, size),
         Err(error) => Err(error.into()),
     }
 }
@@ -38,7 +38,7 @@ pub(crate) fn blank(file: &File, size: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     match rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, 0, size) {
         Ok(()) => return Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
     write_zeros(file, size)
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_from_other_errors() {
-        for full in [Errno::NOSPC, Errno::DQUOT] {
+        for full in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
             assert!(is_full(&full.into()), "{full}");
         }
         for other in [Errno::IO, Errno::ACCESS, Errno::NFILE] {

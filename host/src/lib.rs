@@ -16,6 +16,7 @@ pub mod domain;
 mod faults;
 pub mod http;
 pub mod legacy;
+mod limits;
 pub mod plugin;
 pub mod runner;
 pub mod sandbox;

@@ -14,11 +14,19 @@ const QUEUE: &str = "queue";
 pub(crate) struct Args {
     /// What to measure: tax, guard, plan, instances, swap, end-to-end, http, idle, queue; all of these by default. And size, on request.
     groups: Vec<String>,
+
+    /// Only shows that each still works, size among them: everything at its
+    /// smallest, built as the tests are, without the peers.
+    #[arg(long)]
+    quick: bool,
 }
 
 /// Runs the benchmark.
 pub(crate) fn bench(args: &Args) -> Result<()> {
     plugins::build()?;
+    if args.quick {
+        return quick(&args.groups);
+    }
     let mut cargo = process::cargo();
     cargo.args(["bench", "--package", "sweepd", "--bench", "main", "--"]).args(&args.groups);
     if args.groups.is_empty() || args.groups.iter().any(|group| group == QUEUE) {
@@ -27,6 +35,20 @@ pub(crate) fn bench(args: &Args) -> Result<()> {
             Err(error) => eprintln!("xtask: the peers are not measured, they cannot be built: {error:#}"),
         }
     }
+    process::run(&mut cargo)
+}
+
+/// With the packages of the tests and in their profile, so that nothing is built
+/// for it but the benchmarks themselves.
+fn quick(groups: &[String]) -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.arg("test");
+    for package in repo::PACKAGES.iter().find(|group| group.contains(&"sweepd")).into_iter().flat_map(|group| *group) {
+        if *package != "sweepd-guests" {
+            cargo.args(["--package", package]);
+        }
+    }
+    cargo.args(["--bench", "main", "--", "--quick"]).args(groups);
     process::run(&mut cargo)
 }
 

@@ -51,11 +51,16 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs to the end, but no longer than `limit`: then it is killed.
+/// After so long without a word it is told that a program still runs.
+const MOVES: Duration = Duration::from_secs(10);
+
+/// Runs to the end, but no longer than `limit`: then it is killed. Of a program
+/// that says nothing itself, it is told that it still runs.
 pub(crate) fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
     let mut child =
         command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start `{}`", shown(command)))?;
-    let end = Instant::now() + limit;
+    let began = Instant::now();
+    let (end, mut next) = (began + limit, began + MOVES);
     loop {
         if let Some(status) = child.try_wait()? {
             return check(command, status);
@@ -64,6 +69,11 @@ pub(crate) fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
             child.kill()?;
             child.wait()?;
             bail!("`{}` took more than {} s", shown(command), limit.as_secs());
+        }
+        if Instant::now() >= next {
+            let program = command.get_program().to_string_lossy();
+            eprintln!("  … {program} is at work, for {} s by now", began.elapsed().as_secs());
+            next += MOVES;
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -10,16 +10,21 @@ use tokio::net::TcpStream;
 
 use super::report::{Report, median};
 use super::support::{Site, plugin};
+use super::world;
 
 const CONNECTIONS: usize = 64;
-const REQUESTS: usize = 100_000;
-const ROUNDS: usize = 3;
+fn requests() -> usize {
+    world::sized(100_000, 500)
+}
+fn rounds() -> usize {
+    world::sized(3, 1)
+}
 
 pub(crate) fn measure(report: &mut Report) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let (mut queueing, mut bare) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         // A job that does not run: the rate of the queue alone.
         let site = Site::with_job(&plugin("video-clear"), "");
         let host = site.start();
@@ -45,7 +50,7 @@ async fn rate(address: SocketAddr, path: impl Fn(usize) -> String + Send + Sync 
             let mut answer = [0; 1024];
             loop {
                 let number = next.0.fetch_add(1, Ordering::Relaxed);
-                if number >= REQUESTS {
+                if number >= requests() {
                     return;
                 }
                 let request = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", (next.1)(number));
@@ -64,7 +69,7 @@ async fn rate(address: SocketAddr, path: impl Fn(usize) -> String + Send + Sync 
     while let Some(client) = clients.join_next().await {
         client.expect("no client fails");
     }
-    REQUESTS as f64 / began.elapsed().as_secs_f64()
+    requests() as f64 / began.elapsed().as_secs_f64()
 }
 
 /// Whether head and body are there, by the content length.

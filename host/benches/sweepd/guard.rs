@@ -23,23 +23,28 @@ use super::plain::Plain;
 use super::report::{Report, median};
 use super::world;
 
-const ROUNDS: usize = 8;
+fn rounds() -> usize {
+    world::sized(8, 1)
+}
 
 /// In so many lots the files of a round are removed, the sides in turn: whatever
 /// else the machine does meanwhile, it does to all of them.
 const LOTS: usize = 40;
 
 /// Files in the folder that is planned over.
-const PLANNED: usize = 1_000_000;
+fn planned() -> usize {
+    world::sized(1_000_000, 1000)
+}
 /// One in so many is old.
 const OLD: usize = 100;
 
 pub(crate) fn measure(report: &mut Report) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let _entered = runtime.enter();
-    for (name, files, size, tax, trash) in
-        [("synced 4 KiB files", 4_000, 4096, 0.04, None), ("empty files", 20_000, 0, 0.20, Some(0.5))]
-    {
+    for (name, files, size, tax, trash) in [
+        ("synced 4 KiB files", world::sized(4_000, 80), 4096, 0.04, None),
+        ("empty files", world::sized(20_000, 80), 0, 0.20, Some(0.5)),
+    ] {
         removals(report, name, files, size, tax, trash);
     }
     interrupts(report);
@@ -66,7 +71,7 @@ fn removals(report: &mut Report, name: &str, files: usize, size: usize, tax: f64
     let keep = Trash { keep: Duration::from_hours(1), min_free: None, rate: PurgeRate { files: 1000, bytes: 1 << 30 } };
     let mut trashing = Guarded::new(folder(TRASHING), Some(keep));
     let mut took = [const { Vec::new() }; 4];
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         (0..4).for_each(|which| world::make_files(folder(which), files, size, size > 0));
         let mut spent = [Duration::ZERO; 4];
         for lot in 0..LOTS {
@@ -149,9 +154,9 @@ impl Guarded {
 /// asks for every file's time.
 fn plan(report: &mut Report, runtime: &tokio::runtime::Handle) {
     let folder = world::folder();
-    world::make_files(folder.path(), PLANNED, 0, false);
+    world::make_files(folder.path(), planned(), 0, false);
     let old = SystemTime::now() - Duration::from_hours(48);
-    for number in (0..PLANNED).step_by(OLD) {
+    for number in (0..planned()).step_by(OLD) {
         File::options()
             .write(true)
             .open(folder.path().join(world::key(number)))
@@ -166,23 +171,24 @@ fn plan(report: &mut Report, runtime: &tokio::runtime::Handle) {
     let limit = i64::try_from(old.elapsed().map_or(0, |age| age.as_secs())).unwrap_or(0) / 2;
     let (mut ratios, mut walks, mut plans) = (Vec::new(), Vec::new(), Vec::new());
     let before = resident();
-    for round in 0..4 {
+    for round in 0..world::sized(4, 1) {
         let mut took = [0.0; 2];
         for which in [round % 2, 1 - round % 2] {
             let began = Instant::now();
             let found =
                 if which == 0 { walk_natively(folder.path(), limit) } else { plan_once(&job, &generation, runtime) };
             took[which] = began.elapsed().as_secs_f64();
-            assert_eq!(found, PLANNED / OLD);
+            assert_eq!(found, planned() / OLD);
         }
-        walks.push(took[0] * 1e6 / PLANNED as f64);
-        plans.push(took[1] * 1e6 / PLANNED as f64);
+        walks.push(took[0] * 1e6 / planned() as f64);
+        plans.push(took[1] * 1e6 / planned() as f64);
         ratios.push(took[0] / took[1]);
     }
     let grown = resident().saturating_sub(before) >> 20;
     let detail = format!(
-        "{PLANNED} files, {} of them removed in the plan; a file: {:.2} µs walk with stat, {:.2} µs plan; resident memory grew by {grown} MiB",
-        PLANNED / OLD,
+        "{} files, {} of them removed in the plan; a file: {:.2} µs walk with stat, {:.2} µs plan; resident memory grew by {grown} MiB",
+        planned(),
+        planned() / OLD,
         median(walks),
         median(plans),
     );
@@ -238,7 +244,7 @@ fn interrupts(report: &mut Report) {
         job.limits.task_deadline = DEADLINE;
         let custody = world::custody(&Arc::new(job), journal.path());
         let mut late: Vec<f64> = Vec::new();
-        for number in 0..200 {
+        for number in 0..world::sized(200, 2) {
             let gate = Gate::new(Lease::endless());
             let mut instance = ExecutorInstance::start(&custody, &generation, &gate).expect("an instance");
             let began = Instant::now();

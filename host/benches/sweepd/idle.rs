@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::report::Report;
 use super::support::{Site, plugin};
+use super::world;
 
 pub(crate) fn measure(report: &mut Report) {
     let site = Site::with_job(&plugin("video-clear"), "");
@@ -11,7 +12,7 @@ pub(crate) fn measure(report: &mut Report) {
     host.serving("clear");
     host.enqueue("clear", &["one", "two"]);
     host.drained("clear");
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(world::sized(Duration::from_secs(5), Duration::ZERO));
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).expect("Linux");
     let kib: f64 = status
         .lines()

@@ -9,8 +9,12 @@ use sweepd::sandbox::{Gate, Lease};
 use super::report::{Report, median};
 use super::world;
 
-const ROUNDS: usize = 7;
-const EACH: usize = 500;
+fn rounds() -> usize {
+    world::sized(7, 1)
+}
+fn each() -> usize {
+    world::sized(500, 5)
+}
 
 pub(crate) fn measure(report: &mut Report) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -25,24 +29,24 @@ pub(crate) fn measure(report: &mut Report) {
     let start = || ExecutorInstance::start(&custody, &generation, &gate).expect("an instance");
 
     let (mut alone, mut called) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         let began = Instant::now();
-        for _ in 0..EACH {
+        for _ in 0..each() {
             drop(start());
         }
-        alone.push(began.elapsed().as_secs_f64() * 1e6 / EACH as f64);
-        world::make_files(folder.path(), EACH, 0, false);
+        alone.push(began.elapsed().as_secs_f64() * 1e6 / each() as f64);
+        world::make_files(folder.path(), each(), 0, false);
         let began = Instant::now();
-        for number in 0..EACH {
+        for number in 0..each() {
             world::done(start().execute(&world::task(number)));
         }
-        called.push(began.elapsed().as_secs_f64() * 1e6 / EACH as f64);
+        called.push(began.elapsed().as_secs_f64() * 1e6 / each() as f64);
     }
     report.at_most("instantiate, mounts opened", median(alone), 20.0, "µs", String::new());
     report.at_most("fresh instance and one call", median(called), 80.0, "µs", "one file removed".to_owned());
 
     let mut cached = Vec::new();
-    for _ in 0..ROUNDS * 3 {
+    for _ in 0..rounds() * 3 {
         let began = Instant::now();
         drop(world::generation(&compiler, "video-clear"));
         cached.push(began.elapsed().as_secs_f64() * 1e3);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::report::{Report, median};
 use super::support::{Site, Sweepd, plugin};
+use super::world;
 
 /// The time that a change must rest before it is read.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -15,7 +16,7 @@ pub(crate) fn measure(report: &mut Report) {
     host.serving("clear");
     let original = std::fs::read(plugin("video-clear")).expect("the component reads");
     let (mut fresh, mut cached) = (Vec::new(), Vec::new());
-    for round in 0..7_u8 {
+    for round in 0..world::sized(7_u8, 1) {
         // A custom section more is another digest of the same code.
         let bytes = with_custom_section(&original, round);
         fresh.push(swap_to(&site, &host, &bytes));

@@ -11,16 +11,22 @@ use sweepd::sandbox::{Gate, Lease};
 use super::report::{Report, median};
 use super::world;
 
-const ROUNDS: usize = 7;
+fn rounds() -> usize {
+    world::sized(7, 1)
+}
 
 pub(crate) fn measure(report: &mut Report) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let _entered = runtime.enter();
-    for (name, files, size, goal) in [("synced 4 KiB files", 2_000, 4096, 0.92), ("empty files", 20_000, 0, 0.70)] {
+    let kinds = [
+        ("synced 4 KiB files", world::sized(2_000, 20), 4096, 0.92),
+        ("empty files", world::sized(20_000, 20), 0, 0.70),
+    ];
+    for (name, files, size, goal) in kinds {
         let (mut ratios, mut native, mut guest) = (Vec::new(), Vec::new(), Vec::new());
         let folder = world::folder();
         let mut executor = Executor::new(folder.path());
-        for round in 0..ROUNDS {
+        for round in 0..rounds() {
             // Which goes first alternates, so that neither always gets the warmer disk.
             let mut took = [0.0; 2];
             for which in [round % 2, 1 - round % 2] {

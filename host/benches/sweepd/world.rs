@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sweepd::domain::budget::Budget;
@@ -14,9 +15,27 @@ use sweepd::domain::retry::RetryPolicy;
 use sweepd::domain::rights::Rights;
 use sweepd::domain::task::{ClaimedTask, Fence, Key, TaskId};
 use sweepd::domain::time::{Clock, Timestamp};
-use sweepd::plugin::{Attempted, CacheOptions, Compiler, CompilerOptions, EngineOptions, Generation};
+use sweepd::plugin::{Attempted, CacheOptions, CompileLimits, Compiler, CompilerOptions, EngineOptions, Generation};
 use sweepd::sandbox::{Custody, Journal, Noted, Room};
 use tempfile::TempDir;
+
+static QUICK: AtomicBool = AtomicBool::new(false);
+
+/// From now on everything is measured at its smallest: to see that it works, not
+/// how fast it is.
+pub(crate) fn be_quick() {
+    QUICK.store(true, Ordering::Relaxed);
+}
+
+/// Whether the numbers mean nothing.
+pub(crate) fn is_quick() -> bool {
+    QUICK.load(Ordering::Relaxed)
+}
+
+/// The first, or the second where everything is measured at its smallest.
+pub(crate) fn sized<T>(full: T, quick: T) -> T {
+    if is_quick() { quick } else { full }
+}
 
 /// A component that `cargo xtask plugins` built.
 pub(crate) fn component(name: &str) -> PathBuf {
@@ -135,7 +154,8 @@ pub(crate) fn compiler(folder: Option<&Path>) -> Compiler {
         max: u64::MAX,
     });
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sweepd"));
-    let options = CompilerOptions { engine: EngineOptions::default(), program, cache, max_compiled: u64::MAX };
+    let limits = CompileLimits { time: Duration::from_mins(2), memory: 6 << 30 };
+    let options = CompilerOptions { engine: EngineOptions::default(), program, cache, max_compiled: u64::MAX, limits };
     Compiler::new(options).expect("an engine")
 }
 

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::Config;
-use crate::plugin::{CacheOptions, ChildOptions, Compiler, CompilerOptions, EngineError, EngineOptions};
+use crate::config::{COMPILE_MEMORY, COMPILE_TIME, Config, MAX_COMPILED, SandboxConfig};
+use crate::plugin::{CacheOptions, ChildOptions, CompileLimits, Compiler, CompilerOptions, EngineError, EngineOptions};
 
 use super::address_space::AddressSpace;
 
@@ -25,12 +26,21 @@ pub(super) struct CompileArgs {
     /// Largest machine code, in bytes
     #[arg(long, value_name = "BYTES")]
     max_compiled: u64,
+
+    /// Longest time, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = COMPILE_TIME.as_secs())]
+    max_seconds: u64,
+
+    /// Most address space, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = COMPILE_MEMORY)]
+    max_memory: u64,
 }
 
 /// Compiles standard input; answers with the exit code that the host knows.
 pub(super) fn compile(args: &CompileArgs) -> ExitCode {
-    let CompileArgs { metered, reservation, max_compiled } = *args;
-    let code = crate::plugin::compile_in_child(ChildOptions { metered, reservation, max_compiled });
+    let CompileArgs { metered, reservation, max_compiled, max_seconds, max_memory } = *args;
+    let limits = CompileLimits { time: Duration::from_secs(max_seconds), memory: max_memory };
+    let code = crate::plugin::compile_in_child(ChildOptions { metered, reservation, max_compiled, limits });
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
@@ -41,25 +51,30 @@ pub(super) fn keeping_compiler(config: &Config) -> Result<Compiler, EngineError>
     if let Some(warning) = space.warning() {
         tracing::warn!("{warning}");
     }
-    compiler(config.sandbox.stack, space.reservation(), config.sandbox.max_compiled, Some(cache))
+    compiler(&config.sandbox, space.reservation(), Some(cache))
 }
 
-/// The compiler of a command, which keeps nothing.
+/// The compiler of a command, which keeps nothing. It works as that of a host of
+/// this configuration would, or, without one, of one that sets nothing.
 pub(super) fn passing_compiler(config: Option<&Config>) -> Result<Compiler, EngineError> {
-    let stack = config.map_or(EngineOptions::default().stack, |config| config.sandbox.stack);
-    let reservation = config.and_then(|config| AddressSpace::of(config).reservation());
-    let max_compiled = config.map_or(crate::config::MAX_COMPILED, |config| config.sandbox.max_compiled);
-    compiler(stack, reservation, max_compiled, None)
+    if let Some(config) = config {
+        return compiler(&config.sandbox, AddressSpace::of(config).reservation(), None);
+    }
+    let engine = EngineOptions { metered: false, ..EngineOptions::default() };
+    let limits = CompileLimits { time: COMPILE_TIME, memory: COMPILE_MEMORY };
+    let (program, max_compiled) = (super::own_program(), MAX_COMPILED);
+    Compiler::new(CompilerOptions { engine, program, cache: None, max_compiled, limits })
 }
 
 fn compiler(
-    stack: usize,
+    sandbox: &SandboxConfig,
     reservation: Option<u64>,
-    max_compiled: u64,
     cache: Option<CacheOptions>,
 ) -> Result<Compiler, EngineError> {
+    let SandboxConfig { stack, max_compiled, compile_time, compile_memory, .. } = *sandbox;
     let engine = EngineOptions { stack, metered: false, reservation };
-    Compiler::new(CompilerOptions { engine, program: super::own_program(), cache, max_compiled })
+    let limits = CompileLimits { time: compile_time, memory: compile_memory };
+    Compiler::new(CompilerOptions { engine, program: super::own_program(), cache, max_compiled, limits })
 }
 
 /// Not in the cache, which may be deleted and shared.

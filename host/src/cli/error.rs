@@ -142,7 +142,7 @@ impl CliError {
             Self::NothingThere { .. } | Self::NoQueue { .. } => Some("start the host: sweepd run".to_owned()),
             Self::UnknownTask(_) => Some("ended tasks are forgotten in time; see: sweepd tasks list".to_owned()),
             Self::Legacy(LegacyError::Unavailable { .. })
-            | Self::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))
+            | Self::Store(StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::Unknown(_))
                 if queues =>
             {
                 Some("repeat the command: what is queued already is not queued twice".to_owned())

@@ -171,7 +171,7 @@ fn passes(error: &CliError) -> bool {
     matches!(
         error,
         CliError::Legacy(LegacyError::Unavailable { .. })
-            | CliError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))
+            | CliError::Store(StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::Unknown(_))
     )
 }
 

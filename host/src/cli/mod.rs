@@ -35,6 +35,8 @@ mod progress;
 mod queue;
 mod run;
 mod screen;
+mod signals;
+mod start;
 mod status;
 mod store;
 mod table;
@@ -144,8 +146,9 @@ fn own_program() -> PathBuf {
 enum Command {
     /// Start the host
     ///
-    /// Runs until SIGTERM or ctrl-c: then running tasks may finish within
-    /// `shutdown_grace`, the rest is put back. A second signal ends it at once.
+    /// Runs until SIGTERM, ctrl-c or SIGHUP: then running tasks may finish within
+    /// `shutdown_grace`, the rest is put back. A second SIGTERM or ctrl-c ends it at
+    /// once.
     Run,
 
     /// Queue tasks for a job
@@ -211,6 +214,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     crate::faults::set_clock();
+    signals::outlive_file_size();
     let done = match Cli::try_parse() {
         // A panic was told by its hook; its line must not be lost at the end.
         Ok(cli) => std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -257,10 +261,13 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     match command {
         Command::Run => {
             let (config, absent) = global.load_with_mounts()?;
+            let terminal = signals::hangup_is_ignored();
             // Before any thread: the wall holds for this one and what it starts.
             let wall = confine::confine(&config)?;
             logging::start();
-            block_on(tokio::runtime::Builder::new_multi_thread(), async { Ok(run::run(config, &absent, wall).await?) })
+            block_on(tokio::runtime::Builder::new_multi_thread(), async {
+                Ok(run::run(config, &absent, wall, terminal).await?)
+            })
         }
         Command::Enqueue(args) => {
             let config = global.load()?;

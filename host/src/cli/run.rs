@@ -3,19 +3,33 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::config::{Absent, Config};
+use crate::config::{Absent, Backend, Config};
+use crate::domain::descriptors::{Needs, Shares, TooFew};
 use crate::domain::node::{LeaseTerm, NewNode};
 use crate::domain::time::Clock;
 use crate::domain::wall::{Enforced, WallStatus};
 use crate::http;
+use crate::limits;
 use crate::runner::{Host, HostSpec};
 use crate::store::SharedStore;
 use crate::supervise;
 
 use super::screen::Screen;
+use super::signals::Signals;
+
+/// Descriptors of an SQLite database: the connections that read and write, each
+/// with a file and its log, what they share, a lock, and a reserve.
+const OF_SQLITE: u64 = 24;
+
+/// Connections to a server besides the pool's: to listen, and to migrate.
+const BESIDE_POOL: u64 = 4;
+
+/// Guests of a job besides its executors: one decides, two look ahead in a
+/// preflight, and one is tried before it serves.
+const BESIDE_EXECUTORS: u64 = 4;
 
 /// Why the host did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +41,17 @@ pub(super) enum RunError {
         address: std::net::SocketAddr,
         /// Why.
         source: std::io::Error,
+    },
+    /// Too few files may be open.
+    #[error(
+        "only {limit} files may be open at a time, and this configuration needs {least}: raise the hard limit (ulimit \
+         -Hn, LimitNOFILE=), or lower job.concurrency, job.limits.descriptors or database.max_connections"
+    )]
+    Descriptors {
+        /// How many may be.
+        limit: u64,
+        /// How many would do.
+        least: u64,
     },
     /// The database cannot be used.
     #[error(transparent)]
@@ -48,27 +73,51 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
-/// Runs the host until SIGTERM or ctrl-c; a second signal ends it at once.
-pub(super) async fn run(config: Config, absent: &[Absent], wall: WallStatus) -> Result<ExitCode, RunError> {
+/// Runs the host until SIGTERM, ctrl-c or SIGHUP; a second signal ends it at
+/// once. `outlives_terminal`: SIGHUP is nothing to it.
+pub(super) async fn run(
+    mut config: Config,
+    absent: &[Absent],
+    wall: WallStatus,
+    outlives_terminal: bool,
+) -> Result<ExitCode, RunError> {
     tell_of(absent, &wall);
     // The address first: a second instance must end before it touches anything.
     let address = config.server.listen;
     let listener = http::bind(address).map_err(|source| RunError::Listen { address, source })?;
     let listening = listener.local_addr().map_err(system("reading the listening address"))?;
-    let mut signals = Signals::new().map_err(system("installing signal handlers"))?;
+    tracing::info!("listening on http://{listening}, starting");
+    let mut signals = Signals::new(outlives_terminal).map_err(system("installing signal handlers"))?;
+    share_descriptors(&mut config)?;
+    tell_of_file_size();
+    let options = http::ServerOptions::from(&config.server);
+    let config = Arc::new(config);
 
-    crate::sandbox::make_room_to_begin(&config.state, &config.cache);
-    let store = super::store::open_host(&config).await?;
-    let host = start(&config, wall, Arc::clone(&store)).await?;
+    // On a task of its own: a disk that hangs must not keep the signals waiting.
+    let begin = begin(Arc::clone(&config), wall);
+    let beginning = Stopped(supervise::attended("start", begin));
+    let begun = http::answer_until(&listener, &options, async {
+        tokio::select! {
+            begun = beginning.ended() => Some(begun),
+            signal = signals.next() => {
+                tracing::info!("stopped by {signal} while the host was starting");
+                None
+            }
+        }
+    });
+    let Some(begun) = begun.await else { return Ok(ExitCode::SUCCESS) };
+    let host = begun.map_err(system("starting"))??;
     announce(&config, listening);
 
     let (stop, mut stopped) = watch::channel(false);
     let shutdown = async move { crate::stop::told(&mut stopped).await };
-    let options = http::ServerOptions::from(&config.server);
     let mut server = supervise::attended("http", http::serve(listener, Arc::clone(&host), options, shutdown));
 
     let code = tokio::select! {
-        () = signals.next() => ExitCode::SUCCESS,
+        signal = signals.next() => {
+            tracing::info!(grace = ?config.shutdown_grace, "stopping for {signal}; a second signal ends at once");
+            ExitCode::SUCCESS
+        }
         ended = &mut server => {
             tracing::error!("the HTTP server ended: {ended:?}");
             ExitCode::FAILURE
@@ -78,7 +127,6 @@ pub(super) async fn run(config: Config, absent: &[Absent], wall: WallStatus) -> 
             ExitCode::FAILURE
         }
     };
-    tracing::info!(grace = ?config.shutdown_grace, "stopping; a second signal ends at once");
     stop.send_replace(true);
     tokio::select! {
         () = async {
@@ -87,13 +135,88 @@ pub(super) async fn run(config: Config, absent: &[Absent], wall: WallStatus) -> 
                 let _ = server.await;
             }
         } => {}
-        () = signals.next() => {
+        () = signals.again() => {
             tracing::warn!("ended by a second signal: what ran is queued again at the next start");
             return Ok(ExitCode::FAILURE);
         }
     }
     tracing::info!("stopped");
     Ok(code)
+}
+
+/// A task that goes no further when this is dropped.
+struct Stopped<T>(JoinHandle<T>);
+
+impl<T> Stopped<T> {
+    async fn ended(mut self) -> std::io::Result<T> {
+        (&mut self.0).await.map_err(std::io::Error::other)
+    }
+}
+
+impl<T> Drop for Stopped<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Opens the queue and starts the host.
+async fn begin(config: Arc<Config>, wall: WallStatus) -> Result<Arc<Host>, RunError> {
+    crate::sandbox::make_room_to_begin(&config.state, &config.cache);
+    let store = super::start::open(&config).await?;
+    start(&config, wall, store).await
+}
+
+/// Takes as many descriptors as there are to be had, and gives the database, the
+/// state and the jobs theirs before connections.
+fn share_descriptors(config: &mut Config) -> Result<(), RunError> {
+    let limit = limits::raise_descriptors();
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let jobs: Vec<_> = config.jobs.iter().filter(|job| job.runs_on(&config.labels)).collect();
+    let needs = Needs {
+        database: match &config.database.backend {
+            Backend::Sqlite(_) => OF_SQLITE,
+            Backend::Postgres(_) | Backend::MySql(_) => u64::from(config.database.max_connections) + BESIDE_POOL,
+        },
+        jobs: count(jobs.len()),
+        mounts: jobs.iter().map(|job| count(job.mounts.len())).sum(),
+        guests: jobs.iter().map(|job| count(job.concurrency) + BESIDE_EXECUTORS).sum(),
+        of_guest: jobs.iter().map(|job| u64::from(job.limits.descriptors)).max().unwrap_or_default(),
+        connections: count(config.server.max_connections),
+    };
+    let Shares { of_guest, connections } =
+        needs.share(limit).map_err(|TooFew { least }| RunError::Descriptors { limit, least })?;
+    if connections < needs.connections {
+        let (asked, fewer) = (needs.connections, if of_guest < needs.of_guest { ", and guests fewer" } else { "" });
+        tracing::warn!(
+            "at most {limit} files may be open: {connections} connections of clients at a time instead of {asked} \
+             (server.max_connections){fewer}; raise the hard limit of open files (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
+    config.server.max_connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    for job in &mut config.jobs {
+        let most = u32::try_from(of_guest).unwrap_or(u32::MAX);
+        if job.limits.descriptors > most {
+            tracing::warn!(
+                job = %job.name,
+                "a guest may hold {most} descriptors instead of {} (job.limits.descriptors): at most {limit} files \
+                 may be open",
+                job.limits.descriptors
+            );
+            job.limits.descriptors = most;
+        }
+    }
+    Ok(())
+}
+
+/// Says so where files may become only so large.
+fn tell_of_file_size() {
+    if let Some(most) = limits::file_size() {
+        let most = bytesize::ByteSize(most).display().iec();
+        tracing::warn!(
+            "no file of this host may become larger than {most} (ulimit -f): its database, its log and what plugins \
+             write; raise that, or what is larger is refused"
+        );
+    }
 }
 
 /// Says which jobs wait for their mounts.
@@ -147,23 +270,4 @@ fn announce(config: &Config, listening: std::net::SocketAddr) {
     }
     let _ = writeln!(text, "  see: curl http://{listening}/v1/jobs");
     super::logging::print(text);
-}
-
-/// SIGTERM and ctrl-c.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

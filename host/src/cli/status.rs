@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::domain::readiness::JobReason;
 use crate::domain::time::Timestamp;
 use crate::store::At;
 
@@ -27,14 +28,16 @@ Asks the host at server.listen; where none answers, shows what the queue holds.
 
 Exit codes: 0 shown, 1 not shown. With --check also 2: no host answers, a part
 of it is down, lines of the log are being lost, plugins have no room to make
-anything, a job is paused, waits for a mount, cannot change files, has no plugin
-that serves, its plugin file was refused or cannot be seen, or what serves is
-not kept for a restart.
+anything, a job cannot work, its plugin file was refused or cannot be seen, or
+what serves is not kept for a restart. Of a job that cannot work, a word says
+why: paused, compiling, no-plugin, no-guest, mount, cannot-change-files or
+failing; --json has it as `cannot_work.reason`.
 
 Examples:
   sweepd status
   sweepd status --json | jq '.jobs[].backlog'
-  sweepd status --check > /dev/null || echo 'look at sweepd'")]
+  sweepd status --check > /dev/null || echo 'look at sweepd'
+  sweepd status --check --job video-clear")]
 pub(super) struct StatusArgs {
     /// Print one JSON object
     #[arg(long)]
@@ -43,6 +46,10 @@ pub(super) struct StatusArgs {
     /// Exit with 2 where something is wrong, and say what
     #[arg(long)]
     check: bool,
+
+    /// Show, and check, only this job
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
 }
 
 /// What is shown: what a host says, as far as this version knows it.
@@ -114,6 +121,7 @@ pub(super) struct HoldingView {
 #[serde(default)]
 pub(super) struct JobView {
     pub(super) name: String,
+    pub(super) cannot_work: Option<CannotWorkView>,
     pub(super) paused: Option<String>,
     pub(super) waiting: Option<String>,
     pub(super) backlog: BacklogView,
@@ -122,7 +130,24 @@ pub(super) struct JobView {
     pub(super) holds: usize,
     pub(super) hindered: Option<String>,
     pub(super) under_way: Option<Timestamp>,
-    pub(super) last_error: Option<EventView>,
+    pub(super) last_error: Option<FailureView>,
+}
+
+/// What keeps it from its work.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CannotWorkView {
+    pub(super) reason: String,
+    pub(super) detail: String,
+}
+
+/// What it failed at.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct FailureView {
+    pub(super) at: Timestamp,
+    pub(super) message: String,
+    pub(super) generation: Option<u64>,
 }
 
 /// Its tasks.
@@ -142,11 +167,20 @@ pub(super) struct BacklogView {
 #[serde(default)]
 pub(super) struct SlotView {
     pub(super) generation: Option<GenerationView>,
+    pub(super) compiling: Option<CompilingView>,
     pub(super) error: Option<EventView>,
     pub(super) unkept: Option<EventView>,
     pub(super) unseen: Option<EventView>,
     pub(super) pinned: Option<String>,
     pub(super) set_aside: Option<SetAsideView>,
+}
+
+/// What is being compiled.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CompilingView {
+    pub(super) since: Timestamp,
+    pub(super) digest: String,
 }
 
 /// What was set aside last.
@@ -217,7 +251,10 @@ pub(super) struct EventView {
 
 /// Shows the status.
 pub(super) async fn status(config: Config, args: StatusArgs) -> Result<ExitCode, CliError> {
-    let document = match ask(config.server.listen) {
+    if let Some(job) = &args.job {
+        CliError::job(&config, job)?;
+    }
+    let mut document = match ask(config.server.listen) {
         Ok(mut document) => {
             document["running"] = json!(true);
             document
@@ -229,6 +266,11 @@ pub(super) async fn status(config: Config, args: StatusArgs) -> Result<ExitCode,
             document
         }
     };
+    if let Some(job) = &args.job
+        && let Some(jobs) = document["jobs"].as_array_mut()
+    {
+        jobs.retain(|one| one["name"] == job.as_str());
+    }
     let view = View::deserialize(&document).unwrap_or_default();
     let mut out = Screen::stdout();
     if args.json {
@@ -261,13 +303,10 @@ fn wrong_with(view: &View) -> Vec<String> {
     wrong.extend(down.map(|part| format!("a part of the host is down: {}: {}", part.name, part.why)));
     wrong.extend(view.no_room.clone());
     wrong.extend(view.log.losing.as_ref().map(|why| format!("lines of the log are being lost: {why}")));
-    for JobView { name, paused, waiting, hindered, slot, .. } in &view.jobs {
-        wrong.extend(hindered.as_ref().map(|why| format!("{name} cannot change files: {why}")));
-        wrong.extend(waiting.as_ref().map(|why| format!("{name} waits: {why}")));
-        wrong.extend(paused.as_ref().map(|reason| format!("{name} is paused: {reason}")));
-        if slot.generation.is_none() {
-            wrong.push(format!("{name} has no plugin that serves"));
-        }
+    for JobView { name, cannot_work, slot, .. } in &view.jobs {
+        // That it runs on other nodes is as somebody wants it.
+        let cannot = cannot_work.as_ref().filter(|cannot| cannot.reason != JobReason::Elsewhere.word());
+        wrong.extend(cannot.map(|cannot| format!("{name}: {}: {}", cannot.reason, cannot.detail)));
         wrong.extend(slot.error.as_ref().map(|error| format!("{name}: its plugin file: {}", error.message)));
         wrong.extend(
             slot.unseen.as_ref().map(|why| format!("{name}: its plugin file is not followed: {}", why.message)),
@@ -350,10 +389,8 @@ mod tests {
         let document = |running: bool, job: Value| json!({ "running": running, "jobs": [job] });
         for (document, wrong) in [
             (document(true, json!({ "name": "a", "slot": serving, "backlog": { "dead": 5 } })), 0),
-            (document(true, json!({ "name": "a", "slot": serving, "paused": "lunch" })), 1),
-            (document(true, json!({ "name": "a", "slot": { "file": "x" } })), 1),
-            (document(true, json!({ "name": "a", "slot": serving, "waiting": "no disk" })), 1),
-            (document(true, json!({ "name": "a", "slot": serving, "hindered": "full" })), 1),
+            (document(true, json!({ "name": "a", "cannot_work": { "reason": "paused", "detail": "lunch" } })), 1),
+            (document(true, json!({ "name": "a", "cannot_work": { "reason": "elsewhere", "detail": "ssd" } })), 0),
             (document(true, json!({ "name": "a", "slot": refused })), 1),
             (document(true, json!({ "name": "a", "slot": unkept })), 1),
             (document(true, json!({ "name": "a", "slot": unseen })), 1),

@@ -15,21 +15,30 @@ use super::error::CliError;
 /// Connections that a command needs.
 const FOR_A_COMMAND: u32 = 2;
 
-/// Opens the queue for the host; it is made where there is none. Blocks on the
-/// disk.
+/// Opens the queue for the host; it is made where there is none. Dropped, it
+/// waits no longer.
 pub(super) async fn open_host(config: &Config) -> Result<SharedStore, StoreError> {
     connect(config, SqliteOptions::host(), config.database.max_connections).await
 }
 
 /// Opens the queue beside a host that may be running; it is made where there is
-/// none. Blocks on the disk.
+/// none.
 pub(super) async fn open(config: &Config) -> Result<SharedStore, StoreError> {
     connect(config, SqliteOptions::beside(), FOR_A_COMMAND).await
 }
 
 async fn connect(config: &Config, sqlite: SqliteOptions, max_connections: u32) -> Result<SharedStore, StoreError> {
     Ok(match &config.database.backend {
-        Backend::Sqlite(file) => Arc::new(SqliteStore::open(file, sqlite)?),
+        Backend::Sqlite(file) => {
+            let file = file.clone();
+            // It may wait for a disk, or for whoever has a lock.
+            let open = move || SqliteStore::open(&file, sqlite);
+            let opened = tokio::task::spawn_blocking(open).await;
+            Arc::new(
+                opened
+                    .map_err(|panic| StoreError::Unavailable(format!("opening the database ended early: {panic}")))??,
+            )
+        }
         Backend::Postgres(url) => {
             let options = PostgresOptions { max_connections, migrate: true, read_only: false };
             Arc::new(PostgresStore::open(url.expose(), options).await?)
@@ -66,6 +75,14 @@ pub(super) async fn open_existing(config: &Config) -> Result<SharedStore, CliErr
     match missing(config) {
         Some(queue) => Err(CliError::NoQueue { queue: queue.to_owned() }),
         None => Ok(open(config).await?),
+    }
+}
+
+/// Where the queue is, for people.
+pub(super) fn place(config: &Config) -> String {
+    match &config.database.backend {
+        Backend::Sqlite(file) => file.display().to_string(),
+        Backend::Postgres(url) | Backend::MySql(url) => url.to_string(),
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn write_status(
     }
     if view.log.lost > 0 {
         let now = view.log.losing.as_ref().map_or_else(String::new, |why| format!(", and more are being lost: {why}"));
-        let _ = writeln!(text, "log: {} lines were lost{now}", view.log.lost);
+        writeln!(out, "log: {} lines were lost{now}", view.log.lost)?;
     }
     if let Some(why) = &view.no_room {
         writeln!(out, "{why}")?;
@@ -136,12 +136,17 @@ fn row(job: &JobView, now: Timestamp, running: bool) -> [String; 8] {
 }
 
 fn state(job: &JobView, running: bool) -> &'static str {
-    match (running, &job.paused, &job.slot.generation) {
+    match (running, &job.paused, &job.cannot_work) {
         (_, Some(_), _) => "paused",
         (false, None, _) => "stopped",
-        (true, None, None) => "no plugin",
-        (true, None, Some(_)) if job.waiting.is_some() => "waiting",
-        (true, None, Some(_)) => "serving",
+        (true, None, None) => "serving",
+        (true, None, Some(cannot)) => match cannot.reason.as_str() {
+            "elsewhere" => "elsewhere",
+            "compiling" => "compiling",
+            "no-plugin" => "no plugin",
+            "mount" | "cannot-change-files" => "waiting",
+            _ => "failing",
+        },
     }
 }
 
@@ -177,7 +182,12 @@ fn notes(out: &mut Screen<impl Write>, job: &JobView, now: Timestamp) -> io::Res
         writeln!(out, "{name}: made {made}")?;
     }
     if job.holds > 0 {
-        writeln!(out, "{name}: {} holds (sweepd hold list {name})", job.holds)?;
+        let holds = if job.holds == 1 { "1 hold".to_owned() } else { format!("{} holds", job.holds) };
+        writeln!(out, "{name}: {holds} (sweepd hold list {name})")?;
+    }
+    if let Some(compiling) = &job.slot.compiling {
+        let (digest, ago) = (short(&compiling.digest), ago(now, compiling.since));
+        writeln!(out, "{name}: compiling {digest}, for {ago}")?;
     }
     if let Some(error) = &job.slot.error {
         writeln!(out, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message)?;
@@ -202,7 +212,8 @@ fn notes(out: &mut Screen<impl Write>, job: &JobView, now: Timestamp) -> io::Res
         writeln!(out, "{name}: waits: {why}")?;
     }
     if let Some(error) = &job.last_error {
-        writeln!(out, "{name}: last error ({} ago): {}", ago(now, error.at), error.message)?;
+        let of = error.generation.map_or_else(String::new, |number| format!(" of generation {number}"));
+        writeln!(out, "{name}: last error{of} ({} ago): {}", ago(now, error.at), error.message)?;
     }
     Ok(())
 }
@@ -345,12 +356,13 @@ mod tests {
                 "slot": {
                     "generation": { "number": 2, "digest": "0123456789abcdef", "loaded_at": 0, "kept": true },
                     "error": { "at": 119_000, "message": "half a file" },
+                    "compiling": { "digest": "aaaabbbbccccdddd", "since": 100_000 },
                     "set_aside": { "digest": "fedcba9876543210", "at": 117_000, "why": "it trapped" },
                 },
                 "hindered": "the disk is full",
-                "last_error": { "at": 118_000, "message": "cannot remove x" },
+                "last_error": { "at": 118_000, "message": "cannot remove x", "generation": 2 },
             }, {
-                "name": "b", "paused": "lunch", "holds": 2, "slot": { "pinned": "0123456789abcdef" },
+                "name": "b", "paused": "lunch", "holds": 1, "slot": { "pinned": "0123456789abcdef" },
                 "taken": { "sweep": { "files": 1, "bytes": 2048 },
                            "hour": { "files": 7, "bytes": 4096, "made": 1, "written": 1024 },
                            "budget": { "sweep": { "files": 10, "share": "5%" }, "hour": { "made": 3, "written": 2048 } } },
@@ -375,15 +387,16 @@ mod tests {
             text.lines().skip(7).collect::<Vec<_>>(),
             [
                 "the wall (sandbox.landlock): an old kernel",
+                "video-clear: compiling aaaabbbbcccc, for 20s",
                 "video-clear: the plugin file does not serve (1s ago): half a file",
                 "video-clear: an earlier generation serves, kept in the state folder",
                 "video-clear: fedcba987654 was set aside (3s ago): it trapped",
                 "video-clear: waits: the disk is full",
-                "video-clear: last error (2s ago): cannot remove x",
+                "video-clear: last error of generation 2 (2s ago): cannot remove x",
                 "b: paused: lunch",
                 "b: took away 1 file (2.0K) in the last sweep of at most 10 files and 5%, 7 files (4.0K) in the last hour",
                 "b: made 0 files and folders (0B) in the last sweep, 1 file or folder (1.0K) in the last hour of at most 3 files and folders and 2.0K",
-                "b: 2 holds (sweepd hold list b)",
+                "b: 1 hold (sweepd hold list b)",
                 "b: 0123456789ab is pinned, the plugin file does not count",
             ]
         );

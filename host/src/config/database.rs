@@ -20,6 +20,8 @@ pub struct DatabaseConfig {
     pub backend: Backend,
     /// Most connections at a time, of this host alone; a file needs none.
     pub max_connections: u32,
+    /// How long a host waits at its start for one that cannot be used.
+    pub wait: Duration,
     /// How long ended tasks and their attempts are kept.
     pub history: Duration,
     /// How long it is on record what plugins did to files.
@@ -51,6 +53,7 @@ pub(super) fn resolve(resolver: &mut Resolver, state: &Path, raw: &RawDatabase) 
         url,
         backend,
         max_connections: resolver.integer("database.max_connections", raw.max_connections, 2..=1000),
+        wait: resolver.duration("database.wait", raw.wait.as_deref(), Duration::ZERO..=LONGEST),
         history: resolver.duration("database.history", raw.history.as_deref(), Duration::from_mins(1)..=LONGEST),
         effects: resolver.duration("database.effects", raw.effects.as_deref(), Duration::from_mins(1)..=LONGEST),
         effects_max: resolver.size("database.effects_max", raw.effects_max.as_deref(), SMALLEST..=u64::MAX),

@@ -17,6 +17,12 @@ const GIB: u64 = 1 << 30;
 /// What `sandbox.max_compiled` is where no configuration is read, in bytes.
 pub const MAX_COMPILED: u64 = 256 * MIB;
 
+/// The same of `sandbox.compile_time`.
+pub const COMPILE_TIME: Duration = Duration::from_mins(2);
+
+/// The same of `sandbox.compile_memory`, in bytes.
+pub const COMPILE_MEMORY: u64 = 6 * GIB;
+
 /// How all guests of a host are kept in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxConfig {
@@ -26,6 +32,10 @@ pub struct SandboxConfig {
     pub stack: usize,
     /// Largest machine code of one component, in bytes.
     pub max_compiled: u64,
+    /// Longest time that compiling one component may take.
+    pub compile_time: Duration,
+    /// Most memory that it may take, in bytes of address space.
+    pub compile_memory: u64,
 }
 
 /// `[sandbox]`. The stack of a guest is a part of its thread's, which has two
@@ -36,6 +46,12 @@ pub(super) fn sandbox(resolver: &mut Resolver, raw: &RawSandbox) -> SandboxConfi
         landlock: landlock(resolver, raw.landlock.as_deref()),
         stack: usize::try_from(stack).unwrap_or(usize::MAX),
         max_compiled: resolver.size("sandbox.max_compiled", raw.max_compiled.as_deref(), 64 * KIB..=4 * GIB),
+        compile_time: resolver.duration(
+            "sandbox.compile_time",
+            raw.compile_time.as_deref(),
+            Duration::from_secs(1)..=Duration::from_hours(24),
+        ),
+        compile_memory: resolver.size("sandbox.compile_memory", raw.compile_memory.as_deref(), 256 * MIB..=1024 * GIB),
     }
 }
 

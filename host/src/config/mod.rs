@@ -34,7 +34,7 @@ mod units;
 pub use database::{Backend, DatabaseConfig};
 pub use database_url::{BadAddress, DatabaseUrl};
 pub use error::{ConfigError, Place, Problem};
-pub use limits::{MAX_COMPILED, SandboxConfig};
+pub use limits::{COMPILE_MEMORY, COMPILE_TIME, MAX_COMPILED, SandboxConfig};
 pub use openings::Openings;
 pub use paths::Followed;
 pub use resolved::{Config, ServerConfig};

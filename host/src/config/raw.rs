@@ -42,6 +42,7 @@ pub(super) struct RawServer {
 pub(super) struct RawDatabase {
     pub(super) url: Option<String>,
     pub(super) max_connections: Option<i64>,
+    pub(super) wait: Option<String>,
     pub(super) history: Option<String>,
     pub(super) effects: Option<String>,
     pub(super) effects_max: Option<String>,
@@ -54,6 +55,8 @@ pub(super) struct RawSandbox {
     pub(super) landlock: Option<String>,
     pub(super) stack: Option<String>,
     pub(super) max_compiled: Option<String>,
+    pub(super) compile_time: Option<String>,
+    pub(super) compile_memory: Option<String>,
 }
 
 /// `[[job]]`.

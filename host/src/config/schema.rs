@@ -111,6 +111,7 @@ const DATABASE: Table = Table {
     fields: &[
         field("url", Kind::Text, "sqlite://sweepd.db"),
         field("max_connections", Kind::Integer, "8"),
+        field("wait", Kind::Duration, "1m"),
         field("history", Kind::Duration, "30d"),
         field("effects", Kind::Duration, "90d"),
         field("effects_max", Kind::Size, "4GiB"),
@@ -125,6 +126,8 @@ const SANDBOX: Table = Table {
         field("landlock", Kind::Text, "best-effort"),
         field("stack", Kind::Size, "512KiB"),
         field("max_compiled", Kind::Size, "256MiB"),
+        field("compile_time", Kind::Duration, "2m"),
+        field("compile_memory", Kind::Size, "6GiB"),
     ],
     tables: &[],
 };

@@ -61,6 +61,7 @@ fn a_small_file_gets_its_defaults() {
     assert_eq!(config.state, folder.path("state"));
     assert_eq!(config.cache, folder.path("state/cache"));
     assert_eq!(config.sandbox.max_compiled, MAX_COMPILED);
+    assert_eq!((config.sandbox.compile_time, config.sandbox.compile_memory), (COMPILE_TIME, COMPILE_MEMORY));
     assert_eq!(config.database.backend, Backend::Sqlite(folder.path("state/sweepd.db")));
     assert_eq!((config.database.max_connections, config.database.history), (8, Duration::from_hours(30 * 24)));
     assert_eq!(config.database.effects, Duration::from_hours(90 * 24));

@@ -10,6 +10,7 @@ use super::clock::{Jump, Way};
 use super::digest::Digest;
 use super::node::NodeView;
 use super::plugin_history::{Listed, SetAside};
+use super::readiness::CannotWork;
 use super::time::Timestamp;
 use super::wall::WallStatus;
 
@@ -122,6 +123,9 @@ pub struct JobStatus {
     /// What a node must be labelled with to run it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// What keeps it from its work at this node; absent while nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cannot_work: Option<CannotWork>,
     /// Why it is paused; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
@@ -151,14 +155,14 @@ pub struct JobStatus {
     pub under_way: Option<Timestamp>,
     /// The last failure of a sweep, a task or the store, as the job saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<Event>,
+    pub last_error: Option<Failure>,
 }
 
 /// What a job took away and made, and how much it may. Of the hour, what other nodes and
 /// earlier lives did is as it was when the last sweep began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TakenStatus {
-    /// In the present or last sweep at this node.
+    /// In the present sweep at this node, or in the last one that did something.
     pub sweep: Spent,
     /// In the last sixty minutes.
     pub hour: Spent,
@@ -174,6 +178,19 @@ pub struct Event {
     pub at: Timestamp,
     /// What.
     pub message: String,
+}
+
+/// Something that failed, and under which plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub message: String,
+    /// The generation whose doing it was; absent where it was the store's, a
+    /// mount's or the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
 }
 
 /// How many tasks of a job are live. Counts stop at [`Backlog::COUNTED`], so
@@ -215,6 +232,9 @@ pub struct SlotStatus {
     /// What serves; absent while nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<GenerationStatus>,
+    /// What is being compiled, to serve if it can; absent while nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compiling: Option<CompilingStatus>,
     /// Why the file's present content does not serve; absent while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Event>,
@@ -234,6 +254,15 @@ pub struct SlotStatus {
     pub set_aside: Option<SetAsideStatus>,
     /// Swaps since the host began, the first load included.
     pub swaps: u64,
+}
+
+/// A component that is being compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CompilingStatus {
+    /// Since when.
+    pub since: Timestamp,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
 }
 
 /// A component that does not serve until somebody says otherwise.
@@ -291,9 +320,9 @@ pub struct SweepReport {
     pub batches: u64,
     /// Tasks that were claimed.
     pub claimed: u64,
-    /// Ended as done, skipped ones included.
+    /// Ended as done.
     pub done: u64,
-    /// Of them, without anything to do.
+    /// Ended without anything to do; not among those that are done.
     pub skipped: u64,
     /// To be tried again.
     pub retried: u64,

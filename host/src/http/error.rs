@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::domain::intervention::Action;
 use crate::domain::plugin_history::Refused;
+use crate::domain::readiness::{HostReason, JobNotReady, NotReady};
 use crate::domain::task::{TaskId, TaskState};
 use crate::plugin::SteerError;
 use crate::runner::HostError;
@@ -53,6 +54,10 @@ pub(super) struct Problem {
     title: &'static str,
     detail: String,
     errors: Vec<FieldError>,
+    /// Why the host is not ready, for machines.
+    reason: Option<HostReason>,
+    /// The jobs that cannot work.
+    jobs: Vec<JobNotReady>,
     extra: Extra,
 }
 
@@ -76,11 +81,16 @@ struct Document<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<HostReason>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    jobs: &'a [JobNotReady],
 }
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, title, detail: detail.into(), errors: Vec::new(), extra: Extra::None }
+        let (errors, jobs) = (Vec::new(), Vec::new());
+        Self { status, kind, title, detail: detail.into(), errors, reason: None, jobs, extra: Extra::None }
     }
 
     fn with(self, extra: Extra) -> Self {
@@ -217,8 +227,15 @@ impl Problem {
         Self::try_later("busy", "Too busy", format!("{detail}; nothing was done, try again"))
     }
 
-    pub(super) fn not_ready(missing: impl Into<String>) -> Self {
-        Self::try_later("not-ready", "Not ready", missing)
+    pub(super) fn not_ready(not: &NotReady) -> Self {
+        Self { reason: Some(not.reason), ..Self::try_later("not-ready", "Not ready", not.detail.as_str()) }
+    }
+
+    /// The host is ready, and these jobs of it are not.
+    pub(super) fn jobs_not_ready(jobs: Vec<JobNotReady>) -> Self {
+        let each = jobs.iter().map(|JobNotReady { job, why }| format!("{job}: {}: {}", why.reason.word(), why.detail));
+        let detail = each.collect::<Vec<_>>().join("; ");
+        Self { jobs, ..Self::try_later("jobs-not-ready", "Jobs cannot work", detail) }
     }
 
     fn cannot_serve(detail: String) -> Self {
@@ -314,7 +331,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed a request");
         match error {
-            StoreError::Unavailable(_) => {
+            StoreError::Unavailable(_) | StoreError::Busy(_) => {
                 let detail = "the queue cannot be used now; nothing was stored, try again";
                 Self::try_later("store-unavailable", "Queue unavailable", detail)
             }
@@ -336,6 +353,8 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             errors: &self.errors,
+            reason: self.reason,
+            jobs: &self.jobs,
         };
         let body = super::json::text(&document).unwrap_or_default();
         let content_type = HeaderValue::from_static("application/problem+json");

@@ -10,6 +10,7 @@ use crate::domain::hold::{Hold, HoldId, Pattern, PlacedHold};
 use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::node::NodeView;
 use crate::domain::plugin_history::Steer;
+use crate::domain::readiness::{JobNotReady, NotReady};
 use crate::domain::status::{HostStatus, JobStatus, PluginStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskView};
 use crate::domain::time::Timestamp;
@@ -137,7 +138,10 @@ pub trait HostApi: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(Vec<TakenOut>, Option<EffectPlace>), HostError>> + Send;
 
     /// Whether requests would be served, and else what is missing.
-    fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
+    fn ready(&self) -> impl Future<Output = Result<(), NotReady>> + Send;
+
+    /// Which jobs cannot work: of one, or of all.
+    fn jobs_not_ready(&self, only: Option<&str>) -> impl Future<Output = Result<Vec<JobNotReady>, HostError>> + Send;
 }
 
 impl HostApi for Arc<Host> {
@@ -245,7 +249,11 @@ impl HostApi for Arc<Host> {
         Host::take_out(self, ask, time).await
     }
 
-    async fn ready(&self) -> Result<(), String> {
+    async fn ready(&self) -> Result<(), NotReady> {
         Host::ready(self).await
+    }
+
+    async fn jobs_not_ready(&self, only: Option<&str>) -> Result<Vec<JobNotReady>, HostError> {
+        Host::jobs_not_ready(self, only).await
     }
 }

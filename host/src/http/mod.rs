@@ -40,6 +40,7 @@ mod object;
 mod options;
 mod plugin;
 mod server;
+mod starting;
 mod stream;
 mod tasks;
 mod trash;
@@ -47,6 +48,7 @@ mod trash;
 pub use host::HostApi;
 pub use options::ServerOptions;
 pub use server::{bind, serve};
+pub use starting::answer_until;
 
 /// Everything that a handler may use.
 struct App<H> {

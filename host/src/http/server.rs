@@ -23,7 +23,7 @@ use crate::supervise::Tasks;
 const BACKLOG: u32 = 4096;
 
 /// Longest head of a request, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
+pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// Listens at `address`; an error where another process does.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -88,7 +88,7 @@ pub async fn serve(
 
 /// The next connection. An error of the one that was to be accepted is its own;
 /// any other (no more descriptors, no memory) passes, so it waits and goes on.
-async fn accept(listener: &TcpListener) -> TcpStream {
+pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
     let mut pause = Duration::from_millis(10);
     loop {
         match listener.accept().await {

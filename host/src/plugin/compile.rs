@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use wasmtime::component::Component;
 
@@ -60,6 +61,17 @@ pub struct CompilerOptions {
     pub cache: Option<CacheOptions>,
     /// Largest machine code of one component, in bytes.
     pub max_compiled: u64,
+    /// What compiling it may take.
+    pub limits: CompileLimits,
+}
+
+/// What compiling one component may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Longest time; of the processors it is twice that, on all cores together.
+    pub time: Duration,
+    /// Most address space, in bytes.
+    pub memory: u64,
 }
 
 /// Where machine code is kept, and how much of it.
@@ -149,12 +161,9 @@ impl Compiler {
                 return Ok(component);
             }
         }
-        let child = Child {
-            program: &self.options.program,
-            metered,
-            reservation: self.options.engine.reservation,
-            max_compiled: self.options.max_compiled,
-        };
+        let CompilerOptions { program, max_compiled, limits, engine: EngineOptions { reservation, .. }, .. } = &self.options;
+        let child =
+            Child { program, metered, reservation: *reservation, max_compiled: *max_compiled, limits: *limits };
         let compiled = child.compile(bytes).await?;
         let (cache, engine) = (self.cache.clone(), engine.clone());
         in_background(move || {
@@ -249,6 +258,7 @@ mod tests {
             program: PathBuf::from(program),
             cache: None,
             max_compiled: 1 << 20,
+            limits: CompileLimits { time: Duration::from_mins(2), memory: 6 << 30 },
         };
         Compiler::new(options).unwrap()
     }

@@ -21,7 +21,9 @@ mod reload;
 mod slot;
 mod watch;
 
-pub use compile::{CacheOptions, ChildOptions, CompileError, Compiler, CompilerOptions, compile_in_child};
+pub use compile::{
+    CacheOptions, ChildOptions, CompileError, CompileLimits, Compiler, CompilerOptions, compile_in_child,
+};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use file::{Unreadable, read_component};
 pub use generation::{Generation, LoadError, Plugin, World};

@@ -41,6 +41,8 @@ use super::kept::Kept;
 use super::slot::{News, Slot};
 use super::watch::Watch;
 
+mod compiling;
+
 /// After a failure that the machine is to blame for, the file is tried again:
 /// after this time, then after twice that, and so on.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -421,7 +423,7 @@ impl Loader {
         let kept = self.kept.clone();
         let bytes = blocking(move || kept.read(digest)).await.map_err(|error| error.to_string())?;
         let bytes = Arc::new(bytes);
-        let compiled = self.compiler.compile(Arc::clone(&bytes), self.job.limits.fuel.is_some()).await;
+        let compiled = self.compiled(digest, &bytes).await;
         Ok((compiled.map_err(|error| error.to_string())?, bytes))
     }
 
@@ -437,7 +439,7 @@ impl Loader {
     }
 
     async fn checked(&self, file: &Path, bytes: &Arc<Vec<u8>>) -> Result<Plugin, ReloadError> {
-        let compiled = self.compiler.compile(Arc::clone(bytes), self.job.limits.fuel.is_some()).await;
+        let compiled = self.compiled(Digest::of(bytes), bytes).await;
         let plugin = compiled.map_err(|source| ReloadError::Compile { file: file.to_owned(), source })?;
         let (job, clock, file) = (Arc::clone(&self.job), self.clock.clone(), file.to_owned());
         blocking(move || {

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::domain::digest::Digest;
 use crate::domain::job::JobName;
 use crate::domain::plugin_history::{PluginHistory, SetAside};
-use crate::domain::status::{Event, SetAsideStatus, SlotStatus};
+use crate::domain::status::{CompilingStatus, Event, SetAsideStatus, SlotStatus};
 use crate::domain::time::Clock;
 
 use super::generation::{Generation, Plugin};
@@ -38,6 +38,8 @@ pub struct Slot {
 /// What was said of the slot, besides what is in it.
 #[derive(Debug, Default)]
 struct Told {
+    /// What is being compiled.
+    compiling: Option<CompilingStatus>,
     /// Why the file's present content does not serve.
     error: Option<Event>,
     /// Why something is not kept for a restart.
@@ -170,6 +172,12 @@ impl Slot {
         self.settled.send_replace(asked);
     }
 
+    /// The component `digest` is being compiled, until the answer is dropped.
+    pub(super) fn compiling(&self, digest: Digest) -> Compiling<'_> {
+        self.told().compiling = Some(CompilingStatus { since: self.clock.now(), digest });
+        Compiling(self)
+    }
+
     /// Says why the file's present content does not serve, or with `None` that
     /// it does. Answers whether that is new.
     pub fn set_error(&self, message: Option<String>) -> bool {
@@ -240,6 +248,7 @@ impl Slot {
         SlotStatus {
             file: self.file.display().to_string(),
             generation,
+            compiling: told.compiling.clone(),
             error: told.error.clone(),
             unkept: told.unkept.clone(),
             unseen: told.unseen.clone(),
@@ -251,5 +260,15 @@ impl Slot {
 
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it lives, status says that a component is being compiled.
+#[derive(Debug)]
+pub(super) struct Compiling<'a>(&'a Slot);
+
+impl Drop for Compiling<'_> {
+    fn drop(&mut self) {
+        self.0.told().compiling = None;
     }
 }

@@ -27,6 +27,6 @@ impl Job {
         self.close_gate();
         let digest = generation.plugin.digest;
         tracing::error!(job = %self.spec.name, generation = generation.number, %digest, "the plugin broke: {why}");
-        self.say_error(format!("the plugin {} broke: {why}", digest.short()));
+        self.say_error_of(generation, format!("the plugin {} broke: {why}", digest.short()));
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::domain::job::{JobSpec, Label};
 use crate::domain::nearest::nearest;
 use crate::domain::node::{NewNode, NodeView};
-use crate::domain::status::{HostStatus, JobStatus, SweepReport, TakenStatus};
+use crate::domain::status::{HostStatus, JobStatus, SweepReport};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, TaskId, TaskState, TaskView};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::wall::WallStatus;
@@ -74,13 +74,13 @@ pub struct Host {
     wall: WallStatus,
     room: Arc<Room>,
     pub(super) store: SharedStore,
-    compiler: Arc<Compiler>,
+    pub(super) compiler: Arc<Compiler>,
     pub(super) journal: Journal,
     /// Where accepted components are kept.
     pub(super) state: PathBuf,
     pub(super) node: Arc<Node>,
     clocks: Arc<Clocks>,
-    phase: Phase,
+    pub(super) phase: Phase,
     pub(super) jobs: Arc<[Seat]>,
     /// Something was asked of a running task.
     pub(super) asked: Arc<Notify>,
@@ -202,7 +202,7 @@ impl Host {
     pub async fn status(&self) -> Result<HostStatus, HostError> {
         let mut jobs = Vec::with_capacity(self.jobs.len());
         for seat in self.jobs.iter() {
-            jobs.push(status_of(&seat.job).await?);
+            jobs.push(self.status_of(seat).await?);
         }
         Ok(HostStatus {
             version: env!("CARGO_PKG_VERSION"),
@@ -226,7 +226,7 @@ impl Host {
 
     /// One job.
     pub async fn job(&self, name: &str) -> Result<JobStatus, HostError> {
-        status_of(&self.seat(name)?.job).await
+        self.status_of(self.seat(name)?).await
     }
 
     /// Tasks, ascending by id.
@@ -266,35 +266,6 @@ impl Host {
         Ok(report)
     }
 
-    /// `Ok` where requests would be served: the store answers, every part of the
-    /// host runs, every job has a plugin, kept or not. The text says what is missing.
-    pub async fn ready(&self) -> Result<(), String> {
-        if self.phase.is_stopping() {
-            return Err(HostError::Stopping.to_string());
-        }
-        let down: Vec<_> = supervise::fallen().into_iter().filter(|part| part.down).map(|part| part.name).collect();
-        if !down.is_empty() {
-            return Err(format!("these parts of the host are down: {}", down.join(", ")));
-        }
-        if let Err(error) = self.store.check().await {
-            // The text may name files: it is for the log, not for whoever asks.
-            tracing::warn!("not ready: {error}");
-            return Err(match error {
-                StoreError::Full(_) => "the disk that holds the queue is full: new tasks are refused".to_owned(),
-                _ => "the queue cannot be used now".to_owned(),
-            });
-        }
-        self.can_change_files().await?;
-        if let Some(why) = self.compiler.lack() {
-            return Err(format!("no guest can be started: {why}"));
-        }
-        let without: Vec<_> = self
-            .jobs
-            .iter()
-            .filter(|seat| seat.control.is_some() && seat.job.slot.current().is_none())
-            .map(|seat| seat.job.spec.name.to_string())
-            .collect();
-        if without.is_empty() { Ok(()) } else { Err(format!("no plugin is loaded for: {}", without.join(", "))) }
     }
 
     /// Stops: intake ends, running tasks may end within `grace`, the rest is
@@ -353,26 +324,4 @@ impl Host {
 /// Whether none of them is due by then.
 fn all_wait(tasks: &[NewTask], now: Timestamp) -> bool {
     tasks.iter().all(|task| task.run_at.is_some_and(|at| at > now))
-}
-
-async fn status_of(job: &Job) -> Result<JobStatus, HostError> {
-    let backlog = job.store.backlog(job.id, At::Server).await?;
-    let view = job.view();
-    let meter = &job.custody.meter;
-    let budget = Some(job.spec.budget).filter(|budget| !budget.is_none());
-    let taken = TakenStatus { sweep: meter.spent(), hour: meter.in_hour(job.custody.metered_now()), budget };
-    Ok(JobStatus {
-        name: job.spec.name.to_string(),
-        labels: job.spec.labels.iter().map(ToString::to_string).collect(),
-        paused: view.paused,
-        waiting: view.waiting,
-        backlog,
-        slot: job.slot.status(),
-        taken,
-        holds: job.custody.holds.load().standing_at(job.clock.careful()),
-        last_sweep: view.last_sweep,
-        hindered: view.hindered,
-        under_way: view.under_way,
-        last_error: view.last_error,
-    })
 }

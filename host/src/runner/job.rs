@@ -12,11 +12,12 @@ use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::domain::breaker::Breaker;
+use crate::domain::budget::Spent;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::outcome::cut;
-use crate::domain::status::{Event, SweepReport};
+use crate::domain::status::{Failure, SweepReport};
 use crate::domain::time::{Clock, Timestamp};
-use crate::plugin::Slot;
+use crate::plugin::{Generation, Slot};
 use crate::sandbox::{Custody, Gate};
 use crate::stop::told;
 use crate::store::{JobRow, SharedStore, StoreError};
@@ -89,7 +90,11 @@ pub(super) struct View {
     pub(super) paused: Option<String>,
     pub(super) waiting: Option<String>,
     pub(super) last_sweep: Option<SweepReport>,
-    pub(super) last_error: Option<Event>,
+    /// What the last sweep took away and made that did something.
+    pub(super) last_taken: Spent,
+    /// Why the last sweep failed; `None` where it did not.
+    pub(super) failing: Option<String>,
+    pub(super) last_error: Option<Failure>,
     /// What keeps the job from changing files, since its last sweep.
     pub(super) hindered: Option<String>,
     /// Since when its sweep is to have ended, and has not.
@@ -183,9 +188,31 @@ impl Job {
         self.locked().waiting = why;
     }
 
-    /// Shown as the job's last error.
+    /// Shown as the job's last error, until another plugin serves.
     pub(super) fn say_error(&self, message: String) {
-        self.locked().last_error = Some(Event { at: self.clock.now(), message });
+        let mut view = self.locked();
+        // A sweep ends with the words of what failed in it, which said whose they are.
+        let generation = view.last_error.take().filter(|last| last.message == message).and_then(|last| last.generation);
+        view.last_error = Some(Failure { at: self.clock.now(), message, generation });
+    }
+
+    /// The same of what a generation did; one that serves no more is past.
+    pub(super) fn say_error_of(&self, generation: &Generation, message: String) {
+        if self.slot.current().is_some_and(|current| current.number > generation.number) {
+            return;
+        }
+        let (at, generation) = (self.clock.now(), Some(generation.number));
+        self.locked().last_error = Some(Failure { at, message, generation });
+    }
+
+    /// Another plugin serves: what an earlier one failed at is past.
+    fn swapped(&self) {
+        let current = self.slot.current().map(|current| current.number);
+        let mut view = self.locked();
+        let earlier = |last: &mut Failure| last.generation.is_some_and(|number| Some(number) < current);
+        if view.last_error.take_if(earlier).is_some() {
+            view.failing = None;
+        }
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -311,6 +338,7 @@ impl JobRunner {
 
     /// Another plugin is another chance: what failed is not waited for.
     fn forget_failures(&mut self) {
+        self.job.swapped();
         if std::mem::take(&mut self.failures) > 0 {
             self.next_tick = Instant::now();
         }
@@ -434,8 +462,10 @@ impl JobRunner {
                 discarded = report.discarded, released = report.released, discovered = report.discovered,
                 took_ms = report.took_ms, "swept",
             );
-            job.locked().last_sweep = Some(report.clone());
+            let mut view = job.locked();
+            (view.last_sweep, view.last_taken) = (Some(report.clone()), job.custody.meter.spent());
         }
+        job.locked().failing = end.error();
         let hindrance = job.custody.take_hindrance().map(|hindrance| hindrance.to_string());
         if hindrance.is_some() || report.error.is_none() {
             job.locked().hindered = hindrance;

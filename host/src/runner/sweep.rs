@@ -260,6 +260,9 @@ impl Sweep<'_> {
                 if matches!(error, DispatchError::Crash(_) | DispatchError::Refused(_)) {
                     self.job.fit.crashed(component, size);
                 }
+                if !matches!(error, DispatchError::Stopped | DispatchError::Gone) {
+                    self.job.say_error_of(generation, error.to_string());
+                }
                 if matches!(error, DispatchError::Gone) {
                     self.release_unheld(self.job.node.id()).await;
                 } else {

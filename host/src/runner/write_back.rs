@@ -159,6 +159,7 @@ fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
         _ => None,
     };
     if let Some(error) = not_started {
+        job.say_error_of(&generation, error.clone());
         flow.report(|report| {
             report.error.get_or_insert(error);
         });
@@ -171,11 +172,11 @@ fn finish_of(job: &Job, flow: &Flow, completion: Completion) -> Finish {
     match &disposition {
         Disposition::Bury(error) => {
             tracing::warn!(job = %job.spec.name, task = task.id.0, key = %task.key, "buried: {error}");
-            job.say_error(format!("task {} ({}): {error}", task.id, task.key));
+            job.say_error_of(&generation, format!("task {} ({}): {error}", task.id, task.key));
         }
         Disposition::Retry { after, error } => {
             tracing::debug!(job = %job.spec.name, task = task.id.0, key = %task.key, ?after, "failed: {error}");
-            job.say_error(format!("task {} ({}): {error}", task.id, task.key));
+            job.say_error_of(&generation, format!("task {} ({}): {error}", task.id, task.key));
         }
         _ => {}
     }
@@ -190,10 +191,7 @@ fn say_crash(job: &Job, task: &crate::domain::task::ClaimedTask, generation: u64
 fn count(report: &mut SweepReport, disposition: &Disposition) {
     match disposition {
         Disposition::Done(_) => report.done += 1,
-        Disposition::Skipped(_) => {
-            report.done += 1;
-            report.skipped += 1;
-        }
+        Disposition::Skipped(_) => report.skipped += 1,
         Disposition::Retry { .. } => report.retried += 1,
         Disposition::Postpone { .. } => report.postponed += 1,
         Disposition::Bury(_) => report.dead += 1,

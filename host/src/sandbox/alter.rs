@@ -360,8 +360,9 @@ pub(super) fn rename_at(
 ) -> Result<(), Errno> {
     #[cfg(target_os = "linux")]
     match rustix::fs::renameat_with(folder, name, to, to_name, RenameFlags::NOREPLACE) {
-        // Some file systems cannot be asked to replace nothing.
-        Err(Errno::INVAL | Errno::NOSYS) => {}
+        // Some file systems cannot be asked to replace nothing, and a sandbox above may
+        // refuse the call as such. What the file system itself refuses, it does again.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => {}
         renamed => return renamed,
     }
     match rustix::fs::statat(to, to_name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -108,6 +108,7 @@ impl Tries {
 /// What an error says, without its kind.
 pub(super) fn reason(error: StoreError) -> String {
     let (StoreError::Unavailable(reason)
+    | StoreError::Busy(reason)
     | StoreError::Full(reason)
     | StoreError::Unknown(reason)
     | StoreError::Rejected(reason)

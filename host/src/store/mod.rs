@@ -33,6 +33,7 @@ pub mod mysql;
 pub mod postgres;
 mod sessions;
 pub mod sqlite;
+mod turns;
 
 pub use asks::{
     ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DrawnIn, DuePlace, EffectFilter, EndScan, EnqueueOnce,
@@ -58,6 +59,10 @@ pub enum StoreError {
     /// Nothing was written; the same call may succeed later.
     #[error("the database cannot be used now: {0}")]
     Unavailable(String),
+    /// Nothing was written: somebody else's transaction has locked the database.
+    /// The same call may succeed later.
+    #[error("the database cannot be used now: {0}")]
+    Busy(String),
     /// Nothing was written: the disk of the database is full. The same call may
     /// succeed when there is room.
     #[error("the database has no room: {0}")]

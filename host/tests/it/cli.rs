@@ -286,7 +286,7 @@ fn status_check_tells_a_script_that_something_is_wrong() {
     check().exits(0);
 
     assert_eq!(host.request("POST", "/v1/jobs/clear/pause", Some(&serde_json::json!({ "reason": "lunch" }))).0, 200);
-    check().exits(2).says("wrong: clear is paused: lunch");
+    check().exits(2).says("wrong: clear: paused: lunch");
     assert_eq!(host.request("POST", "/v1/jobs/clear/resume", None).0, 200);
     check().exits(0);
     assert_eq!(host.stop(), Some(0));

@@ -142,7 +142,9 @@ fn a_task_goes_where_its_files_are<H: SharedHarness>() {
     let (status, body) = a.request("POST", "/v1/jobs/clear/sweep", None);
     assert_eq!(status, 409, "{body}");
     assert!(body.contains("disk-b"), "{body}");
-    assert_eq!(a.request("GET", "/readyz", None).0, 200, "it needs no plugin here");
+    assert_eq!(a.request("GET", "/readyz?jobs=all", None).0, 200, "it needs no plugin here");
+    let (status, body) = a.request("GET", "/readyz?job=clear", None);
+    assert!(status == 503 && body.contains("\"elsewhere\""), "{status}: {body}");
 }
 
 fn one_node_scans<H: SharedHarness>() {

@@ -229,8 +229,10 @@ fn a_trash_without_room_makes_the_job_wait() {
     acknowledge(&host, &names);
     disk.fill();
     go_on(&host);
-    let ready = || host.request("GET", "/readyz", None);
+    assert_eq!(host.request("GET", "/readyz", None).0, 200, "the host is ready whatever its job waits for");
+    let ready = || host.request("GET", "/readyz?job=clear", None);
     host.wait("the job says that it waits", || ready().0 == 503 && ready().1.contains("trash"));
+    assert!(ready().1.contains("\"cannot-change-files\""), "{}", ready().1);
     let status = host.get("/v1/jobs/clear");
     assert!(status["hindered"].as_str().is_some_and(|why| why.contains("sweepd trash purge")), "{status}");
     let pending = host.tasks("clear", "pending");
@@ -315,7 +317,7 @@ fn a_full_disk_that_copies_on_write_is_no_signal() {
         host.wait("they are gone, or the host says why not", || {
             // Pages that are on the disk are written elsewhere the next time.
             rustix::fs::sync();
-            are_gone(&site, &names) || host.request("GET", "/readyz", None).0 == 503
+            are_gone(&site, &names) || host.request("GET", "/readyz?jobs=all", None).0 == 503
         });
         state.empty();
         host.drained("clear");

@@ -2,7 +2,6 @@
 //! guests are promised they get.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -80,10 +79,9 @@ fn a_permanent_failure_is_not_tried_again() {
 #[test]
 fn a_sleep_ends_at_the_deadline() {
     let (_site, host) = beside_another_job("sleeps", QUICK, "[job.config]\nsleep_ms = 3600000\n");
-    let began = Instant::now();
     let ids = host.enqueue("clear", &["sleeper"]);
+    // The wait for it ends long before an hour of sleep would.
     host.wait("it is buried", || task(&host, ids[0])["state"] == "dead");
-    assert!(began.elapsed() < Duration::from_mins(50), "the sleep was not interrupted");
     assert!(task(&host, ids[0])["note"].as_str().unwrap().contains("deadline"));
 }
 

@@ -99,10 +99,13 @@ fn a_missing_mount_is_its_own_jobs() {
     let log = host.log();
     assert!(log.contains("does not exist; is its disk mounted?"), "{log}");
     assert_eq!(host.request("GET", "/readyz", None).0, 200, "the others are served");
+    assert_eq!(host.get("/v1/jobs/other")["cannot_work"]["reason"], "mount");
+    assert_eq!(host.request("GET", "/readyz?job=clear", None).0, 200);
+    assert_eq!(host.request("GET", "/readyz?job=other", None).0, 503);
     commands_work(|args, code| beside(&site, &host, args).exits(code).out);
     host.wait("it has heard of the resume", || host.get("/v1/jobs/other")["paused"].is_null());
     let status = beside(&site, &host, &["status", "--check"]).exits(2);
-    status.says("wrong: other waits: ");
+    status.says("wrong: other: mount: ");
     assert!(status.out.contains("waiting"), "{}", status.out);
     let listed = beside(&site, &host, &["mount", "list"]).exits(1).out;
     assert!(listed.contains("it does not exist; is its disk mounted?"), "{listed}");

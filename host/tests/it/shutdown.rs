@@ -1,4 +1,4 @@
-//! SIGTERM: what runs may end, the rest is queued again, a second signal exits.
+//! SIGTERM and SIGHUP: what runs may end, the rest is queued again, a second signal exits.
 
 use rustix::process::Signal;
 
@@ -45,4 +45,31 @@ fn a_second_signal_ends_at_once() {
     host.signal(Signal::TERM);
     host.wait("it stops", || host.log().contains("second signal"));
     assert_ne!(host.stop(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_goes_is_a_graceful_stop() {
+    let site = Site::with_job(&guest("slow"), "concurrency = 1\n[job.config]\nwork_ms = 700\n");
+    let host = site.start();
+    let id = host.enqueue("clear", &["first"])[0];
+    host.wait("it runs", || host.has("clear", "running"));
+    host.signal(Signal::HUP);
+    host.says("stopping for SIGHUP");
+    // The shell sends it, and the kernel once more.
+    host.signal(Signal::HUP);
+    assert_eq!(host.ended(), Some(0));
+    let host = site.start();
+    assert_eq!(host.get(&format!("/v1/tasks/{id}"))["state"], "done", "it was let end");
+}
+
+#[test]
+fn a_host_that_is_to_outlive_its_terminal_does() {
+    let site = Site::with_job(&guest("noop"), "");
+    let host = site.try_start_after("trap '' HUP").unwrap();
+    host.serving("clear");
+    host.signal(Signal::HUP);
+    host.enqueue("clear", &["a"]);
+    host.drained("clear");
+    let log = host.whole_log();
+    assert!(log.contains("stopping for SIGTERM") && !log.contains("SIGHUP"), "{log}");
 }

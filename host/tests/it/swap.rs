@@ -131,10 +131,10 @@ fn a_plugin_that_appears_later_is_taken() {
     fs::remove_file(site.plugin_file()).unwrap();
     let host = site.start();
     host.enqueue("clear", &["early"]);
-    assert_eq!(host.request("GET", "/readyz", None).0, 503);
+    assert_eq!(host.request("GET", "/readyz?job=clear", None).0, 503);
     site.install(&plugin("video-clear"));
     host.drained("clear");
-    assert_eq!(host.request("GET", "/readyz", None).0, 200);
+    assert_eq!(host.request("GET", "/readyz?job=clear", None).0, 200);
 }
 
 #[test]

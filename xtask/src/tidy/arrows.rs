@@ -26,6 +26,7 @@ const WASM: [&str; 3] = ["wasmtime", "wasmtime_wasi", "wasmtime_wasi_io"];
 const MODULES: &[Module] = &[
     Module { name: "domain", uses: &[], without: &["tokio", SQL[0], SQL[1], "axum", WASM[0], WASM[1], WASM[2]] },
     Module { name: "disk", uses: &[], without: &["tokio", "axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
+    Module { name: "limits", uses: &[], without: &["tokio", "axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module { name: "stop", uses: &[], without: &["axum", SQL[0], SQL[1], WASM[0], WASM[1], WASM[2]] },
     Module {
         name: "faults",
@@ -45,7 +46,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "store",
-        uses: &["disk", "domain", "faults", "stop", "supervise"],
+        uses: &["disk", "domain", "faults", "limits", "stop", "supervise"],
         without: &["axum", WASM[0], WASM[1], WASM[2]],
     },
     Module { name: "legacy", uses: &["domain"], without: &["axum", SQL[1], WASM[0], WASM[1], WASM[2]] },
@@ -73,6 +74,7 @@ const MODULES: &[Module] = &[
             "faults",
             "http",
             "legacy",
+            "limits",
             "plugin",
             "runner",
             "sandbox",

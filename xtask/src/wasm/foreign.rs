@@ -117,6 +117,7 @@ impl Foreign {
         let mut bundle = Command::new("python3");
         bundle.arg(package.join("bin/componentize-py")).env("PYTHONPATH", &package).arg("-d").arg(repo::at("wit"));
         bundle.args(["-w", WORLD, "componentize", &self.name, "-p"]).arg(&module).arg("-o").arg(component);
+        eprintln!("bundling the guest {} with Python: about 20 s", self.name);
         // What it says about its progress is for nobody.
         process::output(&mut bundle).map(drop)
     }

@@ -15,9 +15,15 @@ use super::databases::{Database, Kind};
 use crate::report::{Report, median};
 use crate::world;
 
-const TASKS: usize = 200_000;
-const CALL: usize = 10_000;
-const ROUNDS: usize = 3;
+fn how_many() -> usize {
+    world::sized(200_000, 2000)
+}
+fn call() -> usize {
+    world::sized(10_000, 1000)
+}
+fn rounds() -> usize {
+    world::sized(3, 1)
+}
 
 /// The key of a number.
 type Key<'a> = dyn Fn(usize) -> String + 'a;
@@ -31,9 +37,9 @@ pub(super) fn measure(report: &mut Report) {
         (Kind::Postgres, "sequential", &sequential, 120_000.0),
     ];
     for (kind, keys, key, goal) in goals {
-        let rates: Vec<_> = (0..ROUNDS).filter_map(|_| rate(kind, key)).collect();
+        let rates: Vec<_> = (0..rounds()).filter_map(|_| rate(kind, key)).collect();
         if !rates.is_empty() {
-            let detail = format!("{TASKS} tasks in calls of {CALL}");
+            let detail = format!("{} tasks in calls of {}", how_many(), call());
             report.at_least(&format!("bulk enqueue, {keys} keys, {}", kind.name()), median(rates), goal, "/s", detail);
         }
     }
@@ -47,17 +53,17 @@ fn rate(kind: Kind, key: &Key<'_>) -> Option<f64> {
     let database = Database::fresh(kind)?;
     let folder = world::folder();
     let new_task = |number| NewTask::now(task::Key::new(key(number)).expect("a key"));
-    let tasks: Vec<NewTask> = (0..TASKS).map(new_task).collect();
+    let tasks: Vec<NewTask> = (0..how_many()).map(new_task).collect();
     runtime().block_on(async {
         let store = open(&database, folder.path()).await;
         let job = store.register_job(&JobName::new("bench").expect("a name")).await.expect("a job").id;
         let began = Instant::now();
-        for tasks in tasks.chunks(CALL) {
+        for tasks in tasks.chunks(call()) {
             store.enqueue(job, tasks.to_vec(), At::Server).await.expect("they are queued");
         }
         let took = began.elapsed().as_secs_f64();
         store.close().await;
-        Some(TASKS as f64 / took)
+        Some(how_many() as f64 / took)
     })
 }
 

@@ -5,13 +5,16 @@ use std::time::Instant;
 
 use super::databases::{Kind, Place};
 use crate::report::{Report, median};
+use crate::world;
 
-const ROUNDS: usize = 3;
+fn rounds() -> usize {
+    world::sized(3, 1)
+}
 
 pub(super) fn measure(report: &mut Report) {
     for kind in [Kind::Postgres, Kind::MariaDb] {
         let mut seconds = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds() {
             seconds.extend(failover(kind));
         }
         if !seconds.is_empty() {

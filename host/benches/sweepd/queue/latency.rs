@@ -11,13 +11,16 @@ use super::databases::{Kind, Place};
 use super::peers::{self, Measure};
 use crate::report::Report;
 use crate::support::Sweepd;
+use crate::world;
 
-const TASKS: usize = 200;
+fn tasks() -> usize {
+    world::sized(200, 5)
+}
 
 pub(super) fn measure(report: &mut Report) {
     for (kind, goal) in [(Kind::Sqlite, 0.5), (Kind::Postgres, 0.75)] {
         let Some((p50, p99)) = ours(kind) else { continue };
-        let peers = peers::all(kind, Measure::Latency, TASKS);
+        let peers = peers::all(kind, Measure::Latency, tasks());
         let river = peers.iter().find(|peer| peer.peer == "river");
         let (river_p50, river_p99) = river.map_or((f64::NAN, f64::NAN), |river| (river.p50_ms, river.p99_ms));
         let detail = format!("{p50:.2} ms; {}", peers::latencies(&peers));
@@ -34,8 +37,8 @@ fn ours(kind: Kind) -> Option<(f64, f64)> {
     let host = place.site.start();
     host.serving("clear");
     let mut client = Client::connect(&host);
-    let mut waits: Vec<f64> = Vec::with_capacity(TASKS);
-    for number in 0..TASKS {
+    let mut waits: Vec<f64> = Vec::with_capacity(tasks());
+    for number in 0..tasks() {
         std::thread::sleep(Duration::from_millis(fastrand::u64(20..60)));
         let key = format!("video-{number:06}");
         let before = nanos();
@@ -44,7 +47,7 @@ fn ours(kind: Kind) -> Option<(f64, f64)> {
         waits.push((called - before) as f64 / 1e6);
     }
     waits.sort_by(f64::total_cmp);
-    Some((waits[TASKS / 2], waits[TASKS * 99 / 100]))
+    Some((waits[tasks() / 2], waits[tasks() * 99 / 100]))
 }
 
 fn nanos() -> u128 {

@@ -3,8 +3,11 @@
 use super::burn_down::ask;
 use super::databases::{Kind, Place};
 use crate::report::Report;
+use crate::world;
 
-const TASKS: usize = 1_000_000;
+fn tasks() -> usize {
+    world::sized(1_000_000, 2000)
+}
 
 pub(super) fn measure(report: &mut Report) {
     for kind in Kind::ALL {
@@ -12,8 +15,9 @@ pub(super) fn measure(report: &mut Report) {
         let host = place.site.start();
         host.serving("clear");
         ask(&host, "pause");
-        for first in (0..TASKS).step_by(100_000) {
-            let keys: Vec<_> = (first..first + 100_000).map(|number| format!("video-{number:07}")).collect();
+        for first in (0..tasks()).step_by(world::sized(100_000, 1000)) {
+            let keys: Vec<_> =
+                (first..first + world::sized(100_000, 1000)).map(|number| format!("video-{number:07}")).collect();
             host.enqueue("clear", &keys);
         }
         // The peak of filling is not the peak of burning down.

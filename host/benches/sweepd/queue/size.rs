@@ -18,10 +18,16 @@ use super::databases::{Database, Kind, open_server};
 use crate::report::{Report, median};
 use crate::world;
 
-const FEW: u64 = 10_000;
-const MANY: u64 = 10_000_000;
+fn few_rows() -> u64 {
+    world::sized(10_000, 1000)
+}
+fn many_rows() -> u64 {
+    world::sized(10_000_000, 2000)
+}
 const BATCH: u32 = 500;
-const ROUNDS: usize = 19;
+fn rounds() -> usize {
+    world::sized(19, 1)
+}
 
 /// Keys that rise with their tasks, or keys without any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +38,9 @@ enum Keys {
 
 pub(crate) fn measure(report: &mut Report) {
     for kind in Kind::ALL {
-        let Some(few) = cost(kind, FEW, Keys::Sequential) else { continue };
-        let many = cost(kind, MANY, Keys::Sequential).expect("it answered before");
-        let random = cost(kind, MANY, Keys::Random).expect("it answered before");
+        let Some(few) = cost(kind, few_rows(), Keys::Sequential) else { continue };
+        let many = cost(kind, many_rows(), Keys::Sequential).expect("it answered before");
+        let random = cost(kind, many_rows(), Keys::Random).expect("it answered before");
         let name = kind.name();
         let detail = format!("{:.2} µs a row, random keys {:.2} µs", many.0, random.0);
         report.at_most(&format!("claim of ten million rows, {name}"), many.0 / few.0, 1.2, "ratio", detail);
@@ -127,7 +133,7 @@ async fn claim_and_finish(store: &SharedStore, job: JobId) -> (f64, f64) {
     let (mut claims, mut finishes) = (Vec::new(), Vec::new());
     let attempt =
         Attempt { number: 1, node, started: horizon, ended: horizon, digest: Some(Digest::of(b"bench")), removed: 0 };
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         let began = Instant::now();
         let claim = store.claim_due(ask).await.expect("it is answered").expect("rows are due");
         claims.push(micros_a_row(began));

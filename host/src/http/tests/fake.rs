@@ -10,6 +10,7 @@ pub(super) struct Fake(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) queued: Mutex<Vec<NewTask>>,
     pub(super) paused: Mutex<Option<String>>,
+    pub(super) not_ready: Mutex<Option<NotReady>>,
     pub(super) next: AtomicU64,
     /// How many tasks came at a time.
     pub(super) chunks: Mutex<Vec<usize>>,
@@ -111,6 +112,7 @@ impl HostApi for Fake {
         Ok(JobStatus {
             labels: Vec::new(),
             name: name.to_owned(),
+            cannot_work: None,
             paused: self.0.paused.lock().await.clone(),
             waiting: None,
             backlog: Backlog::default(),
@@ -288,11 +290,18 @@ impl HostApi for Fake {
         Ok((done.map(|id| TakenOut { id, path: None, result: TrashResult::Restored, detail: None }).collect(), next))
     }
 
-    async fn ready(&self) -> Result<(), String> {
-        match &*self.0.paused.lock().await {
+    async fn ready(&self) -> Result<(), NotReady> {
+        match self.0.not_ready.lock().await.clone() {
             None => Ok(()),
-            Some(_) => Err("something is missing".to_owned()),
+            Some(not) => Err(not),
         }
+    }
+
+    async fn jobs_not_ready(&self, only: Option<&str>) -> Result<Vec<JobNotReady>, HostError> {
+        only.map_or(Ok(()), Self::known)?;
+        let paused = self.0.paused.lock().await.clone();
+        let why = |detail| CannotWork { reason: JobReason::Paused, detail };
+        Ok(paused.map(|reason| JobNotReady { job: "videos".to_owned(), why: why(reason) }).into_iter().collect())
     }
 }
 

@@ -16,6 +16,7 @@ use crate::domain::intervention::{Intervened, Tally};
 use crate::domain::job::{JobId, JobName};
 use crate::domain::node::{NodeId, NodeView};
 use crate::domain::plugin_history::{Refused, Steer};
+use crate::domain::readiness::{CannotWork, HostReason, JobNotReady, JobReason, NotReady};
 use crate::domain::status::{Backlog, HostStatus, JobStatus, PluginStatus, SlotStatus, SweepReport, TakenStatus};
 use crate::domain::task::{AttemptView, Enqueued, NewTask, Priority, TaskId, TaskState, TaskView};
 use crate::domain::time::Timestamp;

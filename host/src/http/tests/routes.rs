@@ -198,7 +198,17 @@ async fn jobs_are_steered() {
     assert_eq!(server.ask("GET", "/readyz", "").await, (200, "ready".to_owned()));
     let (status, paused) = server.ask_json("POST", "/v1/jobs/videos/pause", r#"{"reason":"lunch"}"#).await;
     assert_eq!((status, paused), (200, json!({"job": "videos", "paused": "lunch"})));
-    assert_eq!(server.ask_json("GET", "/readyz", "").await.1["detail"], json!("something is missing"));
+    assert_eq!(server.ask("GET", "/readyz", "").await.0, 200, "a paused job is no reason to ask another host");
+    let (status, document) = server.ask_json("GET", "/readyz?jobs=all", "").await;
+    let paused = json!([{ "job": "videos", "reason": "paused", "detail": "lunch" }]);
+    assert_eq!((status, &document["jobs"], &document["reason"]), (503, &paused, &Value::Null));
+    let detail = "something is missing".to_owned();
+    *server.app.host.0.not_ready.lock().await = Some(NotReady { reason: HostReason::QueueFull, detail });
+    for asked in ["/readyz", "/readyz?job=videos"] {
+        let (status, document) = server.ask_json("GET", asked, "").await;
+        assert_eq!((status, &document["reason"]), (503, &json!("queue-full")), "{asked}");
+        assert_eq!(document["detail"], json!("something is missing"));
+    }
     assert_eq!(server.ask_json("GET", "/v1/jobs/videos", "").await.1["paused"], json!("lunch"));
     assert_eq!(server.ask("POST", "/v1/jobs/videos/pause", r#"{"reasn":"lunch"}"#).await.0, 400);
     assert_eq!(server.ask_json("POST", "/v1/jobs/videos/resume", "").await.1["paused"], Value::Null);

@@ -10,16 +10,13 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::CompileError;
+use super::{CompileError, CompileLimits};
 use crate::plugin::blame;
 use crate::plugin::generation::LoadError;
 
-/// Longest time that one compilation may take.
-pub(super) const TIMEOUT: Duration = Duration::from_mins(2);
-/// Most processor time that it may take, on all cores together.
-const CPU: Duration = Duration::from_mins(4);
-/// Most address space that one compilation may take, in bytes.
-const MEMORY: u64 = 6 << 30;
+/// Processor time that a compilation may take on all cores together, as a multiple of
+/// the time that it may take.
+const CORES: u64 = 2;
 /// The child's exit code for a component that cannot be compiled.
 pub(super) const REFUSED: i32 = 3;
 /// The child's exit code where it could not do its work.
@@ -36,8 +33,14 @@ const SIGXCPU: i32 = 24;
 
 /// How the child ended, as an error: whether the component or the machine is to
 /// blame.
-pub(super) fn failure(status: ExitStatus, message: String) -> CompileError {
-    within(status, message, Bound::of(Resource::As, MEMORY), Bound::of(Resource::Cpu, CPU.as_secs()))
+pub(super) fn failure(status: ExitStatus, message: String, limits: CompileLimits) -> CompileError {
+    let [(_, memory), (_, cpu)] = ours(limits).map(|(resource, ours)| (resource, Bound::of(resource, ours)));
+    within(status, message, memory, cpu)
+}
+
+/// What this host allows, whatever it was started with: bytes, and seconds.
+fn ours(limits: CompileLimits) -> [(Resource, u64); 2] {
+    [(Resource::As, limits.memory), (Resource::Cpu, limits.time.as_secs().max(1).saturating_mul(CORES))]
 }
 
 fn within(status: ExitStatus, message: String, memory: Bound, cpu: Bound) -> CompileError {
@@ -54,7 +57,7 @@ fn within(status: ExitStatus, message: String, memory: Bound, cpu: Bound) -> Com
                      (ulimit -v); raise that"
                 ))
             } else {
-                CompileError::TooExpensive(format!("it takes more than {bound} of memory"))
+                CompileError::TooExpensive(format!("it takes more than {bound} of memory (sandbox.compile_memory)"))
             }
         }
         (_, Some(SIGXCPU)) => {
@@ -72,8 +75,8 @@ fn within(status: ExitStatus, message: String, memory: Bound, cpu: Bound) -> Com
 }
 
 /// Limits this process, the child, for the rest of its life.
-pub(super) fn put() -> std::io::Result<()> {
-    for (resource, ours) in [(Resource::As, MEMORY), (Resource::Cpu, CPU.as_secs())] {
+pub(super) fn put(limits: CompileLimits) -> std::io::Result<()> {
+    for (resource, ours) in ours(limits) {
         Bound::of(resource, ours).put(resource)?;
     }
     let no_core = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };

@@ -13,8 +13,8 @@ use bytesize::ByteSize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
-use super::bounds::{self, FAILED, OUT_OF_MEMORY, REFUSED, TIMEOUT, TOO_LARGE};
-use super::{CompileError, Compiled, MAX_COMPONENT};
+use super::bounds::{self, FAILED, OUT_OF_MEMORY, REFUSED, TOO_LARGE};
+use super::{CompileError, CompileLimits, Compiled, MAX_COMPONENT};
 use crate::plugin::blame;
 use crate::plugin::engine::{Engine, EngineOptions};
 use crate::plugin::generation::in_one_line;
@@ -36,20 +36,23 @@ pub(super) struct Child<'a> {
     pub(super) metered: bool,
     pub(super) reservation: Option<u64>,
     pub(super) max_compiled: u64,
+    pub(super) limits: CompileLimits,
 }
 
 impl Child<'_> {
     /// Compiles. Dropping the future kills the child.
     pub(super) async fn compile(&self, bytes: &[u8]) -> Result<Compiled, CompileError> {
-        let (status, code, printed) = tokio::time::timeout(TIMEOUT, self.run(bytes))
-            .await
-            .map_err(|_| CompileError::TooExpensive(format!("it took longer than {TIMEOUT:?}")))??;
+        let (status, code, printed) =
+            tokio::time::timeout(self.limits.time, self.run(bytes)).await.map_err(|_| {
+                let most = self.limits.time;
+                CompileError::TooExpensive(format!("it took longer than {most:?} (sandbox.compile_time)"))
+            })??;
         let message = String::from_utf8_lossy(&printed);
         let message = crate::domain::outcome::cut(message.trim().chars().take(MAX_MESSAGE).collect());
         if status.code() == Some(0) {
             return Ok(Compiled { bytes: code, from: 0 });
         }
-        Err(bounds::failure(status, message))
+        Err(bounds::failure(status, message, self.limits))
     }
 
     /// Answers how the child ended, its machine code, and what it printed.
@@ -61,6 +64,8 @@ impl Child<'_> {
         let mut child = Command::new(self.program)
             .arg("compile")
             .args(["--max-compiled", &most.to_string()])
+            .args(["--max-seconds", &self.limits.time.as_secs().max(1).to_string()])
+            .args(["--max-memory", &self.limits.memory.to_string()])
             .args(self.metered.then_some("--metered"))
             .args(self.reservation.map(|bytes| format!("--reservation={bytes}")))
             .env_clear()
@@ -117,6 +122,8 @@ pub struct ChildOptions {
     pub reservation: Option<u64>,
     /// Largest machine code, in bytes.
     pub max_compiled: u64,
+    /// What compiling it may take.
+    pub limits: CompileLimits,
 }
 
 /// The child's side: reads a component from standard input, writes its machine
@@ -137,7 +144,7 @@ pub fn compile_in_child(options: ChildOptions) -> i32 {
 
 fn answer(options: ChildOptions) -> Result<(), (i32, String)> {
     let failed = |what: &'static str| move |error: std::io::Error| (FAILED, format!("{what}: {error}"));
-    bounds::put().map_err(failed("limiting the compiler"))?;
+    bounds::put(options.limits).map_err(failed("limiting the compiler"))?;
     let mut bytes = Vec::new();
     let stdin = std::io::stdin().lock();
     stdin.take(MAX_COMPONENT + 1).read_to_end(&mut bytes).map_err(failed("reading the component"))?;

@@ -10,6 +10,7 @@ use super::address::Address;
 use super::sql::server_now;
 use crate::domain::digest::Digest;
 use crate::store::StoreError;
+use crate::store::turns::Turns;
 
 /// One step of the schema.
 struct Migration {
@@ -46,7 +47,9 @@ const MIGRATIONS: [Migration; 17] = [
 
 /// The lock of those who migrate this database; names of locks are the whole
 /// server's, and short.
-const LOCK: &str = "SELECT GET_LOCK(CONCAT('sweepd.', MD5(DATABASE())), 60)";
+const LOCK: &str = "SELECT GET_LOCK(CONCAT('sweepd.', MD5(DATABASE())), 0)";
+/// Whose it is: the number of a connection.
+const HOLDER: &str = "SELECT CAST(IS_USED_LOCK(CONCAT('sweepd.', MD5(DATABASE()))) AS SIGNED)";
 /// A migration, and that of another node before it, may take its time.
 const PATIENTLY: &str = "SET SESSION lock_wait_timeout = 60 /*M! , max_statement_time = 0 */";
 
@@ -62,13 +65,12 @@ pub(super) async fn migrate(conn: &mut MySqlConnection, address: &Address) -> Re
     }
     let about = |error| address.about(error);
     sqlx::raw_sql(PATIENTLY).execute(&mut *conn).await.map_err(about)?;
-    // Anything but 1 is no lock: null for an error, 0 for the end of patience.
-    let locked: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut *conn).await.map_err(about)?;
-    if locked != Some(1) {
-        return Err(StoreError::Unavailable(format!(
-            "{}: another sweepd has been migrating for a minute; wait for it, or end its connection",
-            address.place()
-        )));
+    let mut turns = Turns::new(address.place());
+    // Anything but 1 is no lock: null for an error, 0 while another has it.
+    while sqlx::query_scalar::<_, Option<i64>>(LOCK).fetch_one(&mut *conn).await.map_err(about)? != Some(1) {
+        let holder: Option<i64> = sqlx::query_scalar(HOLDER).fetch_one(&mut *conn).await.map_err(about)?;
+        let holder = holder.map(|id| format!("connection {id} of the server"));
+        turns.wait(holder.as_deref()).await?;
     }
     let migrated = apply_missing(conn, address).await;
     let unlocked = sqlx::query_scalar::<_, Option<i64>>(UNLOCK).fetch_one(conn).await.map_err(about);

@@ -10,6 +10,7 @@ use super::pool::Server;
 use super::sql::server_now;
 use crate::domain::digest::Digest;
 use crate::store::StoreError;
+use crate::store::turns::Turns;
 
 /// One step of the schema.
 struct Migration {
@@ -37,15 +38,36 @@ pub(super) async fn migrate(server: &Server) -> Result<(), StoreError> {
         return Ok(());
     }
     let tell = |error: sqlx::Error| server.tell(error);
-    let mut turn = conn.begin().await.map_err(tell)?;
-    // A migration, and that of another node before it, may take its time.
-    sqlx::raw_sql("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0")
-        .execute(&mut *turn)
-        .await
-        .map_err(tell)?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *turn).await.map_err(tell)?;
-    apply_missing(server, &mut turn).await?;
-    turn.commit().await.map_err(tell)
+    let mut turns = Turns::new(&server.place);
+    loop {
+        let mut turn = conn.begin().await.map_err(tell)?;
+        // A migration, and what it waits for, may take its time.
+        sqlx::raw_sql("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0")
+            .execute(&mut *turn)
+            .await
+            .map_err(tell)?;
+        let taken = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(LOCK).fetch_one(&mut *turn);
+        if taken.await.map_err(tell)? {
+            apply_missing(server, &mut turn).await?;
+            return turn.commit().await.map_err(tell);
+        }
+        let holder = holder(&mut turn).await.map_err(tell)?;
+        turn.rollback().await.map_err(tell)?;
+        // By asking again, and not in the server: so this end can say what it waits for.
+        turns.wait(holder.as_deref()).await?;
+    }
+}
+
+/// Who has the lock of migrations, for people.
+async fn holder(conn: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    let sql = "SELECT format('process %s of the server (%s, user %s, from %s)', pid, coalesce(application_name, '?'),
+                             coalesce(usename, '?'), coalesce(host(client_addr), 'its own machine'))
+               FROM pg_locks JOIN pg_stat_activity USING (pid)
+               WHERE locktype = 'advisory' AND granted
+                 AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND classid::bigint = $1 >> 32 AND objid::bigint = $1 & 4294967295 AND objsubid = 1
+               LIMIT 1";
+    sqlx::query_scalar(sql).bind(LOCK).fetch_optional(conn).await
 }
 
 /// The names of the migrations that the database lacks, oldest first.

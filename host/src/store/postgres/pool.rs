@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _, SqlSafeStr};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Postgres, Row as _, SqlSafeStr};
 
 use super::fault::Fault;
 use crate::store::StoreError;
@@ -90,22 +90,30 @@ impl Server {
         Ok(())
     }
 
+    /// Connects once beside the pool, which would only say that nothing came in
+    /// time: why the server cannot be reached is what a person has to know.
+    async fn reach(&self) -> Result<(), Fault> {
+        let options = self.pool.connect_options();
+        let connect = tokio::time::timeout(PATIENCE, options.connect());
+        let conn = connect.await.map_err(|_| Fault::Silent(PATIENCE)).and_then(|conn| Ok(conn?));
+        // It has done its work, however it ends.
+        conn.map(drop)
+    }
+
     /// Makes sure that a session is one: whoever stands between may refuse its
     /// settings, which are made after connecting then, or give each transaction
     /// another session, which is refused. The first call on a server.
     pub(super) async fn must_have_sessions(&self) -> Result<(), StoreError> {
-        let first = self.pool.acquire().await;
-        let first = match first {
-            Err(error) if refuses_settings(&error) => {
+        match self.reach().await {
+            Err(Fault::Sql(error)) if refuses_settings(&error) => {
                 tracing::info!("{}: a pooler takes no settings with a connection, they are made after it", self.place);
                 for pool in [&self.pool, &self.ears] {
                     pool.set_connect_options(self.plain.clone().extra_float_digits(None));
                 }
-                self.pool.acquire().await
             }
-            first => first,
-        };
-        let mut first = first.map_err(|error| self.tell(error))?;
+            reached => reached.map_err(|fault| fault.about(&self.place))?,
+        }
+        let mut first = self.free().await?;
         let mut other = self.ears.acquire().await.map_err(|error| self.tell(error))?;
         match is_kept(&mut first, &mut other).await {
             Ok(true) => Ok(()),

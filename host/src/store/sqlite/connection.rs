@@ -5,7 +5,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::Fault;
-use super::place::Place;
+use super::place::{Place, for_new_tasks};
+use crate::limits;
 use crate::store::StoreError;
 
 /// How long a connection waits for another process's write lock.
@@ -14,6 +15,25 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// Pages of the log after which a commit copies it into the database: 64 MiB,
 /// so that a page that many commits touch is copied once.
 const CHECKPOINT_PAGES: u32 = 16_000;
+
+/// The same, less where files may not become so large (`ulimit -f`): a log that
+/// cannot grow holds up every commit.
+fn checkpoint_pages() -> u32 {
+    let most = limits::file_size().map_or(CHECKPOINT_PAGES, |most| u32::try_from(most / 4 / PAGE).unwrap_or(u32::MAX));
+    CHECKPOINT_PAGES.min(most)
+}
+
+/// Whether new tasks would take the room that is needed to end those that are
+/// queued: the file may not become larger (`ulimit -f`).
+pub(super) fn is_at_limit(conn: &Connection) -> bool {
+    let Some(most) = limits::file_size() else { return false };
+    let pages = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap_or(0);
+    let used = u64::try_from(pages("page_count") - pages("freelist_count")).unwrap_or(0);
+    used * PAGE > for_new_tasks(most)
+}
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
 
 /// The same while the disk is full: 1 MiB, for the log must not grow then.
 const TIGHT_PAGES: u32 = 256;
@@ -48,7 +68,7 @@ fn set_up_writing(conn: &Connection, max_pages: Option<u32>) -> rusqlite::Result
     }
     let mode = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "wal_autocheckpoint", checkpoint_pages())?;
     conn.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "cache_size", -8 * 1024)?;
@@ -67,7 +87,7 @@ pub(super) fn tighten(conn: &Connection) -> rusqlite::Result<()> {
 
 /// Lets the log grow as usual again.
 pub(super) fn loosen(conn: &Connection) -> rusqlite::Result<()> {
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+    conn.pragma_update(None, "wal_autocheckpoint", checkpoint_pages())
 }
 
 /// Opens a connection that can only read.

@@ -81,7 +81,9 @@ impl Fault {
         }
         match self.code() {
             Some(ErrorCode::DiskFull) => true,
-            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Place::is_full(path),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
+                Place::is_full(path) || Place::largest(path).is_some()
+            }
             _ => false,
         }
     }
@@ -97,7 +99,7 @@ impl Fault {
         let path = about.display();
         match error.sqlite_error_code() {
             _ if self.is_full(about) => full(about),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable(format!(
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(format!(
                 "{path}: another process holds its write lock; end what keeps a transaction open there"
             )),
             Some(ErrorCode::SystemIoFailure) => disk_failed(about, deed(error), self.errno()),
@@ -155,6 +157,21 @@ fn disk_failed(path: &Path, deed: &str, errno: Option<Errno>) -> StoreError {
     StoreError::Unavailable(format!(
         "{deed} {} or its log failed: {why}. That is its disk, or the way to it: look at the kernel's log (dmesg) and \
          mend the disk first. The database may be whole: replace nothing until the disk answers",
+        path.display()
+    ))
+}
+
+/// The disk of the database at `path` is full.
+pub(super) fn full(path: &Path) -> StoreError {
+    if let Some(most) = Place::largest(path) {
+        return StoreError::Full(format!(
+            "{}: it and its log may not become larger than {most} bytes each (ulimit -f of this process); raise that \
+             and start the host again",
+            path.display()
+        ));
+    }
+    StoreError::Full(format!(
+        "{}: the disk or its quota is full; free space there, sweepd goes on by itself",
         path.display()
     ))
 }

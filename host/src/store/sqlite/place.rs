@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::fault::full_from_the_start;
 use super::index::Index;
 use crate::disk;
+use crate::limits;
 use crate::store::StoreError;
 
 /// A file, whatever it is called.
@@ -27,6 +28,12 @@ pub(super) enum Standing {
     Gone,
     /// Some other file.
     Another,
+}
+
+/// Of so many bytes that a file may have, new tasks fill so many: the rest is for
+/// ending those that are queued.
+pub(super) fn for_new_tasks(most: u64) -> u64 {
+    most - most / 8
 }
 
 /// The database's paths, with all links resolved.
@@ -166,6 +173,14 @@ impl Place {
         let made = std::fs::File::create(&probe).and_then(|file| disk::allocate(&file, 64 << 10));
         let _ = std::fs::remove_file(&probe);
         made.is_err_and(|error| disk::is_full(&error))
+    }
+
+    /// How large the database and its log may become (`ulimit -f`), where one of
+    /// them is about to be larger.
+    pub(super) fn largest(database: &Path) -> Option<u64> {
+        let most = limits::file_size()?;
+        let near = |file: &Path| std::fs::metadata(file).is_ok_and(|about| about.len() > for_new_tasks(most));
+        (near(database) || near(&with_suffix(database, "-wal"))).then_some(most)
     }
 
     /// Makes the folder again if it is gone.

@@ -247,6 +247,9 @@ impl Writer {
         } else if self.reserve.is_low() {
             refuse_intake(group, &full(self.place.database()));
         }
+        if self.file.as_ref().is_some_and(|(conn, _)| connection::is_at_limit(conn)) {
+            refuse_intake(group, &full(self.place.database()));
+        }
         for step in MAKE_ROOM {
             match self.try_commit(group) {
                 Err(NotCommitted { is_full: true, error }) => step(self, group, &error),

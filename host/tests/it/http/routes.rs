@@ -225,10 +225,23 @@ fn health_is_told() {
     let site = idle();
     let host = site.start();
     assert_eq!(get(&host, "/healthz").plain(), (200, "ok"));
-    let reply = get(&host, "/readyz");
-    assert_eq!((reply.word(), reply.header("retry-after")), ((503, "not-ready".to_owned()), Some("1")));
-    assert!(reply.problem()["detail"].as_str().unwrap().contains("clear"), "{}", reply.body);
+    assert_eq!(get(&host, "/readyz").plain(), (200, "ready"), "requests are served, whatever its jobs can do");
+    for asked in ["/readyz?job=clear", "/readyz?jobs=all"] {
+        let reply = get(&host, asked);
+        assert_eq!((reply.word(), reply.header("retry-after")), ((503, "jobs-not-ready".to_owned()), Some("1")));
+        let jobs = &reply.problem()["jobs"];
+        assert_eq!(
+            (&jobs[0]["job"], &jobs[0]["reason"], &jobs[1]),
+            (&json!("clear"), &json!("no-plugin"), &json!(null))
+        );
+    }
+    assert_eq!(get(&host, "/readyz?job=clea").word(), (404, "unknown-job".to_owned()));
+    for bad in ["/readyz?job=clear&jobs=all", "/readyz?jobs=clear", "/readyz?jbo=clear"] {
+        assert_eq!(get(&host, bad).word(), (400, "malformed".to_owned()), "{bad}");
+    }
     site.install(&plugin("video-clear"));
     host.serving("clear");
-    assert_eq!(get(&host, "/readyz").plain(), (200, "ready"));
+    for asked in ["/readyz", "/readyz?job=clear", "/readyz?jobs=all"] {
+        assert_eq!(get(&host, asked).plain(), (200, "ready"), "{asked}");
+    }
 }

@@ -1,17 +1,17 @@
 //! A place to run the real binary in: a folder with videos, plugins and a
 //! configuration, and the running host itself.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) mod fuse;
+mod starts;
 
 /// Longer than anything that a test waits for takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -196,48 +196,6 @@ impl Site {
             .arg(self.path().join("sweepd.toml"))
             .current_dir(self.path());
         command
-    }
-
-    /// Starts the host and waits until it listens.
-    pub(crate) fn start(&self) -> Sweepd {
-        self.try_start().unwrap_or_else(|log| panic!("the host did not start:\n{log}"))
-    }
-
-    /// Starts the host; its log where it ends before it listens.
-    pub(crate) fn try_start(&self) -> Result<Sweepd, String> {
-        self.try_start_with(&[])
-    }
-
-    /// The same, with these variables.
-    pub(crate) fn try_start_with(&self, variables: &[(&str, &str)]) -> Result<Sweepd, String> {
-        let log = self.path().join("log");
-        self.try_start_logging_to(
-            File::options().create(true).append(true).open(&log).expect("the log opens"),
-            variables,
-        )
-    }
-
-    /// The same, with its log in this file.
-    pub(crate) fn try_start_logging_to(&self, stderr: File, variables: &[(&str, &str)]) -> Result<Sweepd, String> {
-        let log = self.path().join("log");
-        let mut command = self.command(&["run", "--log-format", "json"]);
-        command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-        if let Some(uid) = self.uid {
-            use std::os::unix::process::CommandExt as _;
-            command.uid(uid).gid(uid);
-        }
-        let mut child = command.spawn().expect("the binary starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        while let Some(Ok(line)) = stdout.next() {
-            if let Some((_, address)) = line.split_once("listens on http://") {
-                let address = address.trim().parse().expect("an address");
-                // The rest must be read, or the host would stop at a full pipe.
-                std::thread::spawn(move || stdout.for_each(drop));
-                return Ok(Sweepd { child, address, log });
-            }
-        }
-        let _ = child.wait();
-        Err(fs::read_to_string(log).unwrap_or_default())
     }
 }
 

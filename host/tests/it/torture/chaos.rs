@@ -8,9 +8,10 @@ use fastrand::Rng;
 
 use super::check::{Queue, Violation};
 use super::line::{Tail, Trace};
-use super::nodes::{Ground, LEASE, Node};
+use super::nodes::{Ground, LEASE, Node, Remedy};
 use super::proxy::{Cut, Proxy};
 use super::servers::{Kind, Server, Stop};
+use super::troubles::Trouble;
 use super::watch::Watch;
 
 /// The database of a run.
@@ -30,6 +31,11 @@ pub(super) struct Cluster {
     server: Option<(Server, Proxy)>,
     server_back: Option<Instant>,
     watch: Watch,
+    /// Which nodes are in trouble, until when, and what ends it.
+    troubled: Vec<(usize, Instant, Remedy)>,
+    /// When the server may be written again.
+    read_only_until: Option<Instant>,
+    troubles: u64,
 }
 
 /// When a node goes on.
@@ -52,13 +58,35 @@ enum Blow {
     CutAll,
     CutOne,
     StopServer,
+    /// As in a failover that is not over: all sessions end, and new ones only read.
+    ReadOnly,
+    Trouble(Trouble),
 }
 
 /// How often each is chosen, among how many. One file has a node alone: while
 /// that is stopped, nothing happens at all.
-const BLOWS_TO_ONE: &[(Blow, usize)] = &[(Blow::Kill, 7), (Blow::Pause, 1)];
-const BLOWS_TO_ALL: &[(Blow, usize)] =
-    &[(Blow::Kill, 8), (Blow::Pause, 10), (Blow::CutAll, 3), (Blow::CutOne, 10), (Blow::StopServer, 2)];
+const BLOWS_TO_ONE: &[(Blow, usize)] = &[
+    (Blow::Kill, 7),
+    (Blow::Pause, 1),
+    (Blow::Trouble(Trouble::LogStalls), 1),
+    (Blow::Trouble(Trouble::LogCloses), 1),
+    (Blow::Trouble(Trouble::DiskFull), 2),
+    (Blow::Trouble(Trouble::ClockJumps), 2),
+    (Blow::Trouble(Trouble::NoDescriptors), 2),
+];
+const BLOWS_TO_ALL: &[(Blow, usize)] = &[
+    (Blow::Kill, 8),
+    (Blow::Pause, 10),
+    (Blow::CutAll, 3),
+    (Blow::CutOne, 10),
+    (Blow::StopServer, 2),
+    (Blow::ReadOnly, 2),
+    (Blow::Trouble(Trouble::LogStalls), 1),
+    (Blow::Trouble(Trouble::LogCloses), 1),
+    (Blow::Trouble(Trouble::DiskFull), 2),
+    (Blow::Trouble(Trouble::ClockJumps), 2),
+    (Blow::Trouble(Trouble::NoDescriptors), 2),
+];
 
 fn choice(random: &mut Rng, blows: &[(Blow, usize)]) -> Blow {
     let all = blows.iter().flat_map(|(blow, often)| std::iter::repeat_n(*blow, *often));
@@ -84,7 +112,8 @@ impl Cluster {
         let nodes: Vec<_> = names[..count].iter().map(|name| Node::new(name, ground, url.as_deref(), mutant)).collect();
         let plans = nodes.iter().map(|_| Plan::Up).collect();
         let watch = Watch::over(Tail::of(ground.trace.path()));
-        Self { nodes, plans, server, server_back: None, watch }
+        let troubled = Vec::new();
+        Self { nodes, plans, server, server_back: None, watch, troubled, read_only_until: None, troubles: 0 }
     }
 
     /// Breaks things until `end`.
@@ -113,6 +142,7 @@ impl Cluster {
         // Where there are several, one is left to take over.
         let others = self.plans.iter().enumerate().filter(|(other, plan)| *other != one && **plan == Plan::Up).count();
         let may_go = others > 0 || self.nodes.len() == 1;
+        let is_in = matches!(blow, Blow::Trouble(trouble) if self.is_in(one, trouble));
         match (blow, &mut self.server) {
             (Blow::Kill, _) if may_go && self.plans[one] == Plan::Up => {
                 self.nodes[one].kill();
@@ -143,6 +173,21 @@ impl Cluster {
                 proxy.cut_next(cut, random.u32(1..=4));
                 trace.say(&format!("cut {cut:?}\n"));
             }
+            (Blow::ReadOnly, Some((server, proxy))) if self.server_back.is_none() && self.read_only_until.is_none() => {
+                if !server.set_read_only(true) {
+                    return false;
+                }
+                proxy.cut_all();
+                trace.say("server ReadOnly\n");
+                self.read_only_until = Some(now + Duration::from_millis(random.u64(200..1_500)));
+                self.troubles += 1;
+            }
+            (Blow::Trouble(trouble), _) if self.plans[one] == Plan::Up && !is_in => {
+                let Some(remedy) = self.nodes[one].trouble(trouble, random) else { return false };
+                trace.say(&format!("trouble {trouble:?} {pid}\n"));
+                self.troubled.push((one, now + trouble.lasts(random), remedy));
+                self.troubles += 1;
+            }
             (Blow::StopServer, Some((server, _))) if self.server_back.is_none() => {
                 let how = if random.bool() { Stop::Kill } else { Stop::Orderly };
                 server.stop(how);
@@ -154,6 +199,32 @@ impl Cluster {
         true
     }
 
+    /// Whether the node is in this trouble already.
+    fn is_in(&self, node: usize, trouble: Trouble) -> bool {
+        self.troubled.iter().any(|(troubled, _, remedy)| {
+            *troubled == node
+                && match remedy {
+                    Remedy::Of(present) => *present == trouble,
+                    Remedy::Descriptors(..) => trouble == Trouble::NoDescriptors,
+                }
+        })
+    }
+
+    /// Ends the troubles that are to be over by `now`; all of them with `None`.
+    fn heal(&mut self, trace: &Trace, now: Option<Instant>) {
+        let is_due = |until: Instant| now.is_none_or(|now| until <= now);
+        for (node, _, remedy) in self.troubled.extract_if(.., |(_, until, _)| is_due(*until)) {
+            trace.say("over\n");
+            self.nodes[node].remedy(remedy);
+        }
+        if let Some((server, _)) = &self.server
+            && self.read_only_until.is_some_and(is_due)
+            && server.set_read_only(false)
+        {
+            self.read_only_until = None;
+        }
+    }
+
     /// Brings back what is due by `now`.
     fn tend(&mut self, trace: &Trace, now: Instant) {
         if let Some((server, _)) = &mut self.server
@@ -162,6 +233,7 @@ impl Cluster {
             server.resume();
             self.server_back = None;
         }
+        self.heal(trace, Some(now));
         let overtaken = self.watch.overtaken();
         for (node, plan) in self.nodes.iter_mut().zip(&mut self.plans) {
             let pid = node.pid().unwrap_or_default();
@@ -202,6 +274,7 @@ impl Cluster {
             server.resume();
             server.wait_ready();
         }
+        self.heal(trace, None);
         trace.say("calm\n");
         loop {
             self.tend(trace, Instant::now());
@@ -223,6 +296,11 @@ impl Cluster {
             running: count("running").unwrap_or(0),
             dead: count("dead").unwrap_or(0),
         }
+    }
+
+    /// How often a node was in trouble, or the server read only.
+    pub(super) fn troubles(&self) -> u64 {
+        self.troubles
     }
 
     /// How many connections to the database were cut.

@@ -70,7 +70,7 @@ impl<'l> Said<'l> {
             "kill" => Self::Kill(word()?.parse().ok()?),
             "stop" => Self::Stop,
             "server" => Self::Server,
-            "continue" | "cut" | "calm" => Self::Other,
+            "continue" | "cut" | "calm" | "trouble" | "over" => Self::Other,
             _ => return None,
         };
         Some(said)

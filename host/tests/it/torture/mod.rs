@@ -4,9 +4,11 @@
 //!
 //! ```text
 //!  writers ──HTTP──▶ nodes ──[proxy]──▶ [database server]
-//!     │ sent/acked     │ start/work/end      ▲ stop, kill -9, cut in a commit
+//!     │ sent/acked     │ start/work/end      ▲ stop, kill -9, read only, cut in a commit
 //!     ▼                ▼                     │
-//!   one trace, read by the checker      chaos ──▶ kill -9, SIGSTOP past the lease
+//!   one trace, read by the checker      chaos ──▶ kill -9, SIGSTOP past the lease,
+//!                                            a log that stalls or closes, a full disk,
+//!                                            a clock that jumps, no descriptor left
 //! ```
 //! It proves itself: mutants of the code (`host/src/faults.rs`) are each
 //! caught. Every run prints its seed; `SWEEPD_SEED` gives it one. A long one is
@@ -19,6 +21,7 @@ mod nodes;
 mod proxy;
 mod run;
 pub(crate) mod servers;
+mod troubles;
 mod watch;
 mod writer;
 
@@ -52,6 +55,7 @@ fn survives(database: Database, length: Duration) -> Found {
     assert!(seen.killed > 0, "nodes were killed: {found}");
     assert!(seen.acked > 200 && seen.started > 200 && seen.failed > 0, "much was done: {found}");
     assert!(2 * seen.sent_hot >= seen.sent, "at least half of what is sent are hot keys: {found}");
+    assert!(found.troubles > 3, "nodes were in trouble: {found}");
     println!("{found}");
     found
 }

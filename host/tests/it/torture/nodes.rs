@@ -1,7 +1,7 @@
 //! The nodes: real binaries, each with a folder of its own, all with the same
 //! files and the same trace.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::line::Trace;
+use super::troubles::{self, Before, LogReader, Trouble};
+use crate::small_disk::SmallDisk;
 use crate::support::{Site, guest};
 
 /// The job's name.
@@ -61,6 +64,10 @@ pub(super) struct Node {
     address: Address,
     /// Where it listens while it is stopped.
     away: Option<SocketAddr>,
+    /// Who reads its log.
+    log: LogReader,
+    /// That of its state folder; dropped before the folder is.
+    _disk: SmallDisk,
 }
 
 impl Node {
@@ -81,8 +88,11 @@ impl Node {
             shared.join("files").display(),
         );
         fs::write(site.path().join("sweepd.toml"), text).expect("the configuration writes");
-        let trace = ground.trace.path().to_owned();
-        Self { name: name.to_owned(), site, trace, mutant, child: None, address: Address::default(), away: None }
+        let (trace, address) = (ground.trace.path().to_owned(), Address::default());
+        // Enough for a log of the database that is copied back late, and soon filled.
+        let disk = SmallDisk::tmpfs(&site.path().join("state"), "size=112m,mode=700");
+        let (name, log) = (name.to_owned(), LogReader::default());
+        Self { name, site, trace, mutant, child: None, address, away: None, log, _disk: disk }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -103,9 +113,9 @@ impl Node {
         if self.child.as_mut().is_some_and(|child| child.try_wait().expect("it can be waited for").is_none()) {
             return;
         }
-        let log = File::options().create(true).append(true).open(self.site.path().join("log")).expect("the log opens");
         let mut command = self.site.command(&["run", "--log-format", "json", "--log", "warn"]);
-        command.env("SWEEPD_TRACE", &self.trace).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.env("SWEEPD_TRACE", &self.trace).env("SWEEPD_CLOCK", self.clock());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for variable in VARIABLES {
             command.env_remove(variable);
         }
@@ -114,6 +124,7 @@ impl Node {
         }
         let mut child = command.spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("a pipe");
+        self.log = LogReader::of(child.stderr.take().expect("a pipe"), &self.site.path().join("log"));
         let address = Arc::clone(&self.address);
         thread::spawn(move || listens(stdout, &address));
         self.child = Some(child);
@@ -141,6 +152,43 @@ impl Node {
             *self.address.lock().expect("nobody panics with it") = Some(address);
         }
         self.signal(Signal::CONT);
+    }
+
+    /// Brings it into trouble; answers how to end that, if it could.
+    pub(super) fn trouble(&self, trouble: Trouble, random: &mut Rng) -> Option<Remedy> {
+        match trouble {
+            Trouble::LogStalls => self.log.stall(),
+            Trouble::LogCloses => self.log.close(),
+            Trouble::DiskFull => troubles::fill(&self.state()),
+            Trouble::ClockJumps => {
+                let ahead = random.i64(1_000..3_600_000);
+                troubles::set_clock(&self.clock(), if random.bool() { ahead } else { -ahead });
+            }
+            Trouble::NoDescriptors => {
+                let pid = self.pid()?;
+                return Some(Remedy::Descriptors(pid, troubles::take_descriptors(pid)?));
+            }
+        }
+        Some(Remedy::Of(trouble))
+    }
+
+    /// Puts it right.
+    pub(super) fn remedy(&self, remedy: Remedy) {
+        match remedy {
+            Remedy::Descriptors(pid, before) => troubles::give_descriptors(pid, before),
+            Remedy::Of(Trouble::LogStalls) => self.log.go_on(),
+            Remedy::Of(Trouble::DiskFull) => troubles::empty(&self.state()),
+            Remedy::Of(Trouble::ClockJumps) => troubles::set_clock(&self.clock(), 0),
+            Remedy::Of(Trouble::LogCloses | Trouble::NoDescriptors) => {}
+        }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.site.path().join("state")
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.state().join("clock")
     }
 
     fn signal(&self, signal: Signal) {
@@ -173,6 +221,14 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// How a trouble is ended.
+#[derive(Clone, Debug)]
+pub(super) enum Remedy {
+    /// Of this process, unless it is gone.
+    Descriptors(u32, Before),
+    Of(Trouble),
 }
 
 /// Follows a node's life by what it prints: it listens, until it prints no

@@ -49,6 +49,8 @@ pub(super) struct Found {
     pub(super) violations: Vec<Violation>,
     pub(super) seen: Seen,
     pub(super) cuts: u64,
+    /// How often a node was in trouble, or the server read only.
+    pub(super) troubles: u64,
     rounds: u32,
     took: Duration,
 }
@@ -88,7 +90,7 @@ impl Torture {
             eprintln!("{:?} round {rounds} after {:?}: {:?}", self.database, began.elapsed(), checker.seen);
         }
         let Checker { violations, seen, .. } = checker;
-        let cuts = cluster.cuts();
+        let (cuts, troubles) = (cluster.cuts(), cluster.troubles());
         if violations.is_empty() == self.mutant.is_some() {
             for node in &cluster.nodes {
                 let log = node.log();
@@ -98,7 +100,7 @@ impl Torture {
             drop(cluster);
             eprintln!("the trace is kept in {}", ground.keep().display());
         }
-        Found { torture: self, violations, seen, cuts, rounds, took: began.elapsed() }
+        Found { torture: self, violations, seen, cuts, troubles, rounds, took: began.elapsed() }
     }
 }
 
@@ -130,8 +132,8 @@ fn drained(cluster: &Cluster, patience: Duration) -> Queue {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { torture, violations, seen, cuts, rounds, took } = self;
-        writeln!(f, "{torture:?}: {rounds} rounds in {took:?}, {cuts} connections cut, {seen:?}")?;
+        let Self { torture, violations, seen, cuts, troubles, rounds, took } = self;
+        writeln!(f, "{torture:?}: {rounds} rounds in {took:?}, {cuts} connections cut, {troubles} troubles, {seen:?}")?;
         writeln!(f, "{} violations", violations.len())?;
         violations.iter().take(20).try_for_each(|violation| writeln!(f, "- {violation}"))
     }

@@ -158,6 +158,34 @@ impl Server {
         }
     }
 
+    /// Lets new sessions, and where the server can the present ones, only read, or
+    /// write again. Answers whether the server did it: it may be down.
+    pub(crate) fn set_read_only(&self, on: bool) -> bool {
+        let switch = if on { "on" } else { "off" };
+        match self.kind {
+            Kind::Postgres => {
+                // Each by itself: the second may be in no transaction.
+                let (set, keep) = (
+                    "SET default_transaction_read_only = off".to_owned(),
+                    format!("ALTER SYSTEM SET default_transaction_read_only = {switch}"),
+                );
+                let mut psql = Command::new(postgres("psql"));
+                psql.args(["-qX", "-U", "postgres", "-h", "127.0.0.1", "-d", "postgres", "-p"]);
+                psql.arg(self.port.to_string());
+                for sql in [&set, &keep, &"SELECT pg_reload_conf()".to_owned()] {
+                    psql.args(["-c", sql]);
+                }
+                tells(&mut psql)
+            }
+            Kind::Mariadb => {
+                let mut client = Command::new(mariadb("mariadb"));
+                client.args(["-u", "root", "-h", "127.0.0.1", "--connect-timeout=1", "-P"]);
+                client.arg(self.port.to_string());
+                tells(client.arg("-e").arg(format!("SET GLOBAL tx_read_only = {switch}")))
+            }
+        }
+    }
+
     /// Makes an empty data folder.
     fn initialise(&self) {
         let data = self.data();
@@ -234,6 +262,11 @@ impl Drop for Server {
             Kind::Mariadb => Stop::Kill,
         });
     }
+}
+
+fn tells(client: &mut Command) -> bool {
+    let told = client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    told.is_ok_and(|status| status.success())
 }
 
 /// What to install.
