@@ -238,9 +238,12 @@ impl<'t> Execution<'t> {
             Ending::Answered(Err(_)) => "failed",
             Ending::Crashed(_) => "crashed",
             Ending::Held { .. } => "held",
-            Ending::Stopped | Ending::Interrupted | Ending::OverBudget | Ending::NotStarted(_) | Ending::Untried(_) => {
-                "stopped"
-            }
+            Ending::Stopped
+            | Ending::Interrupted
+            | Ending::OverBudget
+            | Ending::NotStarted(_)
+            | Ending::Untried(_)
+            | Ending::Hindered => "stopped",
         };
         let (key, fence, at) = (&task.key, task.fence.0, boot_time());
         trace.say(format_args!("end {key} {fence} {} {at} {} {outcome}", process::id(), task.id));

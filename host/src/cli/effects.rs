@@ -12,7 +12,7 @@ use crate::store::{At, EffectFilter, Store};
 use super::error::CliError;
 use super::screen::{self, Screen};
 use super::words::{self, Moment, moment, prefix};
-use super::{store, table};
+use super::{space, store, table};
 
 /// How many are shown where --limit is not given.
 const SHOWN: u64 = 100;
@@ -156,7 +156,7 @@ fn row(view: &EffectView) -> [String; 7] {
         view.job_name.clone(),
         effect.task.to_string(),
         operation(effect),
-        table::size(effect.size),
+        space::of(effect.size, effect.differing_allocation()),
         result(view),
         path,
     ]

@@ -36,6 +36,7 @@ mod queue;
 mod run;
 mod screen;
 mod signals;
+mod space;
 mod start;
 mod status;
 mod store;

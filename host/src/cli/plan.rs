@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 use crate::domain::digest::Digest;
 use crate::domain::effect::Operation;
+use crate::domain::effect::differing_allocation;
 use crate::domain::foreseen::{End, Foreseen, ForeseenEffect, Summary};
 use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
@@ -347,12 +348,23 @@ fn line(foreseen: &Foreseen) -> String {
     match foreseen {
         Foreseen::Effect(effect) => {
             let to = effect.to.as_ref().map_or_else(String::new, |to| format!(" -> {to}"));
-            let refused = effect.refused.as_ref().map_or_else(String::new, |why| format!("  refused: {why}"));
-            let (size, reason) = (ByteSize(effect.size).display().iec(), bracketed(&effect.reason));
-            format!("{:<13} {}{to}  {size}{reason}{refused}", effect.operation, effect.path)
+            let failing = if is_simulated(effect.operation) { "would fail" } else { "refused" };
+            let refused = effect.refused.as_ref().map_or_else(String::new, |why| format!("  {failing}: {why}"));
+            let on_disk =
+                effect.allocated.map(|allocated| format!(" ({} on disk)", ByteSize(allocated).display().iec()));
+            let size = format!("{}{}", ByteSize(effect.size).display().iec(), on_disk.unwrap_or_default());
+            format!("{:<13} {}{to}  {size}{}{refused}", effect.operation, effect.path, bracketed(&effect.reason))
         }
         Foreseen::Task(task) => format!("{:<13} {}{}", task.end.name(), task.key, bracketed(&task.reason)),
     }
+}
+
+/// Whether what it does to the tree is simulated: what changes content is not.
+fn is_simulated(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Remove | Operation::RemoveFolder | Operation::Rename | Operation::CreateFolder | Operation::SetTimes
+    )
 }
 
 fn write_summary(out: &mut Screen<impl Write>, summary: &Summary) -> io::Result<()> {
@@ -360,7 +372,11 @@ fn write_summary(out: &mut Screen<impl Write>, summary: &Summary) -> io::Result<
     let ends = if ends.is_empty() { "nothing to do".to_owned() } else { ends.join(", ") };
     writeln!(out, "  tasks         {} due, {} found by the policy: {ends}", summary.due, summary.discovered)?;
     for (operation, total) in &summary.operations {
-        writeln!(out, "  {operation:<13} {}, {}", files(total.files), ByteSize(total.bytes).display().iec())?;
+        write!(out, "  {operation:<13} {}, {}", files(total.files), ByteSize(total.bytes).display().iec())?;
+        if let Some(allocated) = differing_allocation(total.bytes, total.allocated) {
+            write!(out, " ({} on disk)", ByteSize(allocated).display().iec())?;
+        }
+        writeln!(out)?;
     }
     if let Some(over) = &summary.over_budget {
         writeln!(out, "  {over}: the job would pause itself before that")?;

@@ -3,20 +3,20 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args, Subcommand};
 
 use crate::config::Config;
 use crate::domain::effect::{EffectId, EffectView, Fate};
 use crate::domain::task::TaskId;
-use crate::runner::{TakenOut, TrashAction, TrashOf, TrashPick, TrashResult};
+use crate::runner::{TakenOut, Throttle, TrashAction, TrashOf, TrashPick, TrashResult};
 use crate::store::{At, EffectFilter, SharedStore, Store};
 
 use super::effects::{Pages, as_lines};
 use super::error::CliError;
 use super::words::{self, Moment, moment, prefix};
-use super::{progress, screen, store, table};
+use super::{progress, screen, space, store, table};
 
 /// How many are shown where --limit is not given.
 const SHOWN: u64 = 100;
@@ -169,7 +169,14 @@ async fn list(config: &Config, store: &dyn Store, args: ListArgs) -> Result<Exit
         let effect = &view.effect;
         let path = effect.full_path().to_string_lossy().into_owned();
         let (id, task) = (effect.id.to_string(), effect.task.to_string());
-        [id, effect.at.to_string(), view.job_name.clone(), task, table::size(effect.size), path]
+        [
+            id,
+            effect.at.to_string(),
+            view.job_name.clone(),
+            task,
+            space::of(effect.size, effect.differing_allocation()),
+            path,
+        ]
     };
     table::print(["ID", "REMOVED", "JOB", "TASK", "SIZE", "PATH"], &[3, 4], views.iter().map(row))?;
     if views.len() as u64 == limit {
@@ -232,7 +239,7 @@ async fn take_out(
     if ids.is_empty() && !all && *pick == TrashPick::default() {
         return Err(CliError::Usage("nothing is selected: name files, or say --all".to_owned()));
     }
-    let mut tally = Tally::default();
+    let (mut tally, mut later) = (Tally::default(), Vec::new());
     let mut throttle = of.throttle(None);
     let bar = progress::of(None);
     if ids.is_empty() {
@@ -241,9 +248,7 @@ async fn take_out(
             let page = of.page(action, pick, after, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
             let is_last = page.len() < limit;
             after = page.last().map(EffectView::place);
-            let (done, used) = of.take_out(action, page, throttle).await?;
-            throttle = used;
-            tally.count(&bar, &done);
+            throttle = take_out_some(of, action, page, throttle, &bar, &mut tally, &mut later).await?;
             if is_last {
                 break;
             }
@@ -252,14 +257,38 @@ async fn take_out(
         let (found, not_there) = of.find(ids).await?;
         tally.count(&bar, &not_there);
         for files in found.chunks(of.at_once()) {
-            let (done, used) = of.take_out(action, files.to_vec(), throttle).await?;
-            throttle = used;
-            tally.count(&bar, &done);
+            throttle = take_out_some(of, action, files.to_vec(), throttle, &bar, &mut tally, &mut later).await?;
         }
+    }
+    // What takes long comes last, and goes on call by call.
+    while !later.is_empty() {
+        let files = std::mem::take(&mut later);
+        throttle = take_out_some(of, action, files, throttle, &bar, &mut tally, &mut later).await?;
     }
     bar.finish_and_clear();
     tally.tell(action)
 }
+
+/// Takes these out, as far as they go in one call; the others are `later`.
+async fn take_out_some(
+    of: &TrashOf,
+    action: TrashAction,
+    files: Vec<EffectView>,
+    throttle: Throttle,
+    bar: &indicatif::ProgressBar,
+    tally: &mut Tally,
+    later: &mut Vec<EffectView>,
+) -> Result<Throttle, CliError> {
+    let (done, throttle) = of.take_out(action, files.clone(), throttle).await?;
+    let (put_off, done): (Vec<_>, Vec<_>) = done.into_iter().partition(|one| one.result == TrashResult::Later);
+    later.extend(files.into_iter().filter(|view| put_off.iter().any(|one| one.id == view.effect.id)));
+    tally.count(bar, &done);
+    tally.show(bar, &throttle);
+    Ok(throttle)
+}
+
+/// How often it is said how far it is, where nobody sees a bar.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// What became of the files.
 #[derive(Default)]
@@ -268,6 +297,8 @@ struct Tally {
     purged: u64,
     not_there: u64,
     refused: u64,
+    /// When it was last said how far it is.
+    said: Option<Instant>,
 }
 
 impl Tally {
@@ -288,13 +319,30 @@ impl Tally {
                 _ => {}
             }
         }
-        bar.set_message(format!("{} done", self.restored + self.purged));
+    }
+
+    /// Shows how far it is, on the bar or, where there is none, in a line now and
+    /// then.
+    fn show(&mut self, bar: &indicatif::ProgressBar, throttle: &Throttle) {
+        let given_back = match throttle.given_back() {
+            0 => String::new(),
+            bytes => format!(", {} given back", table::size(bytes)),
+        };
+        let done = format!("{} done{given_back}", self.restored + self.purged);
+        if !bar.is_hidden() {
+            return bar.set_message(done);
+        }
+        let said = self.said.get_or_insert_with(Instant::now);
+        if said.elapsed() >= SAY_EVERY {
+            *said = Instant::now();
+            super::logging::say(&format!("going on: {done}"));
+        }
     }
 
     /// A file that is not there was not restored; one that is purged twice is
     /// purged.
     fn tell(self, action: TrashAction) -> Result<ExitCode, CliError> {
-        let Self { restored, purged, not_there, refused } = self;
+        let Self { restored, purged, not_there, refused, .. } = self;
         let mut parts = match action {
             TrashAction::Restore => vec![format!("{restored} restored")],
             TrashAction::Purge => vec![format!("{purged} purged")],

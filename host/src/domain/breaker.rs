@@ -56,7 +56,9 @@ impl Sign {
                 Self::Neither
             }
             Ending::Crashed(_) | Ending::NotStarted(_) => Self::Crash,
-            Ending::Stopped | Ending::Interrupted | Ending::OverBudget | Ending::Untried(_) => Self::Neither,
+            Ending::Stopped | Ending::Interrupted | Ending::OverBudget | Ending::Untried(_) | Ending::Hindered => {
+                Self::Neither
+            }
         }
     }
 }
@@ -213,6 +215,7 @@ mod tests {
             (Ending::Crashed(Crashed::Deadline(Duration::ZERO)), Crash),
             (Ending::NotStarted(Crashed::Start("x".to_owned())), Crash),
             (Ending::Untried("the mount is gone".to_owned()), Neither),
+            (Ending::Hindered, Neither),
             (Ending::Stopped, Neither),
             (Ending::Interrupted, Neither),
         ] {

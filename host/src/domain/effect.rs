@@ -171,6 +171,10 @@ pub struct Effect {
     pub to_mount: Option<Arc<str>>,
     /// Size before, in bytes; 0 where nothing was there.
     pub size: u64,
+    /// What that took of the disk, in bytes: whole blocks, and no holes. It is what
+    /// counts where space is meant: against a budget, and when the trash is purged.
+    #[serde(skip)]
+    pub allocated: u64,
     /// When it was last modified before.
     pub modified: Timestamp,
     /// Its inode before.
@@ -196,6 +200,53 @@ fn once() -> u64 {
     1
 }
 
+/// Longest path that is on record as it is, in bytes, where nothing is to be put
+/// back by it.
+const LONGEST_PATH: usize = 8 << 10;
+
+/// Longest path by which something can be put back, in bytes: a column takes it.
+pub const LONGEST_RESTORABLE: usize = 60_000;
+
+/// Around what stands for the middle of a path that was left out.
+const LEFT_OUT: char = '…';
+
+/// A path as it is put on record. One that is very long, of which a deep tree has
+/// one in each of its folders, loses the names in its middle: a hash of the whole
+/// path stands for them, so that two paths stay two.
+#[must_use]
+pub fn recorded_path(path: String) -> String {
+    use std::hash::{DefaultHasher, Hasher as _};
+    if path.len() <= LONGEST_PATH {
+        return path;
+    }
+    let part = LONGEST_PATH / 2;
+    let head = &path[..path.floor_char_boundary(part)];
+    let tail = &path[path.ceil_char_boundary(path.len() - part)..];
+    let head = head.rsplit_once('/').map_or(head, |(names, _)| names);
+    let tail = tail.split_once('/').map_or(tail, |(_, names)| names);
+    let mut hasher = DefaultHasher::new();
+    hasher.write(path.as_bytes());
+    format!("{head}/{LEFT_OUT}{:016x}{LEFT_OUT}/{tail}", hasher.finish())
+}
+
+/// Whether names in the middle of a path on record were left out: nothing can be
+/// looked up by it.
+#[must_use]
+pub fn is_shortened(path: &str) -> bool {
+    let is_left_out = |name: &str| {
+        let hash = name.strip_prefix(LEFT_OUT).and_then(|name| name.strip_suffix(LEFT_OUT));
+        hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    path.len() > LONGEST_PATH / 2 && path.split('/').any(is_left_out)
+}
+
+/// What so many bytes take of the disk, where that is to be told beside them: less
+/// than they are, or by a mebibyte more. That the last block is not full is not.
+#[must_use]
+pub fn differing_allocation(size: u64, allocated: u64) -> Option<u64> {
+    (allocated < size || allocated - size >= 1 << 20).then_some(allocated)
+}
+
 impl Effect {
     /// The path on this machine.
     #[must_use]
@@ -210,8 +261,16 @@ impl Effect {
         self.to.as_ref().map(|to| PathBuf::from(&**mount).join(to))
     }
 
+    /// What it took of the disk, where that says more than its size: a file with
+    /// holes, one that is compressed, or one that was given much more than it has.
+    #[must_use]
+    pub fn differing_allocation(&self) -> Option<u64> {
+        differing_allocation(self.size, self.allocated)
+    }
+
     /// Takes another effect of the same kind into this one.
     pub fn absorb(&mut self, other: &Self) {
+        self.allocated = self.allocated.saturating_add(other.allocated);
         self.times = self.times.saturating_add(other.times);
         self.size = self.size.saturating_add(other.size);
         self.written = self.written.saturating_add(other.written);
@@ -224,7 +283,7 @@ impl Effect {
         if matches!(self.result, EffectResult::Failed(_)) {
             return Spent::default();
         }
-        let taken = Spent { files: self.times, bytes: self.size, ..Spent::default() };
+        let taken = Spent { files: self.times, bytes: self.allocated, ..Spent::default() };
         let cost = match self.operation {
             Operation::Remove | Operation::Rename => taken,
             Operation::Write | Operation::Truncate if self.size > 0 => taken,
@@ -296,6 +355,9 @@ impl Serialize for EffectView {
             to: Option<PathBuf>,
             mount: &'a str,
             size: u64,
+            /// Absent where it tells nothing that the size does not.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            allocated: Option<u64>,
             modified: Timestamp,
             inode: u64,
             at: Timestamp,
@@ -330,6 +392,7 @@ impl Serialize for EffectView {
             to: effect.full_to(),
             mount: &effect.mount,
             size: effect.size,
+            allocated: effect.differing_allocation(),
             modified: effect.modified,
             inode: effect.inode,
             at: effect.at,
@@ -373,6 +436,19 @@ impl std::str::FromStr for EffectPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_of_a_deep_tree_is_recorded_by_its_ends() {
+        let short = "…/".repeat(1000);
+        assert_eq!(recorded_path(short.clone()), short);
+        assert!(!is_shortened(&short));
+        let long = |middle: &str| format!("top/{}{middle}/{}last", "ä/".repeat(5000), "ö/".repeat(5000));
+        let [one, other] = ["one", "other"].map(|middle| recorded_path(long(middle)));
+        assert!(one.starts_with("top/ä/") && one.ends_with("ö/last"), "{one}");
+        assert!(one.len() <= LONGEST_PATH + 64 && one != other);
+        assert!(is_shortened(&one) && is_shortened(&other) && !is_shortened(&long("one")));
+        assert!(is_shortened(&recorded_path("x".repeat(3 * LONGEST_PATH))), "one name may be as long as a path");
+    }
 
     #[test]
     fn names_and_back() {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::budget::Spent;
-use super::effect::Operation;
+use super::effect::{Effect, Operation};
 use super::task::TaskId;
 
 /// One thing that would happen.
@@ -31,6 +31,9 @@ pub struct ForeseenEffect {
     pub to: Option<String>,
     /// Its size, in bytes.
     pub size: u64,
+    /// What it takes of the disk, in bytes, where that is not about its size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<u64>,
     /// For the task of this key.
     pub key: String,
     /// Its number; absent for a task that the policy would find itself.
@@ -129,6 +132,8 @@ pub struct Total {
     pub files: u64,
     /// Their sizes together, in bytes.
     pub bytes: u64,
+    /// What they take of the disk, in bytes.
+    pub allocated: u64,
 }
 
 impl Summary {
@@ -138,9 +143,10 @@ impl Summary {
     }
 
     /// One more change, which is not refused.
-    pub fn add(&mut self, operation: Operation, size: u64) {
-        let total = self.operations.entry(operation.name()).or_default();
+    pub fn add(&mut self, effect: &Effect) {
+        let total = self.operations.entry(effect.operation.name()).or_default();
         total.files += 1;
-        total.bytes += size;
+        total.bytes = total.bytes.saturating_add(effect.size);
+        total.allocated = total.allocated.saturating_add(effect.allocated);
     }
 }

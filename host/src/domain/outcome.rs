@@ -119,6 +119,9 @@ pub enum Ending {
     /// something that is no fault of the plugin's, or that another task of the
     /// batch met before; and what.
     Untried(String),
+    /// The trouble of one mount of several kept the host from going on; it costs no
+    /// attempt, and is in the way of no task that is about another mount.
+    Hindered,
 }
 
 /// What becomes of a task: the store's side of an ending or a verdict. Delays
@@ -238,6 +241,7 @@ pub fn dispose(
         Ending::Stopped | Ending::Interrupted | Ending::OverBudget => Disposition::Release { after: None },
         Ending::Held { reason, until } => held(reason, until, now),
         Ending::NotStarted(_) | Ending::Untried(_) => Disposition::Release { after: Some(job.interval) },
+        Ending::Hindered => Disposition::Release { after: Some(HINDERED_FOR.max(job.interval)) },
     }
 }
 
@@ -269,6 +273,9 @@ fn chain_left(since: Option<Timestamp>, progress: Progress, most: Duration, now:
     let chain = since.filter(|_| progress.removed == 0);
     most.saturating_sub(chain.map_or(Duration::ZERO, |since| now.since(since)))
 }
+
+/// So long after the trouble of a mount was met the task is tried again.
+pub const HINDERED_FOR: Duration = Duration::from_secs(10);
 
 /// So long after a hold was met, or as soon as it ends, the task is tried again.
 const HELD_FOR: Duration = Duration::from_mins(10);

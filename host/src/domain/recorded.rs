@@ -38,9 +38,10 @@ impl Recorded {
         if !replaces(&self.effect, later) {
             return;
         }
-        let Effect { size, modified, inode, trashed, written, .. } = *later;
+        let Effect { size, allocated, modified, inode, trashed, written, .. } = *later;
         let (result, times) = (later.result.clone(), later.times.max(self.effect.times));
-        self.effect = Effect { size, modified, inode, result, trashed, times, written, ..self.effect.clone() };
+        self.effect =
+            Effect { size, allocated, modified, inode, result, trashed, times, written, ..self.effect.clone() };
         if self.fate.is_none_or(|(fate, _)| fate == Fate::Kept) {
             self.fate = first_fate(later).map(|fate| (fate, now));
         }
@@ -102,6 +103,7 @@ mod tests {
             to: None,
             to_mount: None,
             size: 7,
+            allocated: 7,
             modified: Timestamp(1),
             inode: 1,
             at: Timestamp(2),
@@ -129,7 +131,13 @@ mod tests {
 
     #[test]
     fn what_is_folded_only_grows() {
-        let folded = |times| Effect { times, size: 7 * times, trashed: false, ..removed(EffectResult::Done) };
+        let folded = |times| Effect {
+            times,
+            size: 7 * times,
+            allocated: 7 * times,
+            trashed: false,
+            ..removed(EffectResult::Done)
+        };
         let mut row = Recorded::new(folded(2), Timestamp(5));
         for (told, then) in [(1, 2), (2, 2), (5, 5), (3, 5)] {
             row.again(&folded(told), Timestamp(6));

@@ -161,9 +161,9 @@ impl Compiler {
                 return Ok(component);
             }
         }
-        let CompilerOptions { program, max_compiled, limits, engine: EngineOptions { reservation, .. }, .. } = &self.options;
-        let child =
-            Child { program, metered, reservation: *reservation, max_compiled: *max_compiled, limits: *limits };
+        let CompilerOptions { program, max_compiled, limits, engine: EngineOptions { reservation, .. }, .. } =
+            &self.options;
+        let child = Child { program, metered, reservation: *reservation, max_compiled: *max_compiled, limits: *limits };
         let compiled = child.compile(bytes).await?;
         let (cache, engine) = (self.cache.clone(), engine.clone());
         in_background(move || {

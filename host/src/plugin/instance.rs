@@ -239,6 +239,13 @@ impl ExecutorInstance {
         let given = bindings::task(task, max_attempts);
         let outcome = seat.call(Some(task), |store| exports.call_execute(store, &given));
         let state = seat.store.data_mut();
+        // What it could not even look at is not the task's fault.
+        let outcome = match outcome {
+            Ok(Err(failure)) => {
+                state.take_trouble().map_or(Ok(Err(failure)), |trouble| Err(CallFailed::Hindered(trouble)))
+            }
+            outcome => outcome,
+        };
         let (effects, progress, held) = (state.take_effects(), state.progress(), state.take_held());
         Attempted { answer: outcome.map(|answer| answer.map(Into::into)), effects, progress, held }
     }

@@ -193,9 +193,12 @@ impl Executor {
             Err(CallFailed::Stopped) => Ending::Stopped,
             Err(CallFailed::Asked) => Ending::Interrupted,
             Err(CallFailed::OverBudget) => Ending::OverBudget,
+            Err(CallFailed::Hindered(hindrance)) if hindrance.is_of_a_mount() && self.custody.job.mounts.len() > 1 => {
+                Ending::Hindered
+            }
             // It hinders the other tasks of the batch, too.
             Err(CallFailed::Hindered(hindrance)) => {
-                Ending::Untried(batch.not_started.get_or_init(|| hindrance.to_string()).clone())
+                Ending::Untried(batch.not_started.get_or_init(|| self.custody.in_words(hindrance)).clone())
             }
         };
         (ending, effects, progress)

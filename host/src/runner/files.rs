@@ -62,8 +62,20 @@ impl Job {
     pub(super) async fn make_ready(&self, exempt: bool) -> Result<(), NotReady> {
         // A clock that was set forward a moment ago ends no hold.
         self.clocks.ahead();
+        let (mut read_only, mut may_change) = (None, false);
         for mount in &self.spec.mounts {
-            self.must_be_known(mount).await?;
+            let found = self.must_be_known(mount).await?;
+            let changes = !mount.rights.only_look();
+            may_change |= changes && !found.is_read_only;
+            if changes && found.is_read_only {
+                read_only.get_or_insert(mount);
+            }
+        }
+        // Where it can still work in another mount, tasks of this one wait by themselves.
+        if let Some(mount) = read_only.filter(|_| !may_change) {
+            let why = "its file system is read-only: nothing there can be removed or changed; the kernel's log may say \
+                       why; the job goes on by itself when it is mounted for writing again";
+            return Err(NotReady::Mount(MountError { path: mount.host.clone(), why: why.to_owned() }));
         }
         let (budget, meter) = (&self.spec.budget, &self.custody.meter);
         // Over a clock that was set forward meanwhile.

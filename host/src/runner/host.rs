@@ -266,8 +266,6 @@ impl Host {
         Ok(report)
     }
 
-    }
-
     /// Stops: intake ends, running tasks may end within `grace`, the rest is
     /// interrupted and queued again, the store is closed.
     pub async fn shut_down(&self, grace: Duration) {

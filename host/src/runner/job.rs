@@ -466,7 +466,7 @@ impl JobRunner {
             (view.last_sweep, view.last_taken) = (Some(report.clone()), job.custody.meter.spent());
         }
         job.locked().failing = end.error();
-        let hindrance = job.custody.take_hindrance().map(|hindrance| hindrance.to_string());
+        let hindrance = job.custody.take_hindrance();
         if hindrance.is_some() || report.error.is_none() {
             job.locked().hindered = hindrance;
         }

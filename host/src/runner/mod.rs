@@ -49,4 +49,4 @@ pub use guarding::{EffectQuery, TrashAsk, put_hold};
 pub use host::{Host, HostSpec, TaskQuery};
 pub use mounts::{MountView, NotAccepted, Standing, accept_mount, look_at_mounts};
 pub use simulation::{Simulation, SimulationError};
-pub use trash::{TakenOut, TrashAction, TrashOf, TrashPick, TrashResult};
+pub use trash::{TakenOut, Throttle, TrashAction, TrashOf, TrashPick, TrashResult};

@@ -5,7 +5,7 @@
 //! all files were gone already. The invariant: nothing is changed in a directory
 //! that the database does not know by what is in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -14,15 +14,16 @@ use serde::Serialize;
 use crate::domain::effect::Fate;
 use crate::domain::job::{JobId, JobSpec, Mount};
 use crate::domain::rights::Rights;
-use crate::sandbox::{self, Known, MountError};
+use crate::sandbox::{self, Found, MountError};
 use crate::store::{EffectFilter, Store, StoreError};
+use crate::supervise;
 
 use super::answers::answered;
 use super::files::NotReady;
 use super::job::Job;
 
-/// Before the path of a mount, which begins with a slash: the mark that it is
-/// about to get.
+/// Before the path of a mount, which begins with a slash, and the number of a
+/// host's journal: the mark that this host is about to give it.
 const ABOUT_TO: &str = "new";
 
 /// What stands at the path of a mount.
@@ -102,8 +103,8 @@ pub async fn look_at_mounts(store: &dyn Store, job: JobId, spec: &JobSpec) -> Re
         let known_by = store.mount_id(job, &mount.guest).await?;
         let (found, state, error) = match look(mount).await {
             Ok(found) => {
-                let state = standing(store, &found, known_by.as_deref()).await?;
-                (mark_in(&found).map(str::to_owned), state, None)
+                let state = standing(store, mount, &found, known_by.as_deref()).await?;
+                (found_as(mount, &found), state, None)
             }
             Err(error) => (None, Standing::Unusable, Some(error.why)),
         };
@@ -116,23 +117,22 @@ pub async fn look_at_mounts(store: &dyn Store, job: JobId, spec: &JobSpec) -> Re
 /// Makes what stands at the mount now the directory that the job works in; it
 /// is marked where it has no marker.
 pub async fn accept_mount(store: &dyn Store, job: JobId, mount: &Mount) -> Result<(), NotAccepted> {
-    let id = match look(mount).await? {
-        Known::Marked(id) | Known::Root(id) => id,
-        Known::Unmarked => mark(mount, sandbox::new_mark()).await?,
+    let found = look(mount).await?;
+    let id = match found_as(mount, &found) {
+        Some(id) => id,
+        None => mark(mount, sandbox::new_mark()).await?,
     };
     Ok(store.set_mount_id(job, &mount.guest, &id).await?)
 }
 
 /// Whether it is the known one, without getting to know it.
 pub(super) async fn is_known(store: &dyn Store, job: JobId, mount: &Mount) -> Result<Result<(), String>, StoreError> {
-    let found = match look(mount).await {
-        Ok(found) => found,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let known = store.mount_id(job, &mount.guest).await?;
-    Ok(match standing(store, &found, known.as_deref()).await? {
-        Standing::Right => Ok(()),
-        other => Err(format!(
+    Ok(match stands(store, job, mount, || look(mount)).await {
+        Err(NotReady::Store(error)) => return Err(error),
+        Err(NotReady::Mount(error)) => Err(error.to_string()),
+        Err(NotReady::Another(why)) => Err(why),
+        Err(NotReady::Counting) | Ok((_, Standing::Right)) => Ok(()),
+        Ok((_, other)) => Err(format!(
             "{} is not the directory in which this job worked: {}; see: sweepd mount list",
             mount.host.display(),
             other.words()
@@ -140,54 +140,92 @@ pub(super) async fn is_known(store: &dyn Store, job: JobId, mount: &Mount) -> Re
     })
 }
 
-async fn standing(store: &dyn Store, found: &Known, known: Option<&str>) -> Result<Standing, StoreError> {
-    Ok(match (found, known) {
-        (Known::Unmarked, Some(_)) => Standing::Unmarked,
-        (Known::Marked(mark) | Known::Root(mark), Some(known)) if mark == known => Standing::Right,
+/// What stands at a mount, and whether it is what the database knows: looked at,
+/// read, and, where somebody would have to say so, looked at again. Another node
+/// may have marked the directory and put that on record between the two; it marks
+/// first, so that whoever reads the mark finds it there.
+async fn stands<L: Future<Output = Result<Found, MountError>>>(
+    store: &dyn Store,
+    job: JobId,
+    mount: &Mount,
+    look: impl Fn() -> L,
+) -> Result<(Found, Standing), NotReady> {
+    let mut found = look().await.map_err(NotReady::Mount)?;
+    let known = store.mount_id(job, &mount.guest).await?;
+    let mut state = standing(store, mount, &found, known.as_deref()).await?;
+    if state.needs_somebody() {
+        found = look().await.map_err(NotReady::Mount)?;
+        state = standing(store, mount, &found, known.as_deref()).await?;
+    }
+    Ok((found, state))
+}
+
+/// Whether that is the directory that the database knows by `known`. One proof is
+/// enough, whatever the rights are by now: the marker, or the root by which it was
+/// known before it had one.
+async fn standing(
+    store: &dyn Store,
+    mount: &Mount,
+    found: &Found,
+    known: Option<&str>,
+) -> Result<Standing, StoreError> {
+    Ok(match (&found.marker, known) {
+        (_, Some(known)) if found.marker.as_deref() == Some(known) || found.root == known => Standing::Right,
+        (None, Some(known)) if !sandbox::is_root_id(known) => Standing::Unmarked,
         (_, Some(_)) => Standing::Another,
-        // A second job over the same directory meets the marker of the first.
-        (Known::Marked(mark), None) if !store.knows_mount(mark).await? => Standing::Foreign,
+        // A second job over the same directory meets the marker of the first. Who
+        // only looks may do so beside the hosts of another database.
+        (Some(mark), None) if !mount.rights.only_look() && !store.knows_mount(mark).await? => Standing::Foreign,
         (_, None) => Standing::New,
     })
 }
 
-fn mark_in(found: &Known) -> Option<&str> {
-    match found {
-        Known::Marked(mark) | Known::Root(mark) => Some(mark),
-        Known::Unmarked => None,
-    }
+/// By what it is to be known: by its marker, or, where none is to be made, by its
+/// root.
+fn found_as(mount: &Mount, found: &Found) -> Option<String> {
+    found.marker.clone().or_else(|| mount.rights.only_look().then(|| found.root.clone()))
 }
 
 /// By what the mounts of a job are known, as far as this node has asked since
 /// its last heartbeat: somebody may have accepted another one meanwhile.
 #[derive(Debug, Default)]
-pub(super) struct Marks(Mutex<HashMap<String, String>>);
+pub(super) struct Marks {
+    known: Mutex<HashMap<String, String>>,
+    /// Where it was cleared up what a lost host left.
+    cleared: Mutex<HashSet<String>>,
+}
 
 impl Marks {
-    fn is(&self, at: &str, mark: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(at).is_some_and(|known| known == mark)
+    fn is(&self, at: &str, found: &Found) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(at).is_some_and(|known| found.marker.as_ref() == Some(known) || found.root == *known)
     }
 
     fn set(&self, at: &str, mark: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(at.to_owned(), mark.to_owned());
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(at.to_owned(), mark.to_owned());
     }
 
     /// The database is asked again.
     pub(super) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn is_first_look(&self, at: &str) -> bool {
+        self.cleared.lock().unwrap_or_else(PoisonError::into_inner).insert(at.to_owned())
     }
 }
 
 impl Job {
     /// Refuses a directory that is not the one in which the job worked before:
-    /// what is missing in it would be taken for already gone.
-    pub(super) async fn must_be_known(&self, mount: &Mount) -> Result<(), NotReady> {
+    /// what is missing in it would be taken for already gone. Answers what stands
+    /// there.
+    pub(super) async fn must_be_known(&self, mount: &Mount) -> Result<Found, NotReady> {
         let found = look(mount).await.map_err(NotReady::Mount)?;
-        if mark_in(&found).is_some_and(|mark| self.marks.is(&mount.guest, mark)) {
-            return Ok(());
+        if self.marks.is(&mount.guest, &found) {
+            return Ok(found);
         }
-        let known = self.store.mount_id(self.id, &mount.guest).await?;
-        let mark = match standing(&*self.store, &found, known.as_deref()).await? {
+        let (found, state) = stands(&*self.store, self.id, mount, || look(mount)).await?;
+        let mark = match state {
             Standing::Right => {
                 // It may have been configured since the mount was marked. One that
                 // is away with files in it is not made anew: they would be taken
@@ -195,26 +233,55 @@ impl Job {
                 if self.lacks_trash(mount).await && !self.has_trashed(mount).await? {
                     self.prepare_trash(mount).await;
                 }
-                mark_in(&found).map(str::to_owned)
+                self.know_better(mount, &found).await?
             }
-            Standing::New => Some(self.get_to_know(mount, found).await?),
+            Standing::New => self.get_to_know(mount, &found).await?,
             other => return Err(self.another(mount, other)),
         };
-        if let Some(mark) = mark {
-            self.marks.set(&mount.guest, &mark);
+        self.marks.set(&mount.guest, &mark);
+        if !mount.rights.only_look() && self.marks.is_first_look(&mount.guest) {
+            let mount = mount.clone();
+            // Nobody waits for it: a large folder takes a while to list.
+            let clear = move || sandbox::clear_left_over(&mount);
+            if let Err(error) = supervise::attended_thread("sweepd-look", clear) {
+                tracing::debug!(job = %self.spec.name, "{error}");
+            }
         }
-        Ok(())
+        Ok(found)
     }
 
-    async fn get_to_know(&self, mount: &Mount, found: Known) -> Result<String, NotReady> {
-        let mark = match found {
-            Known::Marked(mark) | Known::Root(mark) => mark,
-            Known::Unmarked => {
+    /// One that was known by its root, for nothing was to be changed there, is
+    /// known by its marker from now on, where it has one or may get one: that goes
+    /// along with the disk.
+    async fn know_better(&self, mount: &Mount, found: &Found) -> Result<String, NotReady> {
+        let known = self.store.mount_id(self.id, &mount.guest).await?;
+        let mark = self.id_of(mount, found).await?;
+        match known {
+            Some(known) if mark.as_ref() == Some(&known) => Ok(known),
+            _ => self.get_to_know(mount, found).await,
+        }
+    }
+
+    /// By what it is to be known; `None` where it is to be marked first. A marker
+    /// that no job of this database knows is another host's: who only looks takes
+    /// no notice of it, so that a job that changes something still does.
+    async fn id_of(&self, mount: &Mount, found: &Found) -> Result<Option<String>, NotReady> {
+        Ok(match &found.marker {
+            Some(mark) if mount.rights.only_look() && !self.store.knows_mount(mark).await? => Some(found.root.clone()),
+            _ => found_as(mount, found),
+        })
+    }
+
+    async fn get_to_know(&self, mount: &Mount, found: &Found) -> Result<String, NotReady> {
+        let mark = match self.id_of(mount, found).await? {
+            Some(mark) => mark,
+            None => {
                 // A host that is lost before it could say that this is the directory
                 // must not leave a mark in it that nobody knows.
                 self.prepare_trash(mount).await;
                 let mark = sandbox::new_mark();
-                self.store.set_mount_id(self.id, &format!("{ABOUT_TO} {}", mount.guest), &mark).await?;
+                let about_to = format!("{ABOUT_TO} {:x} {}", self.journal, mount.guest);
+                self.store.set_mount_id(self.id, &about_to, &mark).await?;
                 let mark = self::mark(mount, mark).await.map_err(NotReady::Mount)?;
                 let (job, mount) = (&self.spec.name, mount.host.display());
                 tracing::info!(%job, %mount, "marked the mount, to know it again");
@@ -266,7 +333,7 @@ impl Job {
     }
 }
 
-async fn look(mount: &Mount) -> Result<Known, MountError> {
+async fn look(mount: &Mount) -> Result<Found, MountError> {
     let asked = mount.clone();
     answered(&mount.host, move || sandbox::look(&asked)).await?
 }
@@ -274,4 +341,78 @@ async fn look(mount: &Mount) -> Result<Known, MountError> {
 async fn mark(mount: &Mount, id: String) -> Result<String, MountError> {
     let asked = mount.clone();
     answered(&mount.host, move || sandbox::mark(&asked, &id)).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::domain::job::JobName;
+    use crate::store::sqlite::{SqliteOptions, SqliteStore};
+
+    async fn store() -> (tempfile::TempDir, SqliteStore, JobId) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("db"), SqliteOptions::host()).unwrap();
+        let job = store.register_job(&JobName::new("job").unwrap()).await.unwrap().id;
+        (folder, store, job)
+    }
+
+    fn mount(rights: Rights) -> Mount {
+        Mount { host: "/m".into(), guest: "/".to_owned(), was_there: true, rights, cross_mounts: false }
+    }
+
+    fn found(marker: Option<&str>) -> Found {
+        Found { marker: marker.map(str::to_owned), root: "filesystem 1 inode 2".to_owned(), is_read_only: false }
+    }
+
+    /// Another node marks the directory and puts that on record after this one has
+    /// looked and before it reads.
+    #[tokio::test]
+    async fn a_mark_that_another_node_makes_meanwhile_is_no_missing_marker() {
+        let (_folder, store, job) = store().await;
+        let mount = mount(Rights::RW);
+        let looks = AtomicUsize::new(0);
+        let look = async || {
+            if looks.fetch_add(1, Ordering::SeqCst) > 0 {
+                return Ok(found(Some("mark")));
+            }
+            store.set_mount_id(job, "/", "mark").await.unwrap();
+            Ok(found(None))
+        };
+        let (seen, state) = stands(&store, job, &mount, look).await.ok().unwrap();
+        assert_eq!((state, seen), (Standing::Right, found(Some("mark"))));
+        // One that is really missing still is.
+        let (_, state) = stands(&store, job, &mount, async || Ok(found(None))).await.ok().unwrap();
+        assert_eq!(state, Standing::Unmarked);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn one_proof_is_enough_whatever_the_rights_are() {
+        let (_folder, store, job) = store().await;
+        let root = found(None).root;
+        for (rights, marker, known, state) in [
+            (Rights::RW, Some("mark"), Some("mark"), Standing::Right),
+            (Rights::RO, Some("mark"), Some("mark"), Standing::Right),
+            (Rights::RO, None, Some(&*root), Standing::Right),
+            (Rights::RO, Some("another's"), Some(&*root), Standing::Right),
+            (Rights::RW, None, Some(&*root), Standing::Right),
+            (Rights::RW, None, Some("mark"), Standing::Unmarked),
+            (Rights::RO, None, Some("mark"), Standing::Unmarked),
+            (Rights::RW, None, Some("filesystem 1 inode 3"), Standing::Another),
+            (Rights::RO, None, Some("filesystem 1 inode 3"), Standing::Another),
+            (Rights::RW, Some("another"), Some("mark"), Standing::Another),
+            (Rights::RW, Some("another's"), None, Standing::Foreign),
+            (Rights::RO, Some("another's"), None, Standing::New),
+            (Rights::RW, None, None, Standing::New),
+        ] {
+            let stands = standing(&store, &mount(rights), &found(marker), known).await.unwrap();
+            assert_eq!(stands, state, "{rights:?} {marker:?} {known:?}");
+        }
+        store.set_mount_id(job, "/", "known").await.unwrap();
+        let stands = standing(&store, &mount(Rights::RW), &found(Some("known")), None).await.unwrap();
+        assert_eq!(stands, Standing::New, "a second job of this database");
+        store.close().await;
+    }
 }

@@ -100,10 +100,15 @@ impl Purger {
         let (mut gone, mut next) = (0, most.min(self.trash.keep));
         let job = Arc::clone(&self.job);
         for mount in job.spec.mounts.iter().filter(|mount| !mount.rights.only_look()) {
+            if let Err(why) = self.of.may_be_used(&mount.host.to_string_lossy()).await? {
+                self.say(format!("nothing is purged from the trash of {}: {why}", mount.host.display()));
+                continue;
+            }
             let (purged, due) = self.purge_old(&mount.host).await?;
             (gone, next) = (gone + purged, next.min(due));
             if let Some(min_free) = self.trash.min_free {
-                gone += self.make_space(&mount.host, min_free).await?;
+                let (purged, due) = self.make_space(&mount.host, min_free).await?;
+                (gone, next) = (gone + purged, next.min(due));
             }
         }
         if gone > 0 {
@@ -132,11 +137,13 @@ impl Purger {
             if due.is_empty() {
                 break;
             }
-            let (files, used) = self.purge(due, throttle).await?;
+            let (files, goes_on, used) = self.purge(due, throttle).await?;
             throttle = used;
             purged += files;
-            // Where none may go, the others may not either: the mount is in the way.
-            if is_last || files == 0 {
+            if goes_on {
+                next = REST;
+            }
+            if is_last {
                 break;
             }
         }
@@ -148,9 +155,11 @@ impl Purger {
     }
 
     /// Purges the oldest in this mount until its file system has this much space
-    /// again, as far as their sizes tell: it may give the space back later.
-    async fn make_space(&mut self, mount: &Path, min_free: u64) -> Result<usize, StoreError> {
-        let Some(mut lacks) = self.lacking(mount, min_free).await else { return Ok(0) };
+    /// again, as far as what they take of it tells: it may give the space back
+    /// later. Also answers when to look again.
+    async fn make_space(&mut self, mount: &Path, min_free: u64) -> Result<(usize, Duration), StoreError> {
+        let mut next = SPACE_EVERY;
+        let Some(mut lacks) = self.lacking(mount, min_free).await else { return Ok((0, next)) };
         let before = lacks;
         let limit = self.of.at_once();
         let pick = TrashPick { path: Some(within(mount)), ..TrashPick::default() };
@@ -161,18 +170,21 @@ impl Purger {
             let is_last = page.len() < limit;
             after = page.last().map(EffectView::place);
             let mut chosen = Vec::new();
-            // What has no size gives no space back.
-            for view in page.into_iter().filter(|view| view.effect.size > 0) {
+            // What takes no space gives none back.
+            for view in page.into_iter().filter(|view| view.effect.allocated > 0) {
                 if lacks == 0 {
                     break;
                 }
-                lacks = lacks.saturating_sub(view.effect.size);
+                lacks = lacks.saturating_sub(view.effect.allocated);
                 chosen.push(view);
             }
-            let (files, used) = self.purge(chosen, throttle).await?;
+            let (files, goes_on, used) = self.purge(chosen, throttle).await?;
             throttle = used;
             purged += files;
-            if is_last || files == 0 {
+            if goes_on {
+                next = REST;
+            }
+            if is_last {
                 break;
             }
         }
@@ -182,7 +194,7 @@ impl Purger {
                 "purged from the trash before their time: the file system has less space than trash_min_free",
             );
         }
-        Ok(purged)
+        Ok((purged, next))
     }
 
     /// How many bytes the file system lacks, if it lacks any.
@@ -207,13 +219,24 @@ impl Purger {
         self.of.page(TrashAction::Purge, pick, after, u32::try_from(limit).unwrap_or(u32::MAX)).await
     }
 
-    async fn purge(&mut self, files: Vec<EffectView>, throttle: Throttle) -> Result<(usize, Throttle), StoreError> {
+    /// How many are gone, and whether large ones are to go on: another round is to
+    /// begin with what became due meanwhile.
+    async fn purge(
+        &mut self,
+        files: Vec<EffectView>,
+        throttle: Throttle,
+    ) -> Result<(usize, bool, Throttle), StoreError> {
         let (done, throttle) = self.of.take_out(TrashAction::Purge, files, throttle).await?;
+        let count = |result| done.iter().filter(|one| one.result == result).count();
         let refused = done.iter().find(|one| one.result == TrashResult::Refused);
         if let Some(TakenOut { id, detail: Some(why), .. }) = refused {
-            self.say(format!("{id} and perhaps more stay in the trash: {why}"));
+            let more = match count(TrashResult::Refused) - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            self.say(format!("{id}{more} cannot be purged and stay in the trash: {why}"));
         }
-        Ok((done.iter().filter(|one| one.result == TrashResult::Purged).count(), throttle))
+        Ok((count(TrashResult::Purged), count(TrashResult::Later) > 0, throttle))
     }
 
     /// Says it, unless that was the last thing said.

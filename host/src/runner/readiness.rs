@@ -72,46 +72,46 @@ impl Host {
     }
 
     fn cannot_work(&self, seat: &Seat) -> Option<CannotWork> {
-    let (job, view) = (&seat.job, seat.job.view());
-    let lack = self.compiler.lack();
-    let labels: Vec<_> = job.spec.labels.iter().map(ToString::to_string).collect();
-    let labels = labels.join(", ");
-    JobFacts {
-        elsewhere: seat.control.is_none().then_some(labels.as_str()),
-        paused: view.paused.as_deref(),
-        slot: &job.slot.status(),
-        waiting: view.waiting.as_deref(),
-        lack: lack.as_deref(),
-        hindered: view.hindered.as_deref(),
-        failing: view.failing.as_deref(),
+        let (job, view) = (&seat.job, seat.job.view());
+        let lack = self.compiler.lack();
+        let labels: Vec<_> = job.spec.labels.iter().map(ToString::to_string).collect();
+        let labels = labels.join(", ");
+        JobFacts {
+            elsewhere: seat.control.is_none().then_some(labels.as_str()),
+            paused: view.paused.as_deref(),
+            slot: &job.slot.status(),
+            waiting: view.waiting.as_deref(),
+            lack: lack.as_deref(),
+            hindered: view.hindered.as_deref(),
+            failing: view.failing.as_deref(),
+        }
+        .cannot_work()
     }
-    .cannot_work()
-}
 
-/// What status shows of a job.
-pub(super) async fn status_of(&self, seat: &Seat) -> Result<JobStatus, HostError> {
-    let job = &seat.job;
-    let backlog = job.store.backlog(job.id, At::Server).await?;
-    let view = job.view();
-    let meter = &job.custody.meter;
-    let budget = Some(job.spec.budget).filter(|budget| !budget.is_none());
-    let now = meter.spent();
-    let sweep = if now == Spent::default() { view.last_taken } else { now };
-    let taken = TakenStatus { sweep, hour: meter.in_hour(job.custody.metered_now()), budget };
-    Ok(JobStatus {
-        name: job.spec.name.to_string(),
-        labels: job.spec.labels.iter().map(ToString::to_string).collect(),
-        cannot_work: self.cannot_work(seat),
-        paused: view.paused,
-        waiting: view.waiting,
-        backlog,
-        slot: job.slot.status(),
-        taken,
-        holds: job.custody.holds.load().standing_at(job.clock.careful()),
-        last_sweep: view.last_sweep,
-        hindered: view.hindered,
-        under_way: view.under_way,
-        last_error: view.last_error,
-    })
-}
+    /// What status shows of a job.
+    pub(super) async fn status_of(&self, seat: &Seat) -> Result<JobStatus, HostError> {
+        let job = &seat.job;
+        let backlog = job.store.backlog(job.id, At::Server).await?;
+        let view = job.view();
+        let meter = &job.custody.meter;
+        let budget = Some(job.spec.budget).filter(|budget| !budget.is_none());
+        let now = meter.spent();
+        let sweep = if now == Spent::default() { view.last_taken } else { now };
+        let taken = TakenStatus { sweep, hour: meter.in_hour(job.custody.metered_now()), budget };
+        Ok(JobStatus {
+            name: job.spec.name.to_string(),
+            labels: job.spec.labels.iter().map(ToString::to_string).collect(),
+            cannot_work: self.cannot_work(seat),
+            paused: view.paused,
+            waiting: view.waiting,
+            backlog,
+            slot: job.slot.status(),
+            taken,
+            holds: job.custody.holds.load().standing_at(job.clock.careful()),
+            last_sweep: view.last_sweep,
+            hindered: view.hindered,
+            under_way: view.under_way,
+            last_error: view.last_error,
+        })
+    }
 }

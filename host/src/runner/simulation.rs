@@ -286,7 +286,7 @@ impl Run<'_> {
             EffectResult::Done | EffectResult::Unknown => None,
         };
         if refused.is_none() {
-            self.summary.add(effect.operation, effect.size);
+            self.summary.add(effect);
             self.summary.takes = self.summary.takes.plus(effect.cost());
         }
         let path = effect.full_path().to_string_lossy().into_owned();
@@ -299,6 +299,7 @@ impl Run<'_> {
             path,
             to,
             size: effect.size,
+            allocated: effect.differing_allocation(),
             key: task.key.as_str().to_owned(),
             task: task.id.in_queue(),
             reason: reason.map(str::to_owned),

@@ -34,6 +34,9 @@ const PAGE: u32 = 1000;
 const AT_ONCE: u64 = 500;
 /// How far purging may be ahead of its rate before it waits.
 const AHEAD: Duration = Duration::from_millis(20);
+/// Files whose space takes longer than this to give back, at the rate, wait for the
+/// others, and get this much time together; then they go on another time.
+const SLICE: Duration = Duration::from_secs(1);
 /// The rate for a job that has no trash any more, and files in it.
 const USUAL: PurgeRate = PurgeRate { files: 1000, bytes: 1 << 30 };
 
@@ -71,7 +74,7 @@ pub enum TrashResult {
     NotThere,
     /// It stays in the trash.
     Refused,
-    /// It stays, for no time was left: ask again.
+    /// It stays, perhaps in part, for no time was left: ask again.
     Later,
 }
 
@@ -166,7 +169,7 @@ impl TrashOf {
     #[must_use]
     pub fn throttle(&self, stop: Option<watch::Receiver<bool>>) -> Throttle {
         let rate = self.spec.trash.map_or(USUAL, |trash| trash.rate);
-        Throttle { rate, due: Instant::now(), stop }
+        Throttle { rate, due: Instant::now(), stop, until: None, given_back: 0 }
     }
 
     /// As many as are taken out at a time, so that it is soon on record.
@@ -176,8 +179,9 @@ impl TrashOf {
         usize::try_from(rate.files.clamp(1, AT_ONCE)).unwrap_or(1)
     }
 
-    /// Takes files out, one answer each, in order; fewer where purging ended
-    /// early. Dropped, it goes on to its end.
+    /// Takes files out, one answer each; fewer where purging ended early. Of those
+    /// to be purged, what takes long comes last, and is cut short after a second: it
+    /// is to go on [`later`](TrashResult::Later). Dropped, it goes on to its end.
     pub async fn take_out(
         &self,
         action: TrashAction,
@@ -204,20 +208,33 @@ impl TrashOf {
         }
         let work = move || {
             let mut folders = Folders { mounts, opened: HashMap::new() };
-            let mut done = Vec::with_capacity(files.len());
-            for view in files {
-                if throttle.is_over() {
+            let (mut done, mut later) = (Vec::with_capacity(files.len()), Vec::new());
+            let is_long = |view: &EffectView| action == TrashAction::Purge && throttle.takes(view) > SLICE;
+            let (long, short): (Vec<_>, Vec<_>) = files.into_iter().partition(is_long);
+            let mut slice = None;
+            for (view, is_long) in
+                short.into_iter().map(|view| (view, false)).chain(long.into_iter().map(|view| (view, true)))
+            {
+                if throttle.is_stopped() {
                     break;
+                }
+                if is_long {
+                    throttle.until = Some(*slice.get_or_insert_with(|| Instant::now() + SLICE));
+                    if throttle.is_over() {
+                        later.push(TakenOut::later(&view));
+                        continue;
+                    }
                 }
                 match folders.take_out(action, &view, &mut throttle) {
                     Ok(Some(fate)) => done.push((view, Ok(fate))),
-                    Ok(None) => break,
+                    Ok(None) => later.push(TakenOut::later(&view)),
                     Err(why) => done.push((view, Err(why))),
                 }
             }
-            (done, throttle)
+            throttle.until = None;
+            (done, later, throttle)
         };
-        let (done, throttle) = joined(spawn_blocking(work).await);
+        let (done, later, throttle) = joined(spawn_blocking(work).await);
         for fate in [Fate::Restored, Fate::Purged] {
             let of =
                 |(view, became): &(EffectView, Result<Fate, String>)| (*became == Ok(fate)).then_some(view.effect.id);
@@ -226,12 +243,13 @@ impl TrashOf {
                 self.store.settle(&ids, fate, At::Server).await?;
             }
         }
-        Ok((done.into_iter().map(|(view, became)| told(action, &view, became)).collect(), throttle))
+        let done = done.into_iter().map(|(view, became)| told(action, &view, became));
+        Ok((done.chain(later).collect(), throttle))
     }
 
     /// Whether files may leave the trash of the mount at this directory; where
     /// not, why.
-    async fn may_be_used(&self, directory: &str) -> Result<Result<(), String>, StoreError> {
+    pub(super) async fn may_be_used(&self, directory: &str) -> Result<Result<(), String>, StoreError> {
         let is_it = |host: &Path| host.to_string_lossy() == directory;
         let mount = self.spec.mounts.iter().find(|mount| is_it(&mount.host) && !mount.rights.only_look());
         match mount {
@@ -298,12 +316,31 @@ pub struct Throttle {
     /// When the rate has caught up with what is gone.
     due: Instant,
     stop: Option<watch::Receiver<bool>>,
+    /// When the file that is cut down now has to make way for others.
+    until: Option<Instant>,
+    given_back: u64,
 }
 
 impl Throttle {
+    /// How many bytes of the disk were given back under it.
+    #[must_use]
+    pub fn given_back(&self) -> u64 {
+        self.given_back
+    }
+
     /// Whether nothing more is to be purged.
-    fn is_over(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| *stop.borrow())
+    }
+
+    /// Whether the file that is cut down now is to go on later.
+    fn is_over(&self) -> bool {
+        self.is_stopped() || self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// How long purging this takes, at least.
+    fn takes(&self, view: &EffectView) -> Duration {
+        part_of_a_second(view.effect.allocated, self.rate.bytes)
     }
 
     fn next_file(&mut self) {
@@ -312,6 +349,7 @@ impl Throttle {
 
     /// Whether it is to go on.
     fn give_back(&mut self, bytes: u64) -> bool {
+        self.given_back = self.given_back.saturating_add(bytes);
         self.wait(part_of_a_second(bytes, self.rate.bytes));
         !self.is_over()
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, MutexGuard};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
-use crate::domain::effect::{EffectId, Operation};
+use crate::domain::effect::{EffectId, LONGEST_RESTORABLE, Operation};
 use crate::domain::rights::Right;
 use crate::domain::time::Timestamp;
 
@@ -55,11 +55,14 @@ impl Call {
     /// Removes what stands there, into the trash where there is one.
     fn take_away(&self, place: &Place, stands: &Stands) -> Result<(), NotDone> {
         let trash = place.mount().trash.as_ref();
+        if trash.is_some() {
+            self.must_be_restorable(place)?;
+        }
         let before = stands.stat().copied();
         let deed = Deed { before, trashed: trash.is_some(), ..Deed::new(Operation::Remove, place) };
         self.perform(&deed, |id| match self.custody.overlay() {
             Some(mut overlay) => {
-                must_not_be_mounted(place, stands)?;
+                self.would_go(place, stands, self.custody.job.trash.is_some())?;
                 Ok(overlay.set(place.folder.key()?, &place.name, Entry::Gone)?)
             }
             None => match trash {
@@ -67,6 +70,19 @@ impl Call {
                 None => rustix::fs::unlinkat(place.folder.disk()?, place.name.as_str(), AtFlags::empty()),
             },
         })
+    }
+
+    /// Refuses what could not be put back: its path is too long to be kept whole.
+    fn must_be_restorable(&self, place: &Place) -> Result<(), NotDone> {
+        if place.folder.path.len() + 1 + place.name.len() <= LONGEST_RESTORABLE {
+            return Ok(());
+        }
+        let why = format!(
+            "its path is longer than {LONGEST_RESTORABLE} bytes, by which nothing could be put back from the trash: \
+             remove it by hand, or take out the trash of the job"
+        );
+        self.say_refused("unlink", &why);
+        Err(Errno::NAMETOOLONG.into())
     }
 
     /// Makes a folder.
@@ -80,6 +96,7 @@ impl Call {
         }
         self.perform(&Deed { fresh, ..Deed::new(Operation::CreateFolder, &place) }, |_| match self.custody.overlay() {
             Some(mut overlay) => {
+                self.would_come(&place)?;
                 let made = overlay.make();
                 Ok(overlay.set(place.folder.key()?, &place.name, made)?)
             }
@@ -99,7 +116,7 @@ impl Call {
         let deed = Deed { before: stands.stat().copied(), ..Deed::new(Operation::RemoveFolder, &place) };
         let removed = self.perform(&deed, |_| match self.custody.overlay() {
             Some(mut overlay) => {
-                must_not_be_mounted(&place, &stands)?;
+                self.would_go(&place, &stands, false)?;
                 if !is_empty(&open_folder(&place, &stands)?, &overlay)? {
                     return Err(Errno::NOTEMPTY);
                 }
@@ -148,7 +165,8 @@ impl Call {
         let deed = Deed { to: Some(&new), before: stands.stat().copied(), ..Deed::new(Operation::Rename, &old) };
         let moved = self.perform(&deed, |_| match self.custody.overlay() {
             Some(mut overlay) => {
-                must_not_be_mounted(&old, &stands)?;
+                self.would_go(&old, &stands, false)?;
+                self.would_come(&new)?;
                 move_in(&mut overlay, &old, &new, &stands)
             }
             None => rename_onto_nothing(&old, &new),
@@ -327,15 +345,6 @@ fn must_reach(old: &Place, new: &Place) -> Result<(), Errno> {
     let mount = |folder: &Folder| folder.fd().map(beneath::mount_of).transpose();
     match (mount(&old.folder)?, mount(&new.folder)?) {
         (Some(old), Some(new)) if old != new => Err(Errno::XDEV),
-        _ => Ok(()),
-    }
-}
-
-/// In a simulation: the kernel would refuse to remove or move what something is
-/// mounted at.
-fn must_not_be_mounted(place: &Place, stands: &Stands) -> Result<(), Errno> {
-    match stands.on_disk(place) {
-        Ok((folder, name)) if beneath::is_mounted(folder, name)? => Err(Errno::BUSY),
         _ => Ok(()),
     }
 }

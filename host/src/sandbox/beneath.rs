@@ -35,14 +35,56 @@ pub(super) enum Borders {
     Cross,
 }
 
+/// Bytes of a path that a system call takes for sure (`PATH_MAX` is 4,096, with a
+/// zero at its end).
+const MOST_AT_ONCE: usize = 4000;
+
 /// Opens the folder at `path`, relative to `folder` and not outside of it. A way
 /// that leads outside is [`Errno::PERM`], one into another mount [`Errno::XDEV`].
+///
+/// A path that is longer than a system call takes is walked in pieces, each of
+/// which stays beneath the one before. With a `..` in it, which may lead from one
+/// piece into another, it is [`Errno::NAMETOOLONG`].
 pub(super) fn open_folder(
     folder: BorrowedFd<'_>,
     path: &str,
     links: Links,
     borders: Borders,
 ) -> Result<OwnedFd, Errno> {
+    if path.len() <= MOST_AT_ONCE {
+        return open_piece(folder, path, links, borders);
+    }
+    if path.split('/').any(|name| name == "..") {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let mut at: Option<OwnedFd> = None;
+    for piece in pieces(path) {
+        at = Some(open_piece(at.as_ref().map_or(folder, AsFd::as_fd), piece, links, borders)?);
+    }
+    at.ok_or(Errno::NOENT)
+}
+
+/// A long path in pieces that a system call takes; a name that is too long for
+/// one is a piece by itself, which the kernel refuses.
+fn pieces(mut path: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        path = path.trim_start_matches('/');
+        if path.is_empty() {
+            return None;
+        }
+        let end = if path.len() <= MOST_AT_ONCE {
+            path.len()
+        } else {
+            let slash = path.as_bytes()[..MOST_AT_ONCE].iter().rposition(|byte| *byte == b'/');
+            slash.or_else(|| path.find('/')).unwrap_or(path.len())
+        };
+        let (piece, rest) = path.split_at(end);
+        path = rest;
+        Some(piece)
+    })
+}
+
+fn open_piece(folder: BorrowedFd<'_>, path: &str, links: Links, borders: Borders) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | only_place();
     #[cfg(target_os = "linux")]
     {
@@ -198,6 +240,32 @@ mod tests {
         assert_eq!(open_folder(folder.as_fd(), "in/b", Links::Refuse).err(), Some(Errno::LOOP));
         let found = open_folder(folder.as_fd(), "in/b", Links::Follow).unwrap();
         assert_eq!(path_of(found.as_fd()).unwrap(), top.canonicalize().unwrap().join("a/b"));
+    }
+
+    #[test]
+    fn a_path_longer_than_the_kernel_takes_is_walked_in_pieces() {
+        let top = tempfile::tempdir().unwrap();
+        let root = fs::File::open(top.path()).unwrap();
+        let name = "n".repeat(200);
+        let (mut at, mut path) = (root.try_clone().unwrap().into(), String::new());
+        while path.len() < 3 * MOST_AT_ONCE {
+            rustix::fs::mkdirat(&at, name.as_str(), Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, name.as_str(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+            path = format!("{path}{name}/");
+        }
+        assert_eq!(path_of(at.as_fd()).unwrap_err().raw_os_error(), Some(Errno::NAMETOOLONG.raw_os_error()));
+        let open = |path: &str| open_folder(root.as_fd(), path, Links::Refuse, Borders::Keep);
+        let number = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
+        assert_eq!(number(&open(&path).unwrap()), number(&at));
+        assert_eq!(open(&format!("{path}missing")).err(), Some(Errno::NOENT));
+        assert_eq!(open(&format!("{path}../{name}")).err(), Some(Errno::NAMETOOLONG));
+        assert_eq!(open(&"n".repeat(2 * MOST_AT_ONCE)).err(), Some(Errno::NAMETOOLONG));
+        // A link on the way is met in whichever piece it is.
+        symlink("/", top.path().join("out")).unwrap();
+        assert_eq!(open(&format!("out/{path}")).err(), Some(Errno::LOOP));
+        drop(at);
+        // The folder is removed from its top: its paths are too long as well for whoever tests.
+        std::process::Command::new("rm").arg("-rf").arg(top.path()).status().unwrap();
     }
 
     /// A folder with another one bound into it at `a/inner` and a file at `a/file`, on the same

@@ -18,6 +18,7 @@ use super::deadline::{BootTime, SharedDeadline};
 use super::done::Deeds;
 use super::gate::{Gate, Permit};
 use super::guest::Role;
+use super::trouble::Trouble;
 
 /// Why the host interrupted a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +68,30 @@ pub enum Hindrance {
     /// The file system has no room left to remove anything.
     #[error("the file system of a mount is so full that it refuses to remove files; free some space there by hand")]
     RemovalRefused,
+    /// The file system is mounted read-only.
+    #[error(
+        "the file system of a mount is read-only: nothing there can be removed or changed; the kernel's log may say why; \
+         the job goes on by itself when it is mounted for writing again"
+    )]
+    MountReadOnly,
+    /// The file system, or a quota on it, has no room for what is made or written.
+    #[error("the file system of a mount is full: free space there, the job goes on by itself")]
+    MountFull,
+    /// The file system as a whole answers with errors.
+    #[error(
+        "the file system of a mount answers with errors: look at the disk or the server behind it, and at the kernel's \
+         log; the job goes on by itself when it answers again"
+    )]
+    MountBroken,
+}
+
+impl Hindrance {
+    /// Whether it is the trouble of one mount, so that what is to be done in
+    /// another one can be.
+    #[must_use]
+    pub fn is_of_a_mount(self) -> bool {
+        !matches!(self, Self::JournalFull | Self::JournalFailed)
+    }
 }
 
 /// A hold that a call met.
@@ -100,6 +125,8 @@ pub(super) struct Call {
     /// Bytes that it has asked to write.
     asked_bytes: AtomicU64,
     held: Mutex<Option<Held>>,
+    /// What a look at a mount was answered with that may be the mount's own trouble.
+    pub(super) trouble: Mutex<Trouble>,
     /// The oldest holds that something was found free of since the last change.
     pub(super) checked: AtomicU64,
     /// Changes that were made, and files that were removed and made by them.
@@ -132,6 +159,7 @@ impl Call {
             asked: AtomicU32::new(0),
             asked_bytes: AtomicU64::new(0),
             held: Mutex::default(),
+            trouble: Mutex::default(),
             checked: AtomicU64::new(u64::MAX),
             changes: AtomicU64::new(0),
             removed: AtomicU64::new(0),
@@ -149,6 +177,7 @@ impl Call {
         }
         self.asked.store(0, Ordering::Relaxed);
         self.asked_bytes.store(0, Ordering::Relaxed);
+        *locked(&self.trouble) = None;
         let (task, attempt) = task.map_or((0, 0), |(task, attempt)| (task.0, attempt));
         self.task.store(task, Ordering::Relaxed);
         self.attempt.store(attempt, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use crate::domain::job;
 
-use super::beneath::{self, Borders};
+use super::beneath::{self, Borders, Links};
 use super::kept;
 use super::mounts::{Identity, is_reserved};
 
@@ -37,10 +37,25 @@ pub fn count_files(mount: &job::Mount, go_on: impl Fn() -> bool) -> io::Result<u
     if all { Ok(files) } else { Err(io::ErrorKind::Interrupted.into()) }
 }
 
+/// So many folders on the way are held open; those above are opened anew when it
+/// is their turn again.
+const MOST_OPEN: usize = 64;
+
+/// A folder on the way.
+struct Level {
+    /// `None` where it was closed.
+    folder: Option<OwnedFd>,
+    /// How much of the path is its own.
+    length: usize,
+    /// Folders in it that are to be gone through.
+    below: Vec<String>,
+}
+
 /// Visits what is in the mount but the host's own, each by its path in it and
 /// whether it is no folder; goes into the folders that `enter` admits and that a
 /// plugin gets into, and follows no link. Blocks the thread; ends early, with
-/// `false`, where `visit` says no.
+/// `false`, where `visit` says no. However deep the tree is, a bounded number of
+/// folders is open.
 pub(super) fn walk(
     mount: &job::Mount,
     enter: impl Fn(&str) -> bool,
@@ -49,15 +64,15 @@ pub(super) fn walk(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let borders = if mount.cross_mounts { Borders::Cross } else { Borders::Keep };
     let root = rustix::fs::open(&mount.host, flags | OFlags::CLOEXEC, Mode::empty())?;
-    let mut folders: Vec<(OwnedFd, String, Vec<String>)> = Vec::new();
-    let mut at = Some((root, String::new()));
-    while let Some((folder, path)) = at.take() {
-        let mut below = Vec::new();
+    let (mut levels, mut path): (Vec<Level>, _) = (Vec::new(), String::new());
+    let mut at = Some(rustix::io::dup(&root)?);
+    while let Some(folder) = at.take() {
+        let (mut below, length) = (Vec::new(), path.len());
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
             let bytes = entry.file_name();
             let name = bytes.to_string_lossy();
-            if name == "." || name == ".." || (path.is_empty() && is_reserved(&name)) {
+            if name == "." || name == ".." || (length == 0 && is_reserved(&name)) {
                 continue;
             }
             let kind = match entry.file_type() {
@@ -66,29 +81,39 @@ pub(super) fn walk(
                 known => known,
             };
             let is_folder = kind == FileType::Directory;
-            if !visit(&join(&path, &name), !is_folder) {
+            push(&mut path, &name);
+            let goes_on = visit(&path, !is_folder);
+            path.truncate(length);
+            if !goes_on {
                 return Ok(false);
             }
             if is_folder {
                 below.push(name.into_owned());
             }
         }
-        folders.push((folder, path, below));
-        // Depth first, so that as many folders are open as one lies deep.
-        while let Some((folder, path, below)) = folders.last_mut() {
-            let Some(name) = below.pop() else {
-                folders.pop();
+        levels.push(Level { folder: Some(folder), length, below });
+        if let Some(closed) = levels.len().checked_sub(MOST_OPEN + 1) {
+            levels[closed].folder = None;
+        }
+        // Depth first.
+        while let Some(level) = levels.last_mut() {
+            path.truncate(level.length);
+            let Some(name) = level.below.pop() else {
+                levels.pop();
                 continue;
             };
-            let path = join(path, &name);
-            if !enter(&path) {
-                continue;
+            if level.folder.is_none() {
+                let again = if path.is_empty() { "." } else { path.as_str() };
+                level.folder = beneath::open_folder(root.as_fd(), again, Links::Refuse, borders).ok();
             }
+            push(&mut path, &name);
             // Gone, or not to be read: nothing that a plugin could remove.
-            if let Ok(next) = beneath::open_name(folder.as_fd(), &name, flags, borders)
+            if enter(&path)
+                && let Some(folder) = &level.folder
+                && let Ok(next) = beneath::open_name(folder.as_fd(), &name, flags, borders)
                 && !Identity::of(next.as_fd()).is_ok_and(kept::is_kept)
             {
-                at = Some((next, path));
+                at = Some(next);
                 break;
             }
         }
@@ -96,8 +121,12 @@ pub(super) fn walk(
     Ok(true)
 }
 
-fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+/// Adds a name to the path of a folder.
+fn push(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('/');
+    }
+    path.push_str(name);
 }
 
 #[cfg(test)]
@@ -123,5 +152,44 @@ mod tests {
             cross_mounts: false,
         };
         assert_eq!(count_files(&of, || true).unwrap(), 6, "five files and a link");
+    }
+
+    /// Each folder that is open takes a descriptor, of which a process has few.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_tree_may_be_deeper_than_there_are_descriptors() {
+        const DEPTH: u64 = 1100;
+        let mount = tempfile::tempdir().unwrap();
+        let mut at = mount.path().to_owned();
+        for _ in 0..DEPTH {
+            for name in ["a", "z"] {
+                fs::create_dir(at.join(name)).unwrap();
+                fs::write(at.join(name).join("x"), "").unwrap();
+            }
+            at.push("a");
+        }
+        let of = job::Mount {
+            host: mount.path().to_owned(),
+            guest: "/".to_owned(),
+            was_there: true,
+            rights: Rights::RW,
+            cross_mounts: false,
+        };
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let (before, mut most, mut files) = (open(), 0, 0);
+        let all = walk(
+            &of,
+            |_| true,
+            |_, is_file| {
+                files += u64::from(is_file);
+                most = most.max(open());
+                true
+            },
+        );
+        assert_eq!((all.unwrap(), files), (true, 2 * DEPTH));
+        // Other tests of this process open some, too.
+        assert!(most < before + 500, "{before}, then {most}");
+        // Removing it as the test's folder would take a descriptor a level as well.
+        std::process::Command::new("rm").arg("-rf").arg(mount.path()).status().unwrap();
     }
 }

@@ -5,12 +5,14 @@
 //! file.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::domain::hold::Holds;
 use crate::domain::job::{JobId, JobSpec};
+use crate::domain::outcome::HINDERED_FOR;
 use crate::domain::time::{Clock, Timestamp};
 
 use super::call::Hindrance;
@@ -19,9 +21,13 @@ use super::done::Recorded;
 use super::guest::Role;
 use super::journal::Journal;
 use super::meter::Meter;
-use super::mounts::{MountError, Mounts};
+use super::mounts::{Mount, MountError, Mounts};
 use super::overlay::Overlay;
 use super::room::Room;
+
+/// So long after tasks are due again that met the trouble of a mount it is shown:
+/// by then they have met it once more, or not.
+const SHOWN_FOR: Duration = Duration::from_secs(5);
 
 /// The custody of one job's files.
 #[derive(Debug)]
@@ -40,7 +46,16 @@ pub struct Custody {
     /// full, the call keeps it, and tries again with its next effect.
     chunks: Option<mpsc::Sender<Vec<Recorded>>>,
     /// What kept a change from being made, since this was last asked.
-    hindrance: Mutex<Option<Hindrance>>,
+    hindrance: Mutex<Hindered>,
+}
+
+/// What keeps changes from being made, and in words.
+#[derive(Debug, Default)]
+struct Hindered {
+    now: Option<(Hindrance, String)>,
+    /// The trouble of one mount of several stays shown while the tasks that met
+    /// it wait.
+    of_a_mount: Option<(BootTime, String)>,
 }
 
 /// Whether files are changed.
@@ -107,21 +122,50 @@ impl Custody {
         }
     }
 
-    /// Notes what keeps changes from being made, and answers it; `error` is for
-    /// the log, once until [`Self::take_hindrance`].
-    pub(super) fn hinder(&self, hindrance: Hindrance, error: &dyn std::fmt::Display) -> Hindrance {
-        let mut noted = self.hindrance.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.is_none() {
-            tracing::error!(job = %self.job.name, "{hindrance} ({error})");
+    /// Notes what keeps changes from being made, at which mount, and answers it;
+    /// `error` is for the log, once until [`Self::take_hindrance`].
+    pub(super) fn hinder(
+        &self,
+        hindrance: Hindrance,
+        mount: Option<&Mount>,
+        error: &dyn std::fmt::Display,
+    ) -> Hindrance {
+        let words = mount.map_or_else(|| hindrance.to_string(), |mount| format!("{}: {hindrance}", mount.name));
+        let mut noted = self.hindered();
+        if mount.is_some() && self.job.mounts.len() > 1 {
+            noted.of_a_mount = Some((BootTime::now(), words.clone()));
         }
-        *noted.get_or_insert(hindrance)
+        if noted.now.is_none() {
+            tracing::error!(job = %self.job.name, "{words} ({error})");
+            noted.now = Some((hindrance, words));
+        }
+        hindrance
     }
 
-    /// What kept changes from being made since this was last asked, if anything
-    /// did.
+    /// A hindrance in words, with the mount where it is that one which was noted.
     #[must_use]
-    pub fn take_hindrance(&self) -> Option<Hindrance> {
-        self.hindrance.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub fn in_words(&self, hindrance: Hindrance) -> String {
+        match &self.hindered().now {
+            Some((noted, words)) if *noted == hindrance => words.clone(),
+            _ => hindrance.to_string(),
+        }
+    }
+
+    /// What kept changes from being made since this was last asked, in words, if
+    /// anything did, or what tasks wait for that met it not long ago.
+    #[must_use]
+    pub fn take_hindrance(&self) -> Option<String> {
+        let mut noted = self.hindered();
+        let waits = |(at, _): &mut (BootTime, String)| {
+            BootTime::now().running().saturating_sub(at.running()) > HINDERED_FOR + SHOWN_FOR
+        };
+        noted.of_a_mount.take_if(waits);
+        let of_a_mount = noted.of_a_mount.as_ref().map(|(_, words)| words.clone());
+        noted.now.take().map(|(_, words)| words).or(of_a_mount)
+    }
+
+    fn hindered(&self) -> MutexGuard<'_, Hindered> {
+        self.hindrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time by which the meter counts its hour: one that nobody sets.

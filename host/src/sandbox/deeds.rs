@@ -15,7 +15,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::domain::budget::Spent;
-use crate::domain::effect::{Effect, EffectId, EffectResult, Operation};
+use crate::domain::effect::{Effect, EffectId, EffectResult, Operation, recorded_path};
 use crate::domain::fold::RowId;
 use crate::domain::task::TaskId;
 use crate::domain::time::Timestamp;
@@ -24,9 +24,10 @@ use crate::faults;
 use super::call::{Call, Hindrance, Interrupt};
 use super::custody::Mode;
 use super::done::{CHUNK, Deeds, Recorded, Row, Writes};
+use super::mounts::Mount;
 use super::place::Place;
-use super::reconcile::{Became, Shown, became, look_at, may_be_repeated, tells};
-use super::view::modified;
+use super::reconcile::{Became, Shown, became, keeps_numbers, look_at, may_be_repeated, tells};
+use super::view::{allocated, modified};
 
 /// So often it is looked whether the database takes what was done.
 const TAKEN_AFTER: Duration = Duration::from_millis(10);
@@ -142,6 +143,7 @@ impl Call {
                 here: look(deed.place),
                 there: deed.to.map(look),
                 in_trash: look_at(trash, &effect.id.to_string()),
+                keeps_numbers: keeps_numbers(&deed.place.mount().root),
             };
             match became(effect, &shown) {
                 // What the kernel or a server repeated by itself is answered so, and so
@@ -164,18 +166,17 @@ impl Call {
         }
     }
 
-    /// Why the system did not do it. A removal that a full disk refuses is no
-    /// fault of the guest's, which cannot make room in another way.
+    /// Why the system did not do it. What is the trouble of the mount is no fault of
+    /// the guest's, which cannot make room in another way.
     fn not_done(&self, deed: &Deed<'_>, error: Errno) -> NotDone {
-        if !matches!(error, Errno::NOSPC | Errno::DQUOT) {
-            return NotDone::Refused(error);
-        }
-        let hindrance = match deed.operation {
-            _ if deed.trashed => Hindrance::TrashFull,
-            Operation::Remove | Operation::RemoveFolder => Hindrance::RemovalRefused,
-            _ => return NotDone::Refused(error),
+        let mount: &Mount = deed.place.mount();
+        let hindrance = match (error, deed.operation) {
+            (Errno::NOSPC | Errno::DQUOT, _) if deed.trashed => Hindrance::TrashFull,
+            (Errno::NOSPC | Errno::DQUOT, Operation::Remove | Operation::RemoveFolder) => Hindrance::RemovalRefused,
+            // What is moved needs room where it goes.
+            _ => return self.refused_by(deed.to.map_or(mount, |to| to.mount()), error),
         };
-        NotDone::Interrupted(Interrupt::Hindered(self.custody.hinder(hindrance, &error)))
+        NotDone::Interrupted(Interrupt::Hindered(self.custody.hinder(hindrance, Some(mount), &error)))
     }
 
     /// Does two things by one system call: both are done, or none.
@@ -271,7 +272,7 @@ impl Call {
                     custody.meter.give_back(cost);
                     let full = crate::disk::is_full(&error);
                     let hindrance = if full { Hindrance::JournalFull } else { Hindrance::JournalFailed };
-                    return Err(NotDone::Interrupted(Interrupt::Hindered(custody.hinder(hindrance, &error))));
+                    return Err(NotDone::Interrupted(Interrupt::Hindered(custody.hinder(hindrance, None, &error))));
                 }
             },
         };
@@ -334,10 +335,11 @@ impl Call {
             digest: self.digest,
             operation: deed.operation,
             mount: mount.name.clone(),
-            path: deed.place.path(),
-            to: deed.to.map(Place::path),
+            path: if deed.trashed { deed.place.path() } else { recorded_path(deed.place.path()) },
+            to: deed.to.map(|to| recorded_path(to.path())),
             to_mount: to_mount.map(|mount| mount.name.clone()),
             size: before.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0)),
+            allocated: before.map_or(0, allocated),
             modified: before.map_or(Timestamp(0), modified),
             #[allow(clippy::unnecessary_cast, reason = "an inode has another width elsewhere")]
             inode: before.map_or(0, |stat| stat.st_ino as u64),

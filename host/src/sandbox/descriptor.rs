@@ -20,6 +20,7 @@ use super::call::Call;
 use super::deeds::{Deed, NotDone};
 use super::done::Writes;
 use super::gate::Permit;
+use super::mounts::Mount;
 use super::place::{At, Folder, Place, path_within};
 
 /// A descriptor of a guest. It stands in the table where WASI's own would.
@@ -51,6 +52,7 @@ pub(super) struct OpenFile {
 /// of them is given back when it is dropped.
 pub(super) struct Writing<'call> {
     call: &'call Call,
+    mount: Arc<Mount>,
     writes: Arc<Writes>,
     charged: Spent,
     #[allow(dead_code, reason = "held, not read: dropping it is its use")]
@@ -65,10 +67,15 @@ impl Writing<'_> {
         self.charged.written = self.charged.written.saturating_sub(bytes);
     }
 
-    /// A write was answered with this.
-    pub(super) fn failed(&self, error: io::Error) -> io::Error {
-        self.writes.failed(&error);
-        error
+    /// A write was interrupted, and is tried again.
+    pub(super) fn was_interrupted(&self, error: &io::Error) {
+        self.writes.failed(error);
+    }
+
+    /// A write was answered with this: why it was not done.
+    pub(super) fn failed(&self, error: &io::Error) -> NotDone {
+        self.writes.failed(error);
+        self.call.refused_by(&self.mount, Errno::from_io_error(error).unwrap_or(Errno::IO))
     }
 }
 
@@ -135,7 +142,7 @@ impl OpenFile {
         drop(noted);
         let charged = call.charge_write(bytes as u64)?;
         let writing = match call.permit() {
-            Ok(permit) => Writing { call, writes, charged, permit },
+            Ok(permit) => Writing { call, mount: Arc::clone(self.place.mount()), writes, charged, permit },
             Err(interrupt) => {
                 call.custody.meter.give_back(charged);
                 return Err(NotDone::Interrupted(interrupt));

@@ -17,7 +17,7 @@ use super::call::Interrupt;
 use super::deeds::NotDone;
 use super::kept;
 use super::listing::{Listing, Readers, Seen, kind_at};
-use super::mounts::is_reserved;
+use super::mounts::{Mount, is_reserved};
 use super::overlay::{Entry, Overlay};
 use super::place::Folder;
 
@@ -73,6 +73,11 @@ impl Entries {
             self.left = self.left.checked_sub(1).ok_or(Errno::NOMEM)?;
         }
         Ok(next)
+    }
+
+    /// The mount that they are in.
+    pub(super) fn mount(&self) -> &Arc<Mount> {
+        &self.folder.mount
     }
 
     /// Whether they are of the folder at this path.

@@ -166,7 +166,8 @@ impl<'a> Guard<'a> {
         let stat = match spot {
             Spot::Folder(folder) => folder.fd().map(rustix::fs::fstat).transpose()?,
             Spot::Name(place) => {
-                let stands = self.call.stands_by(place, || seen.map_or_else(|| place.stat(), Ok))?;
+                let stands = self.call.stands_by(place, || seen.map_or_else(|| place.stat(), Ok));
+                let stands = self.call.told(place.mount(), stands)?;
                 stands.stat().copied()
             }
         };
@@ -305,7 +306,7 @@ impl HostDescriptor for Guard<'_> {
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
         let file = self.file(&fd)?;
         let writing = file.may_write(self.call(), bytes.len())?;
-        let written = file.file.write_at(&bytes, offset).map_err(|error| writing.failed(error))?;
+        let written = file.file.write_at(&bytes, offset).map_err(|error| writing.failed(&error))?;
         writing.done(written);
         Ok(written as Filesize)
     }
@@ -469,7 +470,8 @@ impl HostDescriptor for Guard<'_> {
         let most = custody.job.limits.folder_entries.into();
         // Somebody may have moved it out of the mount since it was opened.
         let folder = folder.found_again().map_err(fs_error)?;
-        let entries = Entries::of(&folder, custody.overlay().as_deref(), most).map_err(fs_error)?;
+        let entries = Entries::of(&folder, custody.overlay().as_deref(), most);
+        let entries = self.call.told(&folder.mount, entries).map_err(fs_error)?;
         let stream = self.table.push(entries).map_err(table_error)?;
         self.listed.push(stream.rep());
         Ok(Resource::new_own(stream.rep()))
@@ -499,7 +501,11 @@ impl HostDescriptor for Guard<'_> {
 impl HostDirectoryEntryStream for Guard<'_> {
     fn read_directory_entry(&mut self, stream: Resource<DirectoryEntryStream>) -> FsResult<Option<DirectoryEntry>> {
         let entries = self.table.get_mut(&entries_of(&stream)).map_err(table_error)?;
-        Ok(entries.next(|| self.call.check())?)
+        let next = entries.next(|| self.call.check());
+        if let Err(NotDone::Refused(error)) = &next {
+            let _ = self.call.told::<()>(entries.mount(), Err(*error));
+        }
+        Ok(next?)
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {

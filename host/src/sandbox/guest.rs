@@ -13,7 +13,7 @@ use crate::domain::outcome::Progress;
 use crate::domain::task::ClaimedTask;
 use crate::domain::time::Timestamp;
 
-use super::call::{Call, Held, Interrupt};
+use super::call::{Call, Held, Hindrance, Interrupt};
 use super::capture::{Capture, Stream};
 use super::custody::Custody;
 use super::done::Recorded;
@@ -143,6 +143,12 @@ impl GuestState {
     /// The hold that was met since this was last asked, if any.
     pub fn take_held(&mut self) -> Option<Held> {
         self.call.take_held()
+    }
+
+    /// What is wrong with a mount as a whole that a look at it met since this was
+    /// last asked, if anything is.
+    pub fn take_trouble(&mut self) -> Option<Hindrance> {
+        self.call.take_trouble()
     }
 
     /// Bytes of memory in use.

@@ -117,7 +117,7 @@ impl Journal {
         let mut writing = self.writing();
         writing.look(&self.0.spares, self.0.id);
         let results = writing.waiting.len();
-        let written = record::encode(&Written::Intent(effect), &mut writing.waiting)
+        let written = record::encode(&Written::intent(effect), &mut writing.waiting)
             .and_then(|()| writing.write(&self.0.spares, self.0.id));
         match written {
             Ok(segment) => {

@@ -4,8 +4,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 /// The marker's name in the mount.
@@ -35,24 +36,52 @@ pub(super) fn new_id() -> String {
 }
 
 /// Marks the folder with this id, durably; where somebody was faster, theirs
-/// is answered.
+/// is answered. Where it fails nothing is left behind.
 pub(super) fn write(root: BorrowedFd<'_>, id: &str) -> io::Result<String> {
     let new = format!("{MARKER}.{id}");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file: OwnedFd = rustix::fs::openat(root, new.as_str(), flags, Mode::from_raw_mode(0o644))?;
-    let text = format!("{id}\nsweepd knows this folder by this file: leave it where it is.\n");
-    rustix::io::write(&file, text.as_bytes())?;
-    rustix::fs::fsync(&file)?;
-    // A link does not replace: whole, or not at all, and only one of two.
-    let linked = rustix::fs::linkat(root, new.as_str(), root, MARKER, AtFlags::empty());
+    let linked = write_new(root, &new, id)
+        // A link does not replace: whole, or not at all, and only one of two.
+        .map(|()| rustix::fs::linkat(root, new.as_str(), root, MARKER, AtFlags::empty()));
     let _ = rustix::fs::unlinkat(root, new.as_str(), AtFlags::empty());
-    match linked {
+    match linked? {
         Ok(()) | Err(Errno::EXIST) => {}
         // Some file systems have no hard links.
         Err(_) => write_once(root, id)?,
     }
     sync_folder(root)?;
     read(root)?.ok_or_else(|| io::Error::other(format!("{MARKER} was written and is not there")))
+}
+
+fn write_new(root: BorrowedFd<'_>, name: &str, id: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file: OwnedFd = rustix::fs::openat(root, name, flags, Mode::from_raw_mode(0o644))?;
+    let text = format!("{id}\nsweepd knows this folder by this file: leave it where it is.\n");
+    rustix::io::write(&file, text.as_bytes())?;
+    Ok(rustix::fs::fsync(&file)?)
+}
+
+/// What somebody else is about to link is younger than this.
+const LEFT_OVER: Duration = Duration::from_mins(1);
+
+/// Removes what a host that was lost while it marked the folder left there.
+pub(super) fn clear_left_over(root: BorrowedFd<'_>) -> io::Result<()> {
+    let old = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(LEFT_OVER);
+    for entry in Dir::read_from(root)? {
+        let entry = entry?;
+        let Some(id) = entry.file_name().to_str().ok().and_then(|name| name.strip_prefix(MARKER)?.strip_prefix('.'))
+        else {
+            continue;
+        };
+        if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            continue;
+        }
+        let stat = rustix::fs::statat(root, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        #[allow(clippy::unnecessary_cast, reason = "it has another width elsewhere")]
+        if u64::try_from(stat.st_mtime as i64).unwrap_or(0) <= old.as_secs() {
+            rustix::fs::unlinkat(root, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 fn write_once(root: BorrowedFd<'_>, id: &str) -> io::Result<()> {
@@ -69,11 +98,16 @@ fn sync_folder(root: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fsync(folder)?)
 }
 
-/// By what a folder is known in which the host writes nothing.
-pub(super) fn of_read_only(root: impl AsFd) -> io::Result<String> {
+/// By what a folder is known without a marker.
+pub(super) fn of_root(root: impl AsFd) -> io::Result<String> {
     let inode = rustix::fs::fstat(&root)?.st_ino;
     let filesystem = rustix::fs::fstatvfs(&root)?.f_fsid;
     Ok(format!("filesystem {filesystem:x} inode {inode}"))
+}
+
+/// Whether an id is that of a root.
+pub(super) fn is_of_root(id: &str) -> bool {
+    id.starts_with("filesystem ")
 }
 
 #[cfg(test)]
@@ -95,10 +129,48 @@ mod tests {
         assert_eq!(read(root.as_fd()).unwrap(), None);
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_cannot_be_marked_is_left_as_it_was() {
+        use crate::disk::small::SmallDisk;
+        let disk = SmallDisk::new(64 << 10);
+        let root = File::open(disk.path()).unwrap();
+        // A name takes no room on this file system, and a byte takes a page.
+        let error = std::fs::write(disk.path().join("filler"), vec![7; 1 << 20]).unwrap_err();
+        assert!(crate::disk::is_full(&error), "{error}");
+        for _ in 0..3 {
+            assert!(crate::disk::is_full(&write(root.as_fd(), &new_id()).unwrap_err()));
+        }
+        let names = || std::fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names().collect::<Vec<_>>(), ["filler"]);
+    }
+
+    #[test]
+    fn what_a_lost_host_left_is_cleared_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = File::open(folder.path()).unwrap();
+        let id = write(root.as_fd(), &new_id()).unwrap();
+        let left = format!("{MARKER}.{}", new_id());
+        let young = format!("{MARKER}.{}", new_id());
+        let others = [".sweepd-mount.note", "x"];
+        for name in [&*left, &*young, others[0], others[1]] {
+            File::create(folder.path().join(name)).unwrap();
+        }
+        for name in [&*left, others[0], others[1]] {
+            let file = File::options().write(true).open(folder.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - 2 * LEFT_OVER).unwrap();
+        }
+        clear_left_over(root.as_fd()).unwrap();
+        assert!(!folder.path().join(left).exists());
+        assert!(folder.path().join(young).exists(), "somebody may be about to link it");
+        assert!(others.iter().all(|name| folder.path().join(name).exists()));
+        assert_eq!(read(root.as_fd()).unwrap(), Some(id));
+    }
+
     #[test]
     fn another_folder_of_the_same_file_system_is_another() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let of = |folder: &tempfile::TempDir| of_read_only(File::open(folder.path()).unwrap()).unwrap();
+        let of = |folder: &tempfile::TempDir| of_root(File::open(folder.path()).unwrap()).unwrap();
         assert_eq!(of(&a), of(&a));
         assert_ne!(of(&a), of(&b));
     }

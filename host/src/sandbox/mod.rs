@@ -20,6 +20,7 @@ mod deeds;
 mod descriptor;
 mod done;
 mod entries;
+mod foresee;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod fuzz;
@@ -44,6 +45,7 @@ mod reads;
 mod reconcile;
 mod room;
 mod trash;
+mod trouble;
 mod view;
 mod waits;
 pub mod wall;
@@ -62,7 +64,9 @@ pub use journal::{Journal, Leftovers, Noted, leftovers};
 pub use kept::learn_all;
 pub use memory::Refused;
 pub use meter::Meter;
-pub use mounts::{Known, MountError, TRASH, free_space, look, mark, new_mark, prepare_trash, resolved};
+pub use mounts::{
+    Found, MountError, TRASH, clear_left_over, free_space, is_root_id, look, mark, new_mark, prepare_trash, resolved,
+};
 pub use reconcile::reconcile;
 pub use room::Room;
 pub use trash::{TrashError, TrashFolder};

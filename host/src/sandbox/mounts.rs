@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::domain::job;
@@ -161,26 +161,38 @@ impl Mounts {
     }
 }
 
-/// By what a mount is known: see `marker`.
+/// What stands at the directory of a mount: all by which it can be known (see
+/// `marker`), and whether it can be worked in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// By the marker in it.
-    Marked(String),
-    /// By its root, for the host may not write there.
-    Root(String),
-    /// It may be marked, and is not.
-    Unmarked,
+pub struct Found {
+    /// The id in its marker, where it has one. It counts whatever the rights are:
+    /// they may be others tomorrow.
+    pub marker: Option<String>,
+    /// The file system and the inode of its root.
+    pub root: String,
+    /// Whether nothing can be changed there, whatever the rights are.
+    pub is_read_only: bool,
 }
 
-/// Looks by what the directory at a mount is known now.
-pub fn look(mount: &job::Mount) -> Result<Known, MountError> {
+/// Looks what the directory at a mount is now.
+pub fn look(mount: &job::Mount) -> Result<Found, MountError> {
     let root = open_root(mount)?;
     kept::learn(&mount.host, root.as_fd());
     let refused = |error: std::io::Error| MountError { path: mount.host.clone(), why: error.to_string() };
-    if mount.rights.only_look() {
-        return marker::of_read_only(&root).map(Known::Root).map_err(refused);
-    }
-    Ok(marker::read(root.as_fd()).map_err(refused)?.map_or(Known::Unmarked, Known::Marked))
+    let marker = match marker::read(root.as_fd()) {
+        // Where nothing is to be changed the folder is known without it.
+        Err(_) if mount.rights.only_look() => None,
+        marker => marker.map_err(refused)?,
+    };
+    let about = rustix::fs::fstatvfs(&root).map_err(|error| refused(error.into()))?;
+    let is_read_only = about.f_flag.contains(StatVfsMountFlags::RDONLY);
+    Ok(Found { marker, root: marker::of_root(&root).map_err(refused)?, is_read_only })
+}
+
+/// Whether a mount is known by its root, and not by a marker.
+#[must_use]
+pub fn is_root_id(id: &str) -> bool {
+    marker::is_of_root(id)
 }
 
 /// A mark for a mount that has none.
@@ -200,6 +212,17 @@ pub fn mark(mount: &job::Mount, id: &str) -> Result<String, MountError> {
     let marked = marker::write(root.as_fd(), id).map_err(refused);
     kept::learn(&mount.host, root.as_fd());
     marked
+}
+
+/// Removes what hosts that were lost while they marked the mount left there. Best
+/// effort: it is in nobody's way.
+pub fn clear_left_over(mount: &job::Mount) {
+    let cleared = open_root(mount)
+        .map_err(|error| error.to_string())
+        .and_then(|root| marker::clear_left_over(root.as_fd()).map_err(|error| error.to_string()));
+    if let Err(error) = cleared {
+        tracing::debug!(mount = %mount.host.display(), "what a lost host left there could not be cleared: {error}");
+    }
 }
 
 /// Makes the folder of removed files at a mount where it is missing, while the

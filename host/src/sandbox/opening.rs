@@ -137,7 +137,8 @@ impl Call {
             self.must_be_free(place, false)?;
         }
         let (folder, name) = stands.on_disk(place)?;
-        let fd = beneath::open_name(folder, name, asked.oflags(), place.mount().borders).map_err(at_border)?;
+        let fd = beneath::open_name(folder, name, asked.oflags(), place.mount().borders);
+        let fd = self.told(place.mount(), fd).map_err(at_border)?;
         self.opened(fd, place.clone(), asked)
     }
 

@@ -87,12 +87,26 @@ impl Folder {
     }
 
     /// The same folder with the path at which it is now: somebody may have moved
-    /// it since it was opened, even out of the mount.
+    /// it since it was opened, even out of the mount. The kernel tells no path that
+    /// is longer than 4,096 bytes: such a folder is where it was found, or refused.
     pub(super) fn found_again(&self) -> Result<Self, Errno> {
         let At::Real(fd) = &self.at else { return Ok(self.clone()) };
-        let path = path_within(&self.mount, fd.as_fd())?;
+        let path = match path_within(&self.mount, fd.as_fd()) {
+            Err(Errno::NAMETOOLONG) => {
+                self.must_stand(fd.as_fd())?;
+                self.path.clone()
+            }
+            path => path?,
+        };
         must_be_guests(&path)?;
         Ok(Self { path, ..self.clone() })
+    }
+
+    /// Whether it stands where it was found is asked by going there once more,
+    /// which shows the same as the kernel's own answer does.
+    fn must_stand(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        let there = beneath::open_folder(self.mount.root.as_fd(), &self.path, Links::Refuse, self.mount.borders)?;
+        if Identity::of(there.as_fd())? == Identity::of(fd)? { Ok(()) } else { Err(Errno::NOENT) }
     }
 
     /// Waits until its entries are on disk.

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::domain::effect::{Effect, EffectResult, Operation};
+use crate::domain::effect::{Effect, EffectResult, Operation, is_shortened};
 
 use super::beneath::{self, Borders, Links};
 use super::marker::MARKER;
@@ -38,6 +38,9 @@ pub(super) struct Shown {
     pub(super) there: Option<Look>,
     /// In the trash, under the name of the effect.
     pub(super) in_trash: Look,
+    /// Whether the file system keeps the number of a file for as long as there is
+    /// the file: then one with another number is another file.
+    pub(super) keeps_numbers: bool,
 }
 
 /// What a system call's error says of the change: whether it was not made for
@@ -85,7 +88,11 @@ pub(super) fn may_be_repeated(error: Errno) -> bool {
 
 /// What became of it, as far as the disk tells.
 pub(super) fn became(effect: &Effect, shown: &Shown) -> Became {
-    let is_it = |look: &Look| matches!(look, Ok(Some(stat)) if inode(stat) == effect.inode);
+    // A number that was given out anew tells nothing.
+    let is_it = |look: &Look| match look {
+        Ok(Some(stat)) => inode(stat) == effect.inode && (shown.keeps_numbers || is_alike(stat, effect)),
+        _ => false,
+    };
     match effect.operation {
         Operation::Remove if effect.trashed => match shown.in_trash {
             Ok(Some(_)) => Became::Made,
@@ -94,8 +101,8 @@ pub(super) fn became(effect: &Effect, shown: &Shown) -> Became {
         },
         Operation::Remove | Operation::RemoveFolder => match shown.here {
             Ok(Some(_)) if is_it(&shown.here) => Became::NotMade,
-            // Not every file system keeps to a number for a file.
-            Ok(Some(stat)) if is_alike(&stat, effect) => Became::Unknown,
+            // It may be the same file with another number.
+            Ok(Some(stat)) if !shown.keeps_numbers || is_alike(&stat, effect) => Became::Unknown,
             Ok(_) => Became::Made,
             Err(_) => Became::Unknown,
         },
@@ -145,7 +152,26 @@ fn shown(effect: &Effect) -> Shown {
         here: look(&effect.mount, &effect.path),
         there: to.map(|(mount, to)| look(mount, to)),
         in_trash: look(&effect.mount, &format!("{TRASH}/{}", effect.id)),
+        keeps_numbers: rustix::fs::open(&*effect.mount, OFlags::CLOEXEC | beneath::only_place(), Mode::empty())
+            .is_ok_and(keeps_numbers),
     }
+}
+
+/// Whether a file system is known to keep the number of a file for as long as there
+/// is the file, also over a remount. Others make numbers up as they go: FAT and its
+/// kind, those in user space and most that lie over others.
+#[cfg(target_os = "linux")]
+pub(super) fn keeps_numbers(file: impl std::os::fd::AsFd) -> bool {
+    // Of linux/magic.h: ext, XFS, btrfs, tmpfs, F2FS, ZFS, bcachefs, NFS.
+    const KEEP: [u32; 8] =
+        [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010, 0x2FC1_2FC1, 0xCA45_1A4E, 0x6969];
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the numbers have 32 bits")]
+    rustix::fs::fstatfs(file).is_ok_and(|about| KEEP.contains(&(about.f_type as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn keeps_numbers(_: impl std::os::fd::AsFd) -> bool {
+    false
 }
 
 /// By how much the file is longer than it was: at least so much was written.
@@ -154,9 +180,12 @@ fn grown(effect: &Effect, here: &Look) -> u64 {
     stat.map_or(0, |stat| size(stat).saturating_sub(effect.size))
 }
 
-/// Where a mount is not the directory that was changed, and where something else
-/// was mounted over a part of it, nothing is told.
+/// Where a mount is not the directory that was changed, where something else was
+/// mounted over a part of it, and where the path is not whole, nothing is told.
 fn look(mount: &str, path: &str) -> Look {
+    if is_shortened(path) {
+        return Err(Errno::NAMETOOLONG);
+    }
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | beneath::only_place();
     let root = rustix::fs::open(Path::new(mount), flags, Mode::empty())?;
     rustix::fs::statat(&root, MARKER, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -221,6 +250,7 @@ mod tests {
             to: matches!(operation, Operation::Rename | Operation::Link).then(|| "b".to_owned()),
             to_mount: None,
             size: size(&stat),
+            allocated: size(&stat),
             modified: modified(&stat),
             inode: inode(&stat),
             at: Timestamp(0),
@@ -294,6 +324,47 @@ mod tests {
         fs::remove_file(mount.path().join("a")).unwrap();
         let found = reconcile(of);
         assert_eq!((found.result, found.trashed), (EffectResult::Unknown, true));
+    }
+
+    /// After a remount the same file has another number, and another file perhaps
+    /// the old one.
+    #[test]
+    fn numbers_tell_nothing_where_they_are_not_kept() {
+        let mount = mount();
+        let here = look(mount.path().to_str().unwrap(), "a");
+        fs::write(mount.path().join("c"), "another").unwrap();
+        let other = look(mount.path().to_str().unwrap(), "c");
+        assert!(keeps_numbers(fs::File::open(mount.path()).unwrap()) || !cfg!(target_os = "linux"));
+        for operation in [Operation::Remove, Operation::RemoveFolder] {
+            let of = effect(mount.path(), operation, false);
+            let elsewhere = Effect { inode: of.inode + 1, size: of.size + 1, ..of.clone() };
+            let coincides = Effect { size: of.size + 1, ..of.clone() };
+            for (effect, here, keeps_numbers, expected) in [
+                (&of, here, true, Became::NotMade),
+                (&of, here, false, Became::NotMade),
+                (&of, other, true, Became::Made),
+                (&of, other, false, Became::Unknown),
+                (&elsewhere, here, true, Became::Made),
+                (&elsewhere, here, false, Became::Unknown),
+                (&coincides, here, true, Became::NotMade),
+                (&coincides, here, false, Became::Unknown),
+                (&of, Ok(None), false, Became::Made),
+            ] {
+                let shown = Shown { here, there: None, in_trash: Ok(None), keeps_numbers };
+                assert_eq!(became(effect, &shown), expected, "{operation} {keeps_numbers}");
+            }
+        }
+        let of = effect(mount.path(), Operation::Rename, false);
+        let there = Some(other);
+        for (keeps_numbers, expected) in [(true, Became::NotMade), (false, Became::NotMade)] {
+            let shown = Shown { here, there, in_trash: Ok(None), keeps_numbers };
+            assert_eq!(became(&of, &shown), expected);
+        }
+        let coincides = Effect { inode: inode(&other.unwrap().unwrap()), ..of };
+        for (keeps_numbers, expected) in [(true, Became::Made), (false, Became::Unknown)] {
+            let shown = Shown { here, there, in_trash: Ok(None), keeps_numbers };
+            assert_eq!(became(&coincides, &shown), expected);
+        }
     }
 
     #[test]

@@ -16,6 +16,9 @@ use super::alter::rename_at;
 use super::beneath::{self, Borders};
 use super::mounts::TRASH;
 use super::reconcile::{look_beneath, tells};
+use super::view::allocated;
+
+mod cutting;
 
 /// Large files are cut down by so many bytes at a time: giving back a terabyte
 /// in one call can hold up a whole file system.
@@ -83,9 +86,10 @@ impl TrashFolder {
         }
     }
 
-    /// Removes a file for good, large ones step by step: `go_on` is told of each
-    /// step how many bytes it gave back, and answers, when the next may follow,
-    /// whether it is to. Answers whether the file is gone.
+    /// Removes a file for good, one that takes much of the disk step by step where
+    /// nobody else has it open: `go_on` is told of each step how many bytes it gave
+    /// back, and answers, when the next may follow, whether it is to. Answers
+    /// whether the file is gone.
     pub fn purge(&self, id: EffectId, mut go_on: impl FnMut(u64) -> bool) -> Result<bool, TrashError> {
         let mut name = id.to_string();
         let stat = match self.stat(&name) {
@@ -95,12 +99,16 @@ impl TrashFolder {
             }
             found => found?,
         };
-        let mut size = u64::try_from(stat.st_size).unwrap_or(0);
-        // Cut down, a file that has another name would be lost there as well.
+        let mut space = allocated(&stat);
+        // Cut down, a file that has another name would be lost there as well, and so
+        // would one under whoever reads it.
         let alone = stat.st_nlink == 1 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if alone && size > STEP {
+        if alone && space > STEP {
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            if let Ok(file) = rustix::fs::openat(&self.folder, name.as_str(), flags, Mode::empty()) {
+            let file = rustix::fs::openat(&self.folder, name.as_str(), flags, Mode::empty()).map(File::from);
+            if let Ok(file) = file
+                && cutting::is_ours_alone(&file)
+            {
                 // Nobody may put back what is cut down already.
                 match rustix::fs::renameat(&self.folder, name.as_str(), &self.folder, going(id).as_str()) {
                     Ok(()) => {}
@@ -109,13 +117,9 @@ impl TrashFolder {
                     Err(error) => return Err(io_error(error)),
                 }
                 name = going(id);
-                let file = File::from(file);
-                while size > STEP {
-                    size -= STEP;
-                    file.set_len(size).map_err(TrashError::Io)?;
-                    if !go_on(STEP) {
-                        return Ok(false);
-                    }
+                match cutting::cut_down(&file, STEP, &mut go_on).map_err(TrashError::Io)? {
+                    Some(left) => space = left,
+                    None => return Ok(false),
                 }
             }
         }
@@ -126,7 +130,7 @@ impl TrashFolder {
             Err(error) if !tells(error) && self.has_left(&name) => {}
             Err(error) => return Err(io_error(error)),
         }
-        go_on(if alone { size } else { 0 });
+        go_on(if alone { space } else { 0 });
         Ok(true)
     }
 
@@ -196,7 +200,18 @@ mod tests {
 
     /// A file of this size in the trash of a new mount, as if it had been
     /// removed from `a/b/x`.
+    /// Its blocks are on disk.
     fn removed(size: u64) -> (tempfile::TempDir, TrashFolder, Effect) {
+        let (mount, trash, effect) = removed_with_holes(size);
+        let file = File::options().write(true).open(mount.path().join(TRASH).join(effect.id.to_string())).unwrap();
+        if size > 0 {
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size).unwrap();
+        }
+        (mount, trash, effect)
+    }
+
+    /// The same without any.
+    fn removed_with_holes(size: u64) -> (tempfile::TempDir, TrashFolder, Effect) {
         let mount = tempfile::tempdir().unwrap();
         let id = EffectId { journal: 7, number: 1 };
         fs::create_dir(mount.path().join(TRASH)).unwrap();
@@ -214,6 +229,7 @@ mod tests {
             to: None,
             to_mount: None,
             size,
+            allocated: size,
             modified: Timestamp(0),
             inode: file.metadata().unwrap().ino(),
             at: Timestamp(0),
@@ -266,16 +282,66 @@ mod tests {
             true
         });
         assert!(matches!(gone, Ok(true)));
-        assert_eq!(steps, [STEP, STEP, 5]);
+        assert!(steps[..2] == [STEP, STEP] && steps[2..].iter().sum::<u64>() < 1 << 20, "{steps:?}");
         assert!(matches!(trash.restore(&effect), Err(TrashError::Gone)));
     }
 
     #[test]
+    fn what_takes_nothing_of_the_disk_goes_at_once() {
+        let (_mount, trash, effect) = removed_with_holes(8 << 40);
+        let mut steps = Vec::new();
+        let gone = trash.purge(effect.id, |bytes| {
+            steps.push(bytes);
+            true
+        });
+        assert!(matches!(gone, Ok(true)));
+        assert_eq!(steps, [0]);
+    }
+
+    /// Where the data of a file with holes is, and not where the holes are, it is
+    /// cut.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_with_holes_goes_by_what_it_takes() {
+        let (mount, trash, effect) = removed_with_holes(4 << 40);
+        let file = File::options().write(true).open(mount.path().join(TRASH).join(effect.id.to_string())).unwrap();
+        let data = vec![7; usize::try_from(STEP).unwrap()];
+        for part in 0..3 {
+            std::os::unix::fs::FileExt::write_all_at(&file, &data, (1 << 40) + part * STEP).unwrap();
+        }
+        drop(file);
+        let mut steps = Vec::new();
+        let gone = trash.purge(effect.id, |bytes| {
+            steps.push(bytes);
+            true
+        });
+        assert!(matches!(gone, Ok(true)));
+        let all: u64 = steps.iter().sum();
+        assert!(steps.len() <= 5 && steps.iter().all(|step| *step <= STEP + (1 << 20)), "{steps:?}");
+        assert!((3 * STEP..3 * STEP + (8 << 20)).contains(&all), "{steps:?}");
+    }
+
+    /// Whoever reads it, perhaps through a mapping, reads it to its end.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_somebody_else_has_open_goes_whole() {
+        let (mount, trash, effect) = removed(3 * STEP);
+        let reader = File::open(mount.path().join(TRASH).join(effect.id.to_string())).unwrap();
+        let mut steps = Vec::new();
+        let gone = trash.purge(effect.id, |bytes| {
+            steps.push(bytes);
+            true
+        });
+        assert!(matches!(gone, Ok(true)) && steps.len() == 1, "{steps:?}");
+        assert_eq!(reader.metadata().unwrap().len(), 3 * STEP);
+    }
+
+    #[test]
     fn a_file_with_another_name_is_not_cut_down() {
-        let (mount, trash, effect) = removed(2 * STEP);
+        let (mount, trash, effect) = removed(2 * STEP + 1);
         let other = mount.path().join("other");
         fs::hard_link(mount.path().join(TRASH).join(effect.id.to_string()), &other).unwrap();
         assert!(trash.purge(effect.id, |_| true).unwrap());
-        assert_eq!(fs::metadata(other).unwrap().len(), 2 * STEP);
+        assert_eq!(fs::metadata(other).unwrap().len(), 2 * STEP + 1);
     }
 }

@@ -60,7 +60,7 @@ impl Call {
     /// Finds the place of a guest's path; `follow` also follows a link that
     /// stands there.
     pub(super) fn locate(&self, from: &Folder, path: &str, follow: bool) -> Result<Spot, Errno> {
-        let found = self.find(from, path, follow);
+        let found = self.told(&from.mount, self.find(from, path, follow));
         if found.as_ref().err() == Some(&Errno::XDEV) {
             self.say_mounted(&from.mount, &place::join(&from.path, path));
         }
@@ -85,7 +85,7 @@ impl Call {
 
     /// What stands at a place, itself rather than where a link leads.
     pub(super) fn stands(&self, place: &Place) -> Result<Stands, Errno> {
-        self.stands_by(place, || place.stat())
+        self.told(place.mount(), self.stands_by(place, || place.stat()))
     }
 
     /// The same, where `on_disk` says what is on disk there.
@@ -147,6 +147,13 @@ fn set(stat: &mut Stat, times: Times) {
         stat.st_mtime = (at.0 / 1000) as _;
         stat.st_mtime_nsec = (at.0 % 1000 * 1_000_000) as _;
     }
+}
+
+/// What a file takes of the disk, in bytes: whole blocks, and no holes. Blocks are
+/// of 512 bytes here, whatever those of the file system are.
+#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "it has other types elsewhere")]
+pub(super) fn allocated(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks as i64).unwrap_or(0).saturating_mul(512)
 }
 
 /// When a file was last modified, to the millisecond; before 1970 is 1970.

@@ -39,14 +39,14 @@ impl FileWrites {
     }
 
     /// Writes all of it. Also answers how much was written where not all was.
-    fn write_all(&mut self, bytes: &[u8], writing: &Writing<'_>) -> (usize, io::Result<()>) {
+    fn write_all(&mut self, bytes: &[u8], writing: &Writing<'_>) -> (usize, StreamResult<()>) {
         let mut written = 0;
         while written < bytes.len() {
-            match self.write_some(&bytes[written..]).map_err(|error| writing.failed(error)) {
-                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            match self.write_some(&bytes[written..]) {
+                Ok(0) => return (written, Err(not_written(io::ErrorKind::WriteZero.into()))),
                 Ok(some) => written += some,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (written, Err(error)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => writing.was_interrupted(&error),
+                Err(error) => return (written, Err(stream_error(writing.failed(&error)))),
             }
         }
         (written, Ok(()))
@@ -61,6 +61,19 @@ impl FileWrites {
             }
             Where::End => append(&self.file.file, bytes),
         }
+    }
+}
+
+fn not_written(error: io::Error) -> StreamError {
+    StreamError::LastOperationFailed(error.into())
+}
+
+fn stream_error(not_done: NotDone) -> StreamError {
+    match not_done {
+        // A trap, not an error: the guest must not take the host's stop for
+        // a failure of the file.
+        NotDone::Interrupted(interrupt) => StreamError::Trap(interrupt.into()),
+        NotDone::Refused(error) => not_written(error.into()),
     }
 }
 
@@ -84,17 +97,12 @@ impl Pollable for FileWrites {
 impl OutputStream for FileWrites {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let call = Arc::clone(&self.call);
-        let writing = self.file.may_write(&call, bytes.len()).map_err(|not_done| match not_done {
-            // A trap, not an error: the guest must not take the host's stop for
-            // a failure of the file.
-            NotDone::Interrupted(interrupt) => StreamError::Trap(interrupt.into()),
-            NotDone::Refused(error) => StreamError::LastOperationFailed(io::Error::from(error).into()),
-        })?;
+        let writing = self.file.may_write(&call, bytes.len()).map_err(stream_error)?;
         let (written, done) = self.write_all(&bytes, &writing);
         if written > 0 || done.is_ok() {
             writing.done(written);
         }
-        done.map_err(|error| StreamError::LastOperationFailed(error.into()))
+        done
     }
 
     fn flush(&mut self) -> StreamResult<()> {

@@ -169,6 +169,8 @@ pub(super) struct StoredRow {
     pub(super) trashed: bool,
     pub(super) times: i64,
     pub(super) written: i64,
+    /// What it took off a budget, or its size where it took nothing.
+    pub(super) allocated: i64,
     pub(super) fate: Option<i16>,
     pub(super) fate_at: Option<i64>,
 }
@@ -212,6 +214,7 @@ impl StoredRow {
             to: self.to,
             to_mount: self.to_mount.map(Into::into),
             size: natural(self.size),
+            allocated: natural(self.allocated),
             modified: Timestamp(natural(self.modified)),
             inode: self.inode.cast_unsigned(),
             at: Timestamp(natural(self.at)),

@@ -90,9 +90,10 @@ fn a_sweep_takes_no_more_files_than_it_may() {
 
 #[test]
 fn a_sweep_takes_no_more_bytes_than_it_may() {
-    let site = ten("sweep_bytes = \"250B\"");
+    // By what they take of the disk: a block each.
+    let site = ten("sweep_bytes = \"10KiB\"");
     let host = site.start();
-    stops_after(&site, &host, 2, "the job may take away 250 B in one sweep");
+    stops_after(&site, &host, 2, "the job may take away 10.0 KiB in one sweep");
 }
 
 #[test]
@@ -194,9 +195,9 @@ fn an_hour_goes_on_over_a_restart() {
 
 #[test]
 fn an_hour_bounds_bytes_as_well() {
-    let site = ten("hour_bytes = \"350B\"");
+    let site = ten("hour_bytes = \"14KiB\"");
     let host = site.start();
-    stops_after(&site, &host, 3, "the job may take away 350 B in an hour");
+    stops_after(&site, &host, 3, "the job may take away 14.0 KiB in an hour");
 }
 
 #[test]

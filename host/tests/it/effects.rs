@@ -1,6 +1,7 @@
 //! What plugins did to files is on record, and people can ask for it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
 
@@ -106,7 +107,11 @@ fn effects_are_found_by_what_is_asked() {
 fn what_a_job_took_away_shows_in_its_status() {
     let (site, host, _) = removed();
     let status = host.get("/v1/jobs/clear");
-    assert_eq!(status["taken"]["hour"], json!({ "files": 4, "bytes": 8, "made": 0, "written": 0 }), "{status}");
+    // By what they took of the disk: a block each.
+    fs::write(site.videos().join("another"), "1").unwrap();
+    let block = fs::metadata(site.videos().join("another")).unwrap().blocks() * 512;
+    let hour = json!({ "files": 4, "bytes": 4 * block, "made": 0, "written": 0 });
+    assert_eq!(status["taken"]["hour"], hour, "{status}");
     let said = crate::cli::beside(&site, &host, &["status"]).exits(0);
-    assert!(said.out.contains("4 files (8B) in the last hour"), "{}", said.out);
+    assert!(said.out.contains("4 files (16.0K) in the last hour"), "{}", said.out);
 }

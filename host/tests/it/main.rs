@@ -52,6 +52,7 @@ mod support;
 mod swap;
 mod torture;
 mod trash;
+mod trees;
 mod videos;
 mod wall;
 mod words;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::cli::run;
+use crate::small_disk::SmallDisk;
 use crate::support::{Site, Sweepd, plugin};
 
 /// A host that knows its mount, and has removed a file from it.
@@ -111,6 +112,130 @@ fn a_folder_with_a_marker_of_its_own_pauses_the_job_until_it_is_accepted() {
     let ids = host.enqueue("clear", &["three"]);
     pauses(&host, ids[0], "it is another one than before");
     assert!(site.videos().join("three").exists());
+}
+
+/// The same directory with other rights is the same directory.
+#[test]
+fn changed_rights_make_no_other_directory() {
+    let site = Site::new();
+    site.install(&plugin("video-clear"));
+    let configure = |rights: &str| {
+        site.configure(&format!(
+            "[[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\ninterval = \"200ms\"\n\
+             mounts = [{{ path = \"videos\", rights = {rights} }}]\n[job.retry]\nmax_attempts = 1\n"
+        ));
+    };
+    // Known by its root first, then by its marker, and then by either.
+    let rights = ["\"ro\"", "\"rw\"", "[\"list\", \"stat\"]", "\"ro\"", "[\"list\", \"stat\", \"delete\"]"];
+    for (number, rights) in rights.iter().enumerate() {
+        configure(rights);
+        fs::write(site.videos().join("video"), "1").unwrap();
+        let host = site.start();
+        host.enqueue("clear", &["video"]);
+        host.drained("clear");
+        let status = host.get("/v1/jobs/clear");
+        assert!(status["paused"].is_null(), "{rights}: {status}");
+        assert_eq!(state(&site, 0), "right", "{rights}");
+        let may_remove = rights.contains("delete") || rights.contains("rw");
+        assert_eq!(site.videos().join("video").exists(), !may_remove, "{rights}");
+        assert_eq!(site.videos().join(".sweepd-mount").exists(), number > 0, "{rights}");
+        assert_eq!(host.stop(), Some(0));
+    }
+    // Another one is another, whatever the rights are.
+    fs::remove_dir_all(site.videos()).unwrap();
+    fs::create_dir(site.videos()).unwrap();
+    configure("\"ro\"");
+    let host = site.start();
+    let ids = host.enqueue("clear", &["video"]);
+    pauses(&host, ids[0], "its marker .sweepd-mount is missing");
+}
+
+/// A disk that cannot be written is no fault of what is to be done on it.
+#[test]
+fn a_disk_that_becomes_read_only_is_waited_for() {
+    let site = Site::with_job(&plugin("video-clear"), "[job.retry]\nmax_attempts = 2\nbackoff = \"50ms\"\n");
+    let disk = SmallDisk::tmpfs(&site.videos(), "size=16m");
+    let host = site.start();
+    fs::write(site.videos().join("first"), "1").unwrap();
+    host.enqueue("clear", &["first"]);
+    host.drained("clear");
+    let names: Vec<_> = (0..1000).map(|number| format!("video-{number}")).collect();
+    names.iter().for_each(|name| fs::write(site.videos().join(name), "1").unwrap());
+    disk.remount("ro");
+    let ids = host.enqueue("clear", &names);
+    let mut why = Value::Null;
+    host.wait("the job waits", || {
+        why = host.get("/v1/jobs/clear")["waiting"].clone();
+        why.is_string()
+    });
+    assert!(why.as_str().unwrap().contains("its file system is read-only"), "{why}");
+    let status = host.get("/v1/jobs/clear");
+    assert_eq!((&status["paused"], &status["backlog"]["dead"]), (&Value::Null, &0.into()), "{status}");
+    disk.remount("rw");
+    host.drained("clear");
+    assert_eq!(host.tasks("clear", "done").len(), 1001);
+    for id in ids {
+        assert_eq!(host.get(&format!("/v1/tasks/{id}"))["attempts"], 1);
+    }
+}
+
+/// The same where the job has another mount: what is to be done there is done.
+#[test]
+fn a_read_only_mount_holds_up_no_other_one() {
+    let site = Site::new();
+    site.install(&plugin("video-clear"));
+    site.configure(
+        "[[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\ninterval = \"200ms\"\n\
+         mounts = [{ path = \"videos\", at = \"/\" }, { path = \"other\", at = \"/other\" }]\n\
+         [job.retry]\nmax_attempts = 1\n",
+    );
+    fs::create_dir(site.path().join("other")).unwrap();
+    let disk = SmallDisk::tmpfs(&site.videos(), "size=16m");
+    let host = site.start();
+    host.serving("clear");
+    let marked = || ["videos", "other"].iter().all(|mount| site.path().join(mount).join(".sweepd-mount").exists());
+    host.enqueue("clear", &["nothing"]);
+    host.wait("both are known", marked);
+    host.drained("clear");
+    fs::write(site.videos().join("stuck"), "1").unwrap();
+    disk.remount("ro");
+    let ids = host.enqueue("clear", &["stuck"]);
+    host.wait("it is told", || host.get("/v1/jobs/clear")["hindered"].is_string());
+    let status = host.get("/v1/jobs/clear");
+    let why = status["hindered"].as_str().unwrap();
+    assert!(why.contains("videos: the file system of a mount is read-only"), "{why}");
+    host.enqueue("clear", &["gone-already"]);
+    host.wait("the others go on", || host.tasks("clear", "done").iter().any(|task| task["key"] == "gone-already"));
+    let task = host.get(&format!("/v1/tasks/{}", ids[0]));
+    assert_eq!((task["state"].as_str(), task["attempts"].as_u64()), (Some("pending"), Some(0)), "{task}");
+    disk.remount("rw");
+    host.drained("clear");
+    assert!(!site.videos().join("stuck").exists());
+    assert_eq!(host.get(&format!("/v1/tasks/{}", ids[0]))["attempts"], 1);
+}
+
+/// What is full is the mount, and not what is written there.
+#[test]
+fn a_disk_without_room_for_what_is_made_is_waited_for() {
+    let site = Site::with_job(&plugin("video-archive"), "[job.retry]\nmax_attempts = 1\n");
+    let disk = SmallDisk::tmpfs(&site.videos(), "size=16m,nr_inodes=40");
+    fs::write(site.videos().join("video"), "1").unwrap();
+    let host = site.start();
+    host.serving("clear");
+    // The archive's folder is not there yet, and takes an inode.
+    host.enqueue("clear", &["nothing"]);
+    host.drained("clear");
+    disk.fill_inodes();
+    let ids = host.enqueue("clear", &["video"]);
+    host.wait("it is told", || host.get("/v1/jobs/clear")["hindered"].is_string());
+    let why = host.get("/v1/jobs/clear")["hindered"].as_str().unwrap().to_owned();
+    assert!(why.contains("the file system of a mount is full"), "{why}");
+    let task = host.get(&format!("/v1/tasks/{}", ids[0]));
+    assert_eq!((task["state"].as_str(), task["attempts"].as_u64()), (Some("pending"), Some(0)), "{task}");
+    disk.empty();
+    host.drained("clear");
+    assert_eq!(host.get(&format!("/v1/tasks/{}", ids[0]))["outcome"], "done");
+    assert!(site.videos().join("archive/video").exists());
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::small_disk::SmallDisk;
 use crate::support::{Site, guest, plugin};
 
 fn plan(site: &Site, args: &[&str]) -> Output {
@@ -52,6 +53,47 @@ fn image(folder: &Path) -> Vec<(String, Option<Vec<u8>>, SystemTime)> {
 fn rows(site: &Site) -> Vec<String> {
     let output = site.command(&["tasks", "list", "--json"]).output().expect("the binary starts");
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// What the kernel would refuse a run it refuses a plan, which says so.
+#[test]
+fn a_plan_foretells_what_would_fail() {
+    let site = Site::with_job(&plugin("video-clear"), "[job.retry]\nmax_attempts = 1\n");
+    // Flags take a file system that has them.
+    let _disk = SmallDisk::ext4(&site.videos(), 16 << 20);
+    let videos = site.videos();
+    for name in ["plain", "fixed", "grows"] {
+        fs::write(videos.join(name), "1").unwrap();
+    }
+    fs::create_dir(videos.join("locked")).unwrap();
+    fs::write(videos.join("locked/file"), "1").unwrap();
+    let chattr = |flag: &str, name: &str| {
+        assert!(Command::new("chattr").arg(flag).arg(videos.join(name)).status().unwrap().success());
+    };
+    let flags = [("i", "fixed"), ("a", "grows"), ("i", "locked")];
+    flags.iter().for_each(|(flag, name)| chattr(&format!("+{flag}"), name));
+    let keys = ["plain", "fixed", "grows", "locked"];
+    enqueue(&site, &keys);
+    let text = String::from_utf8(plan(&site, &[]).stdout).unwrap();
+    let lines = foreseen(&site, &[]);
+    assert_eq!(summary(&lines)["operations"]["remove"]["files"], 1, "{text}");
+    for name in ["fixed", "grows", "locked/file"] {
+        let line =
+            text.lines().find(|line| line.contains(&format!("videos/{name} "))).unwrap_or_else(|| panic!("{text}"));
+        assert!(line.contains("would fail: Operation not permitted"), "{line}");
+    }
+    // Nor can a mount be worked in that cannot be marked.
+    chattr("+i", "");
+    let text = String::from_utf8(plan(&site, &[]).stdout).unwrap();
+    assert_eq!(text.matches("would fail: Operation not permitted").count(), 4, "{text}");
+    chattr("-i", "");
+    // And that is what becomes of them.
+    let host = site.start();
+    host.drained("clear");
+    let done = host.tasks("clear", "done");
+    assert_eq!(done.iter().map(|task| task["key"].as_str().unwrap()).collect::<Vec<_>>(), ["plain"]);
+    assert_eq!(host.tasks("clear", "dead").len(), 3);
+    flags.iter().for_each(|(flag, name)| chattr(&format!("-{flag}"), name));
 }
 
 #[test]

@@ -78,6 +78,7 @@
 //! - A call is interrupted at its deadline, and that costs an attempt. One that
 //!   has more to do than fits in asks [`TimeLeft`] before each step, and
 //!   postpones itself with what it did so far.
+//! - A whole tree is removed by [`tree::remove`], in steps that fit into a call.
 //! - Globals live as long as the instance, which may serve many tasks.
 //! - Output lines become log lines that name the job and the task.
 
@@ -90,6 +91,7 @@ pub mod run;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod time;
+pub mod tree;
 mod types;
 mod words;
 

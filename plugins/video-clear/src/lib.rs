@@ -10,16 +10,12 @@
 //! Other tasks have their turn in between.
 //!
 //! What is not there is `skipped`, so that a repeated task succeeds; what cannot
-//! be removed is a transient failure with the system's words.
-
-mod remove;
-
-use std::path::Path;
+//! be removed is a transient failure with the system's words, after all else of the
+//! tree is gone.
 
 use sweepd_sdk::path::Template;
+use sweepd_sdk::tree::{Removed, remove};
 use sweepd_sdk::{Dispatcher, Executor, Failure, Outcome, Task, TimeLeft, run};
-
-use remove::{Removed, remove};
 
 /// Seconds until a tree that is not gone yet goes on.
 const GOES_ON_AFTER: u32 = 1;
@@ -34,7 +30,7 @@ impl Executor for VideoClear {
         let time = TimeLeft::of_call();
         let template = Template::from_config()?;
         let path = template.fill(&task.key)?;
-        let removed = remove(Path::new(&path), time).map_err(Failure::transient)?;
+        let removed = remove(&path, time).map_err(Failure::transient)?;
         let before = run::removed_before();
         let in_all = |files| grouped(before + files);
         match removed {

@@ -32,6 +32,7 @@ impl Rows {
             to: None,
             to_mount: None,
             size: 0,
+            allocated: 0,
             modified: Timestamp(0),
             inode: 0,
             at: Timestamp(self.last),
@@ -76,7 +77,7 @@ fn what_is_made_and_removed_again_and_again_is_a_row_an_operation() {
         let write = rows.effect(Operation::Write, "a");
         rows.end(Effect { inode: turn, written: 10, ..write });
         let removed = rows.effect(Operation::Remove, "a");
-        rows.end(Effect { inode: turn, size: 10, ..removed });
+        rows.end(Effect { inode: turn, size: 10, allocated: 10, ..removed });
     }
     assert_eq!(rows.record(), [("create", "a", 100), ("write", "a", 100), ("remove", "a", 100)]);
     let removed = rows.all.values().last().unwrap();

@@ -319,6 +319,7 @@ fn effect() -> EffectView {
         to: None,
         to_mount: None,
         size: 10,
+        allocated: 10,
         modified: Timestamp(1),
         inode: 5,
         at: Timestamp(9),

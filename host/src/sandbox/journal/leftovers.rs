@@ -87,7 +87,9 @@ pub(super) fn read(path: &Path, mut bytes: &[u8], effects: &mut Vec<Effect>) {
 
 fn take(record: Record, effects: &mut Vec<Effect>) {
     let (id, result, written) = match record {
-        Record::Intent(effect) => return effects.push(effect),
+        // Of an earlier version, whose budget went by sizes, or as large as that.
+        Record::Intent(effect) => return effects.push(Effect { allocated: effect.size, ..effect }),
+        Record::Allocated(effect, allocated) => return effects.push(Effect { allocated, ..effect }),
         Record::Result(id, result) => (id, result, 0),
         Record::Wrote(id, result, written) => (id, result, written),
         Record::Folded(id, result, sum) => return fold(effects, id, result, &sum),
@@ -106,8 +108,10 @@ fn fold(effects: &mut Vec<Effect>, id: EffectId, result: EffectResult, sum: &Sum
     let Sum { id, at, times, size, written } = *sum;
     if let Some(known) = effects.iter_mut().rev().find(|effect| effect.id == id) {
         (known.result, known.times, known.size, known.written) = (result, times, size, written);
+        // What they took of the disk together is not written down: no more than this counts.
+        known.allocated = known.allocated.max(size);
     } else if let Some(gone) = gone {
-        effects.push(Effect { id, size, at, result, times, written, ..gone });
+        effects.push(Effect { id, size, allocated: size, at, result, times, written, ..gone });
     }
 }
 

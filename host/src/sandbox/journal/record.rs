@@ -24,6 +24,9 @@ pub(super) enum Record {
     Wrote(EffectId, EffectResult, u64),
     /// The result of something that became a part of another effect.
     Folded(EffectId, EffectResult, Sum),
+    /// An intent about something that takes so many bytes of the disk, where that
+    /// is not its size.
+    Allocated(Effect, u64),
 }
 
 /// An effect into which others were folded, as far as it differs from them.
@@ -43,6 +46,14 @@ pub(super) enum Written<'a> {
     Result(EffectId, &'a EffectResult),
     Wrote(EffectId, &'a EffectResult, u64),
     Folded(EffectId, &'a EffectResult, Sum),
+    Allocated(&'a Effect, u64),
+}
+
+impl<'a> Written<'a> {
+    /// The intent of an effect.
+    pub(super) fn intent(effect: &'a Effect) -> Self {
+        if effect.allocated == effect.size { Self::Intent(effect) } else { Self::Allocated(effect, effect.allocated) }
+    }
 }
 
 /// Appends a record to `bytes`; an error leaves them as they were.

@@ -23,6 +23,7 @@ fn effect(journal: &Journal, path: &str) -> Effect {
         to: None,
         to_mount: None,
         size: 3,
+        allocated: 3,
         modified: Timestamp(4),
         inode: 5,
         at: Timestamp(6),
@@ -260,7 +261,7 @@ fn what_was_folded_is_read_back_as_one() {
     journal.conclude(&sum);
     for other in [&second, &third] {
         journal.intend(other).unwrap();
-        sum.absorb(&Effect { result: EffectResult::Done, size: 7, ..other.clone() });
+        sum.absorb(&Effect { result: EffectResult::Done, size: 7, allocated: 7, ..other.clone() });
         journal.fold(other.id, &sum);
     }
     drop(journal);

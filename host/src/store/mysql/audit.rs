@@ -22,7 +22,8 @@ macro_rules! page {
     ($index:literal, $by:literal, $order:literal) => {
         concat!(
             "SELECT journal, number, job, name, task, attempt, digest, operation, mount, path, to_path, to_mount,
-                    size, modified, inode, at, result, error, trashed, fate, fate_at, times, written
+                    size, modified, inode, at, result, error, trashed, fate, fate_at, times, written,
+                    CASE WHEN spent_files > 0 THEN spent_bytes ELSE size END
              FROM effects FORCE INDEX (",
             $index,
             ") STRAIGHT_JOIN jobs FORCE INDEX (PRIMARY) ON jobs.id = job WHERE ",
@@ -139,6 +140,7 @@ fn stored(row: &MySqlRow) -> Result<StoredRow, Fault> {
         fate_at: row.try_get(20)?,
         times: row.try_get(21)?,
         written: row.try_get(22)?,
+        allocated: row.try_get(23)?,
     })
 }
 

@@ -21,7 +21,8 @@ macro_rules! page {
     ($by:literal, $order:literal) => {
         concat!(
             "SELECT journal, number, job, name, task, attempt, digest, operation, mount, path, to_path, to_mount,
-                    size, modified, inode, at, result, error, trashed, fate, fate_at, times, written
+                    size, modified, inode, at, result, error, trashed, fate, fate_at, times, written,
+                    CASE WHEN spent_files > 0 THEN spent_bytes ELSE size END
              FROM effects JOIN jobs ON jobs.id = job
              WHERE ",
             $by,
@@ -116,6 +117,7 @@ fn stored(row: &PgRow) -> Result<StoredRow, Fault> {
         fate_at: row.try_get(20)?,
         times: row.try_get(21)?,
         written: row.try_get(22)?,
+        allocated: row.try_get(23)?,
     })
 }
 

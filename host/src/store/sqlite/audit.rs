@@ -17,7 +17,8 @@ use crate::store::effects::{Span, StoredRow, Walk, merged, operation};
 macro_rules! columns {
     () => {
         "SELECT journal, number, job, name, task, attempt, digest, operation, mount, path, to_path, to_mount,
-                size, modified, inode, at, result, error, trashed, fate, fate_at, times, written
+                size, modified, inode, at, result, error, trashed, fate, fate_at, times, written,
+                CASE WHEN spent_files > 0 THEN spent_bytes ELSE size END
          FROM effects "
     };
 }
@@ -141,6 +142,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredRow> {
         fate_at: row.get(20)?,
         times: row.get(21)?,
         written: row.get(22)?,
+        allocated: row.get(23)?,
     })
 }
 

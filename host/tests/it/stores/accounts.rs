@@ -72,7 +72,7 @@ impl<H: StoreHarness> Desk<H> {
         };
         // What was there before is found out with the result, and so is how often.
         let (size, times) = if result == EffectResult::Unknown { (0, 1) } else { (10 * times, times) };
-        Effect { result, trashed, size, times, ..self.removal(number) }
+        Effect { result, trashed, size, allocated: size, times, ..self.removal(number) }
     }
 
     async fn take(&mut self, command: Command, record: &mut BTreeMap<u64, Recorded>) {

@@ -43,6 +43,7 @@ impl<H: StoreHarness> Desk<H> {
             to: None,
             to_mount: None,
             size: 10,
+            allocated: 10,
             modified: Timestamp(5),
             inode: 99,
             at: Timestamp(1000 + number),
@@ -98,7 +99,7 @@ pub(super) async fn they_stand_as_they_were(desk: Desk<impl StoreHarness>) {
                 path: "\u{1}\t\\%_'".to_owned(),
                 ..desk.trashed(23)
             },
-            Effect { path: String::new(), size: 1 << 62, attempt: 3, ..desk.removal(24) },
+            Effect { path: String::new(), size: 1 << 62, allocated: 1 << 62, attempt: 3, ..desk.removal(24) },
         ])
         .collect();
     desk.record(effects.clone()).await;
@@ -265,8 +266,8 @@ pub(super) async fn costs_are_summed_up(desk: Desk<impl StoreHarness>) {
         Effect { operation: Operation::Create, ..desk.removal(2) },
         Effect { result: EffectResult::Failed("no".to_owned()), ..desk.removal(3) },
         Effect { job: other, ..desk.removal(4) },
-        Effect { operation: Operation::Rename, size: 100, ..desk.removal(5) },
-        Effect { id: foreign, size: 1000, at: Timestamp(1006), ..desk.removal(6) },
+        Effect { operation: Operation::Rename, size: 100, allocated: 100, ..desk.removal(5) },
+        Effect { id: foreign, size: 1000, allocated: 1000, at: Timestamp(1006), ..desk.removal(6) },
     ])
     .await;
     let one_made = |spent| Spent { made: 1, ..spent };
@@ -287,7 +288,7 @@ pub(super) async fn costs_are_summed_up(desk: Desk<impl StoreHarness>) {
     assert_eq!(changed(0, 2000, Some(JOURNAL)).await, (1, 0));
     assert_eq!(changed(0, 2000, Some(1)).await, (1, 1));
     // More than any number holds.
-    desk.record((10..14).map(|number| Effect { size: i64::MAX.unsigned_abs(), ..desk.removal(number) }).collect())
+    desk.record((10..14).map(|number| Effect { allocated: i64::MAX.unsigned_abs(), ..desk.removal(number) }).collect())
         .await;
     assert_eq!(spent(0, None).await, one_made(taken(7, i64::MAX.unsigned_abs())));
 }

@@ -10,13 +10,13 @@ use super::effects::{all, taken};
 use super::{Desk, StoreHarness, register};
 
 pub(super) async fn what_is_made_is_summed_up(desk: Desk<impl StoreHarness>) {
-    let made = |operation, number| Effect { operation, size: 0, ..desk.removal(number) };
+    let made = |operation, number| Effect { operation, size: 0, allocated: 0, ..desk.removal(number) };
     desk.record(vec![
         Effect { times: 3, ..made(Operation::Create, 1) },
         made(Operation::CreateFolder, 2),
         made(Operation::Link, 3),
         Effect { written: 4096, ..made(Operation::Write, 4) },
-        Effect { written: 100, size: 50, ..made(Operation::Truncate, 5) },
+        Effect { written: 100, size: 50, allocated: 50, ..made(Operation::Truncate, 5) },
         Effect { result: EffectResult::Failed("no".to_owned()), ..made(Operation::Create, 6) },
     ])
     .await;
@@ -33,6 +33,7 @@ pub(super) async fn what_is_folded_only_grows(mut desk: Desk<impl StoreHarness>)
         times,
         written: 10 * times,
         size: 0,
+        allocated: 0,
         ..desk.removal(1)
     };
     for (told, then) in [(2, 2), (1, 2), (500, 500), (3, 500)] {
