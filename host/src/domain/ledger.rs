@@ -31,6 +31,9 @@ pub struct Ledger {
     sweep: Spent,
     /// What was done under this ledger in the last hour, by minute.
     hour: VecDeque<Minute>,
+    /// All of these but the last, added up: it is asked for at every change, and
+    /// is another once a minute.
+    earlier: Minute,
     others: Others,
     /// Files in the job's mounts now, where they were counted.
     files: Option<u64>,
@@ -97,7 +100,7 @@ impl Ledger {
     /// What was taken away in the last hour, by anybody as far as it is known.
     pub fn in_hour(&mut self, now: Timestamp) -> Spent {
         self.forget_before(now);
-        self.hour.iter().fold(self.others.spent, |all, minute| all.plus(minute.spent))
+        self.others.spent.plus(self.earlier.spent).plus(self.last().spent)
     }
 
     /// Takes `cost` off the budget. An error is what it would go over; then
@@ -127,7 +130,7 @@ impl Ledger {
 
     /// How many files there were before all that was done in the last hour.
     fn an_hour_ago(&self) -> Option<u64> {
-        let changed = self.hour.iter().fold(self.others.changed, |all, minute| all.plus(minute.changed));
+        let changed = self.others.changed.plus(self.earlier.changed).plus(self.last().changed);
         self.files.map(|files| changed.undone(files))
     }
 
@@ -148,20 +151,40 @@ impl Ledger {
         minute.changed = minute.changed.plus(changed);
     }
 
-    /// The minute that goes on.
+    /// The minute that goes on. What began in an earlier one is counted in the
+    /// last: it is remembered the longer.
     fn minute(&mut self, now: Timestamp) -> &mut Minute {
         let at = now.0 / SLOT;
-        if self.hour.back().is_none_or(|last| last.at != at) {
+        if self.hour.back().is_none_or(|last| last.at < at) {
             self.hour.push_back(Minute { at, ..Minute::default() });
+            self.add_up();
         }
         self.hour.back_mut().expect("a minute was pushed where there was none")
     }
 
+    fn last(&self) -> Minute {
+        self.hour.back().copied().unwrap_or_default()
+    }
+
     fn forget_before(&mut self, now: Timestamp) {
         let oldest = (now.0 / SLOT).saturating_sub(SLOTS);
+        if self.hour.front().is_none_or(|minute| minute.at >= oldest) {
+            return;
+        }
         while self.hour.front().is_some_and(|minute| minute.at < oldest) {
             self.hour.pop_front();
         }
+        self.add_up();
+    }
+
+    /// Whenever minutes come or go.
+    fn add_up(&mut self) {
+        let earlier = self.hour.iter().take(self.hour.len().saturating_sub(1));
+        self.earlier = earlier.fold(Minute::default(), |all, minute| Minute {
+            spent: all.spent.plus(minute.spent),
+            changed: all.changed.plus(minute.changed),
+            ..all
+        });
     }
 }
 
@@ -369,6 +392,31 @@ mod tests {
     }
 
     proptest! {
+        /// What is added up ahead is what the minutes of the hour say.
+        #[test]
+        fn an_hour_is_all_its_minutes(steps in proptest::collection::vec((0_u64..25, deeds()), 0..20)) {
+            let mut ledger = ledger(Allowance::default(), files(u64::MAX));
+            ledger.counted(1000);
+            let (mut minutes, mut at) = (Vec::new(), NOW.0 / SLOT);
+            for (later, deeds) in steps {
+                at += later;
+                let now = Timestamp(at * SLOT);
+                for deed in deeds {
+                    prop_assert_eq!(ledger.take(ONE, now), Ok(()));
+                    let changed = Changed { removed: u64::from(matches!(deed, Deed::Remove)), made: 0 };
+                    match deed {
+                        Deed::Fail => ledger.give_back(ONE),
+                        _ => minutes.push((at, ONE, changed)),
+                    }
+                    ledger.changed(changed, now);
+                }
+                let kept = || minutes.iter().filter(|(minute, ..)| minute + SLOTS >= at);
+                prop_assert_eq!(ledger.in_hour(now), kept().fold(Spent::default(), |all, (_, spent, _)| all.plus(*spent)));
+                let before = kept().fold(Changed::default(), |all, (.., changed)| all.plus(*changed));
+                prop_assert_eq!(ledger.an_hour_ago(), ledger.files.map(|files| before.undone(files)));
+            }
+        }
+
         /// A run that goes on, one after a restart, a preflight and a plan come to
         /// the same verdict on the same deeds.
         #[test]

@@ -171,7 +171,13 @@ impl Custody {
     /// The time by which the meter counts its hour: one that nobody sets.
     #[must_use]
     pub fn metered_now(&self) -> Timestamp {
-        if self.clock.is_manual() { self.clock.now() } else { Timestamp(0).after(BootTime::now().running()) }
+        self.metered(BootTime::now())
+    }
+
+    /// The same of a point that was just read: a change reads the clock as seldom
+    /// as it can.
+    pub(super) fn metered(&self, now: BootTime) -> Timestamp {
+        if self.clock.is_manual() { self.clock.now() } else { Timestamp(0).after(now.running()) }
     }
 
     /// Whether changes are simulated.

@@ -28,6 +28,12 @@ impl BootTime {
         Self(self.0.saturating_add(delay))
     }
 
+    /// How long before `self` the point `earlier` was; zero if it was not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// How long the machine has been running.
     #[must_use]
     pub fn running(self) -> Duration {

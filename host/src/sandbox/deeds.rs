@@ -23,6 +23,7 @@ use crate::faults;
 
 use super::call::{Call, Hindrance, Interrupt};
 use super::custody::Mode;
+use super::deadline::BootTime;
 use super::done::{CHUNK, Deeds, Recorded, Row, Writes};
 use super::mounts::Mount;
 use super::place::Place;
@@ -109,6 +110,8 @@ impl Call {
                 return Err((NotDone::Interrupted(interrupt), result));
             }
         };
+        // The meter counts by the minute: when the permit was given is near enough.
+        let at = permit.at;
         let done = self.must_still_be_free(deed).and_then(|()| {
             faults::before_change();
             act(recorded.effect.id)
@@ -119,9 +122,9 @@ impl Call {
             Err(error) => self.result_of(&recorded.effect, deed, *error),
         };
         match (&result, deed.operation) {
-            (EffectResult::Done, Operation::Remove) => self.custody.meter.gone(self.custody.metered_now()),
+            (EffectResult::Done, Operation::Remove) => self.custody.meter.gone(self.custody.metered(at)),
             (EffectResult::Done, Operation::Create | Operation::Link) => {
-                self.custody.meter.made(self.custody.metered_now());
+                self.custody.meter.made(self.custody.metered(at));
             }
             (EffectResult::Failed(_), _) => recorded.effect.trashed = false,
             _ => {}
@@ -220,8 +223,9 @@ impl Call {
         let mut deeds = self.deeds();
         self.end_writes(&mut deeds, |_| true);
         let deeds = std::mem::take(&mut *deeds);
-        let untold = deeds.rows.into_values().filter(|row| !row.is_told);
-        untold.map(|row| row.recorded).collect()
+        let mut untold = Vec::with_capacity(deeds.rows.len());
+        untold.extend(deeds.rows.into_values().filter(|row| !row.is_told).map(|row| row.recorded));
+        untold
     }
 
     /// Ends writes to files.
@@ -229,7 +233,7 @@ impl Call {
         let (ended, going_on) = std::mem::take(&mut deeds.going_on).into_iter().partition(|(_, one)| has_ended(one));
         deeds.going_on = going_on;
         for (row, writes) in ended {
-            let Some(Row { recorded, .. }) = deeds.rows.get_mut(&row) else { continue };
+            let Some(Row { recorded, .. }) = deeds.rows.get_mut(&row).map(Box::as_mut) else { continue };
             recorded.effect.result = match (writes.written(), writes.is_perhaps()) {
                 (None, false) => {
                     self.custody.meter.give_back(recorded.effect.cost());
@@ -263,10 +267,11 @@ impl Call {
         if !matches!(deed.operation, Operation::Remove | Operation::RemoveFolder) {
             self.must_be_taken(deed.operation.name())?;
         }
-        self.charge(cost, custody.metered_now(), deed.operation.name())?;
+        let now = BootTime::now();
+        self.charge(cost, custody.metered(now), deed.operation.name())?;
         let noted = match &custody.mode {
             Mode::Simulated(_) => None,
-            Mode::Real(journal, _) => match journal.intend(&effect) {
+            Mode::Real(journal, _) => match journal.intend(&effect, now) {
                 Ok(noted) => Some(noted),
                 Err(error) => {
                     custody.meter.give_back(cost);
@@ -373,7 +378,7 @@ impl Call {
     fn has_ended(&self, deeds: &mut Deeds, row: RowId) {
         let Mode::Real(journal, _) = &self.custody.mode else { return };
         deeds.ended += 1;
-        let Some(Row { recorded, .. }) = deeds.rows.get(&row) else { return };
+        let Some(Row { recorded, .. }) = deeds.rows.get(&row).map(Box::as_ref) else { return };
         let folds = deeds.folds.ended(row, &recorded.effect);
         if folds.iter().all(|fold| fold.row != row) {
             journal.conclude(&recorded.effect);
@@ -381,7 +386,7 @@ impl Call {
         for fold in folds {
             if let Some((id, sum)) = deeds.fold(fold) {
                 journal.fold(id, sum);
-            } else if let Some(Row { recorded, .. }) = deeds.rows.get(&fold.row) {
+            } else if let Some(Row { recorded, .. }) = deeds.rows.get(&fold.row).map(Box::as_ref) {
                 // It stays as it is.
                 journal.conclude(&recorded.effect);
             }

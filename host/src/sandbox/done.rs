@@ -52,7 +52,8 @@ impl Recorded {
 /// What a call did so far.
 #[derive(Debug, Default)]
 pub(super) struct Deeds {
-    pub(super) rows: BTreeMap<RowId, Row>,
+    /// Boxed: most calls do one thing, and a node of the map has room for eleven.
+    pub(super) rows: BTreeMap<RowId, Box<Row>>,
     last: RowId,
     /// Those that go on: writes to open files.
     pub(super) going_on: Vec<(RowId, Arc<Writes>)>,
@@ -73,7 +74,7 @@ pub(super) struct Row {
 impl Deeds {
     pub(super) fn add(&mut self, recorded: Recorded) -> RowId {
         self.last += 1;
-        self.rows.insert(self.last, Row { recorded, is_told: false });
+        self.rows.insert(self.last, Box::new(Row { recorded, is_told: false }));
         self.last
     }
 

@@ -4,7 +4,7 @@
 //!   open ──close()──▶ closed      (for good: a resumed job gets a new gate)
 //! ```
 //! Check and system call run under a [`Permit`]. `close` lets no further permit
-//! out at once. `drain` returns when every permit that was out has come back:
+//! out at once. `drained` completes when every permit that was out has come back:
 //! whoever changes what is checked under a permit, a closed gate, a task that is
 //! shut out, a hold, and then drains, knows that no mutation goes by the old
 //! state any more. Permits that are given meanwhile are not held up. Single
@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 use super::deadline::BootTime;
 use crate::domain::task::TaskId;
@@ -164,21 +164,12 @@ impl Gate {
     }
 
     /// Waits until every permit that is out now has come back; later ones are
-    /// neither waited for nor held up. Blocks the thread: a system call that
-    /// hangs in the kernel is waited for.
-    pub fn drain(&self) {
-        self.out_now.wait();
-    }
-
-    /// The same, without holding up the runtime. However many ask, one thread
-    /// waits for the permits of a job at a time: a system call that hangs takes no
-    /// more than that one. Dropped, the thread waits on.
+    /// neither waited for nor held up. A system call that hangs in the kernel is
+    /// waited for, by a thread of its own: however many ask, one thread waits for
+    /// the permits of a job at a time. Dropped, the thread waits on.
     pub async fn drained(self: Arc<Self>) {
         let turn = Arc::clone(&self.out_now.turn).lock_owned().await;
-        let waits = move || {
-            self.drain();
-            drop(turn);
-        };
+        let waits = move || self.out_now.wait(&turn);
         let _ = tokio::task::spawn_blocking(waits).await;
     }
 
@@ -210,8 +201,6 @@ struct PermitsOut {
     /// Somebody waits; whoever brings a count to zero looks here.
     is_awaited: AtomicBool,
     /// Held by who waits, one at a time.
-    waiting: Mutex<()>,
-    /// Held by the one thread that waits for others.
     turn: Arc<tokio::sync::Mutex<()>>,
     zero: Mutex<()>,
     told: Condvar,
@@ -230,8 +219,9 @@ impl PermitsOut {
         Counted { all: self, side }
     }
 
-    fn wait(&self) {
-        let _alone = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Blocks until all that are out have come back. The turn is held meanwhile:
+    /// two that wait at once would turn the sides under each other.
+    fn wait(&self, _turn: &OwnedMutexGuard<()>) {
         self.is_awaited.store(true, Ordering::SeqCst);
         for _ in 0..2 {
             let side = self.side.fetch_xor(1, Ordering::SeqCst);
@@ -259,6 +249,12 @@ impl Drop for Counted<'_> {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    impl Gate {
+        fn drain(&self) {
+            self.out_now.wait(&Arc::clone(&self.out_now.turn).blocking_lock_owned());
+        }
+    }
 
     #[test]
     fn no_permit_after_close_or_lease() {

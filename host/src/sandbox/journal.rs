@@ -20,8 +20,9 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::deadline::BootTime;
 use crate::disk;
 use crate::domain::effect::{Effect, EffectId};
 
@@ -69,7 +70,7 @@ struct Writing {
     /// Results that are not written yet; while an intent is written, that too.
     waiting: Vec<u8>,
     segments: u64,
-    looked: Instant,
+    looked: BootTime,
 }
 
 /// An intent that was written down. Its effect is settled when the database has
@@ -83,7 +84,7 @@ impl Journal {
     pub fn begin(folder: &Path) -> io::Result<Self> {
         let spares = Arc::new(Spares::adopt(folder)?);
         let id = fastrand::u64(1..1 << 63);
-        let mut writing = Writing { segment: None, at: 0, waiting: Vec::new(), segments: 0, looked: Instant::now() };
+        let mut writing = Writing { segment: None, at: 0, waiting: Vec::new(), segments: 0, looked: BootTime::now() };
         match writing.go_on(&spares, id) {
             Ok(_) => {}
             Err(error) if disk::is_full(&error) => {
@@ -111,11 +112,11 @@ impl Journal {
         EffectId { journal: self.0.id, number: self.0.last.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
-    /// Writes down what is about to be done. Where this fails, it must not be
-    /// done.
-    pub(super) fn intend(&self, effect: &Effect) -> io::Result<Noted> {
+    /// Writes down what is about to be done, `now`. Where this fails, it must not
+    /// be done.
+    pub(super) fn intend(&self, effect: &Effect, now: BootTime) -> io::Result<Noted> {
         let mut writing = self.writing();
-        writing.look(&self.0.spares, self.0.id);
+        writing.look(&self.0.spares, self.0.id, now);
         let results = writing.waiting.len();
         let written = record::encode(&Written::intent(effect), &mut writing.waiting)
             .and_then(|()| writing.write(&self.0.spares, self.0.id));
@@ -236,9 +237,8 @@ impl Writing {
     /// Now and then looks whether somebody cut or removed the segment: then what
     /// is in it is lost to a host that is killed, and another takes its place. A
     /// spare file that the disk had no room for is made as soon as it has.
-    fn look(&mut self, spares: &Arc<Spares>, journal: u64) {
-        let now = Instant::now();
-        if now.duration_since(self.looked) < LOOK_EVERY {
+    fn look(&mut self, spares: &Arc<Spares>, journal: u64, now: BootTime) {
+        if now.since(self.looked) < LOOK_EVERY {
             return;
         }
         self.looked = now;

@@ -41,8 +41,9 @@ type Mounts = HashMap<PathBuf, Vec<(Identity, &'static str)>>;
 #[derive(Debug, Default)]
 struct Kept {
     mounts: Mutex<Mounts>,
-    /// Where each stands.
-    all: ArcSwap<HashMap<Identity, PathBuf>>,
+    /// Where each stands, in order: they are few, and looked through at every
+    /// mutation.
+    all: ArcSwap<Vec<(Identity, PathBuf)>>,
 }
 
 impl Kept {
@@ -50,7 +51,9 @@ impl Kept {
         let of = |(host, kept): (&PathBuf, &Vec<(Identity, &'static str)>)| {
             kept.iter().map(|(identity, name)| (*identity, host.join(name))).collect::<Vec<_>>()
         };
-        self.all.store(mounts.iter().flat_map(of).collect::<HashMap<_, _>>().into());
+        let mut all: Vec<_> = mounts.iter().flat_map(of).collect();
+        all.sort_unstable();
+        self.all.store(all.into());
     }
 }
 
@@ -105,12 +108,13 @@ pub fn learn_all<'a>(mounts: impl IntoIterator<Item = &'a job::Mount>) {
 /// looked at: what was removed gave its number back, and another may have it.
 pub(super) fn is_kept(of: Identity) -> bool {
     let all = KEPT.all.load();
-    let Some(path) = all.get(&of) else { return false };
-    match rustix::fs::lstat(path) {
+    let from = all.partition_point(|(identity, _)| *identity < of);
+    // Bound to several places, it is kept where it stands in one of them.
+    all[from..].iter().take_while(|(identity, _)| *identity == of).any(|(_, path)| match rustix::fs::lstat(path) {
         Ok(stat) => identity(&stat) == of,
         Err(Errno::NOENT | Errno::NOTDIR) => false,
         Err(_) => true,
-    }
+    })
 }
 
 /// The same of what was looked at.

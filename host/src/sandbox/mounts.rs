@@ -34,7 +34,7 @@ pub struct MountError {
 }
 
 /// What stands at a mount's path, by device and inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Identity(pub(super) u64, pub(super) u64);
 
 impl Identity {

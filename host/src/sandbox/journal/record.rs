@@ -7,6 +7,7 @@
 
 use std::io;
 
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::effect::{Effect, EffectId, EffectResult};
@@ -61,7 +62,7 @@ pub(super) fn encode(record: &Written<'_>, bytes: &mut Vec<u8>) -> io::Result<()
     let start = bytes.len();
     let body = start + HEAD;
     bytes.extend([0; HEAD]);
-    let encoded = postcard::to_extend(record, Appended(bytes)).map(drop).map_err(io::Error::other);
+    let encoded = postcard::serialize_with_flavor(record, Appended(bytes)).map_err(io::Error::other);
     let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "it is too long to be written down");
     match encoded.and_then(|()| u32::try_from(bytes.len() - body).map_err(too_long)) {
         Ok(length) => {
@@ -77,12 +78,25 @@ pub(super) fn encode(record: &Written<'_>, bytes: &mut Vec<u8>) -> io::Result<()
     }
 }
 
-/// Bytes that the encoder appends to.
+/// Bytes that the encoder appends to. Texts are copied as a whole: a record is
+/// encoded at every mutation.
 struct Appended<'a>(&'a mut Vec<u8>);
 
-impl Extend<u8> for Appended<'_> {
-    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
-        self.0.extend(bytes);
+impl Flavor for Appended<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 

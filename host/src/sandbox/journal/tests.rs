@@ -34,6 +34,10 @@ fn effect(journal: &Journal, path: &str) -> Effect {
     }
 }
 
+fn intend(journal: &Journal, effect: &Effect) -> io::Result<Noted> {
+    journal.intend(effect, BootTime::now())
+}
+
 /// The files of the folder that end so.
 fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -55,8 +59,8 @@ fn what_a_dead_host_left_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::begin(folder.path()).unwrap();
     let (a, b) = (effect(&journal, "a"), effect(&journal, "b"));
-    journal.intend(&a).unwrap();
-    journal.intend(&b).unwrap();
+    intend(&journal, &a).unwrap();
+    intend(&journal, &b).unwrap();
     let a = Effect { result: EffectResult::Done, ..a };
     journal.conclude(&a);
     assert!(leftovers(folder.path()).unwrap().effects.is_empty(), "its host lives");
@@ -71,7 +75,7 @@ fn what_a_dead_host_left_is_read_back() {
 fn a_torn_end_loses_nothing_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::begin(folder.path()).unwrap();
-    journal.intend(&effect(&journal, "a")).unwrap();
+    intend(&journal, &effect(&journal, "a")).unwrap();
     let path = files(folder.path(), segment::SUFFIX).remove(0);
     drop(journal);
     let whole = fs::read(&path).unwrap();
@@ -96,7 +100,7 @@ fn what_is_written_is_in_the_file_at_once() {
     let mut effects = Vec::new();
     for _ in 0..300 {
         let effect = effect(&journal, &long);
-        let _noted = journal.intend(&effect).unwrap();
+        let _noted = intend(&journal, &effect).unwrap();
         effects.push(effect);
     }
     assert_eq!(read(&path), effects);
@@ -107,8 +111,8 @@ fn a_record_that_no_segment_holds_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::begin(folder.path()).unwrap();
     let endless = "x".repeat(8 << 20);
-    assert!(journal.intend(&effect(&journal, &endless)).is_err());
-    journal.intend(&effect(&journal, "a")).unwrap().settle();
+    assert!(intend(&journal, &effect(&journal, &endless)).is_err());
+    intend(&journal, &effect(&journal, "a")).unwrap().settle();
 }
 
 #[test]
@@ -118,7 +122,7 @@ fn a_segment_goes_when_the_database_has_it() {
     let mut noted = Vec::new();
     let long = "x".repeat(4000);
     while segments(folder.path()) < 3 {
-        noted.push(journal.intend(&effect(&journal, &long)).unwrap());
+        noted.push(intend(&journal, &effect(&journal, &long)).unwrap());
     }
     for noted in noted {
         noted.settle();
@@ -133,11 +137,11 @@ fn a_result_is_written_with_the_next_intent_or_by_a_flush() {
     let path = files(folder.path(), segment::SUFFIX).remove(0);
     let results = || read(&path).into_iter().map(|effect| effect.result).collect::<Vec<_>>();
     let a = effect(&journal, "a");
-    journal.intend(&a).unwrap();
+    intend(&journal, &a).unwrap();
     journal.conclude(&Effect { result: EffectResult::Done, ..a });
     assert_eq!(results(), [EffectResult::Unknown]);
     let b = effect(&journal, "b");
-    journal.intend(&b).unwrap();
+    intend(&journal, &b).unwrap();
     assert_eq!(results(), [EffectResult::Done, EffectResult::Unknown]);
     journal.conclude(&Effect { result: EffectResult::Done, ..b });
     journal.flush();
@@ -149,10 +153,10 @@ fn what_comes_after_a_cut_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::begin(folder.path()).unwrap();
     let path = files(folder.path(), segment::SUFFIX).remove(0);
-    journal.intend(&effect(&journal, "lost")).unwrap();
+    intend(&journal, &effect(&journal, "lost")).unwrap();
     File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
     let after = effect(&journal, "after");
-    journal.intend(&after).unwrap();
+    intend(&journal, &after).unwrap();
     assert_eq!(read(&path), [after], "a hole, and a record behind it");
 }
 
@@ -167,9 +171,8 @@ fn a_segment_that_was_cut_or_removed_is_given_up() {
         } else {
             fs::remove_dir_all(folder.path()).unwrap();
         }
-        journal.writing().looked = Instant::now().checked_sub(LOOK_EVERY).unwrap();
         let effect = effect(&journal, "a");
-        let noted = journal.intend(&effect).unwrap();
+        let noted = journal.intend(&effect, BootTime::now().after(LOOK_EVERY)).unwrap();
         let now: Vec<_> = files(folder.path(), segment::SUFFIX).into_iter().filter(|file| *file != path).collect();
         assert_eq!(read(&now[0]), [effect]);
         noted.settle();
@@ -192,16 +195,16 @@ fn on_a_full_disk_segments_go_round() {
     let before = inodes();
     let long = "x".repeat(4000);
     for _ in 0..5000 {
-        journal.intend(&effect(&journal, &long)).unwrap().settle();
+        intend(&journal, &effect(&journal, &long)).unwrap().settle();
     }
     assert_eq!(inodes(), before, "20 MB went through 8");
     // What the database does not have is never written over.
-    let kept: Vec<_> = std::iter::from_fn(|| journal.intend(&effect(&journal, &long)).ok()).collect();
+    let kept: Vec<_> = std::iter::from_fn(|| intend(&journal, &effect(&journal, &long)).ok()).collect();
     assert!((1000..2100).contains(&kept.len()), "{}", kept.len());
     let read: usize = files(folder.path(), segment::SUFFIX).iter().map(|path| read(path).len()).sum();
     assert!(read >= kept.len());
     kept.into_iter().for_each(Noted::settle);
-    journal.intend(&effect(&journal, "goes on")).unwrap().settle();
+    intend(&journal, &effect(&journal, "goes on")).unwrap().settle();
     drop(journal);
 }
 
@@ -239,7 +242,7 @@ fn a_disk_without_room_for_a_segment_has_room_for_a_small_one() {
 fn a_killed_hosts_segment_is_the_next_ones() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::begin(folder.path()).unwrap();
-    journal.intend(&effect(&journal, "a")).unwrap();
+    intend(&journal, &effect(&journal, "a")).unwrap();
     drop(journal);
     leftovers(folder.path()).unwrap().settle();
     let before = fs::read_dir(folder.path()).unwrap().count();
@@ -257,10 +260,10 @@ fn what_was_folded_is_read_back_as_one() {
     let journal = Journal::begin(folder.path()).unwrap();
     let [first, second, third] = ["a", "a", "a"].map(|path| effect(&journal, path));
     let mut sum = Effect { result: EffectResult::Done, ..first.clone() };
-    journal.intend(&first).unwrap();
+    intend(&journal, &first).unwrap();
     journal.conclude(&sum);
     for other in [&second, &third] {
-        journal.intend(other).unwrap();
+        intend(&journal, other).unwrap();
         sum.absorb(&Effect { result: EffectResult::Done, size: 7, allocated: 7, ..other.clone() });
         journal.fold(other.id, &sum);
     }
@@ -272,7 +275,7 @@ fn what_was_folded_is_read_back_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::begin(folder.path()).unwrap();
     let more = effect(&journal, "a");
-    journal.intend(&more).unwrap();
+    intend(&journal, &more).unwrap();
     sum.absorb(&more);
     journal.fold(more.id, &sum);
     drop(journal);
@@ -284,7 +287,7 @@ fn what_was_written_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::begin(folder.path()).unwrap();
     let written = Effect { operation: Operation::Write, ..effect(&journal, "a") };
-    journal.intend(&written).unwrap();
+    intend(&journal, &written).unwrap();
     let written = Effect { result: EffectResult::Done, written: 4096, ..written };
     journal.conclude(&written);
     drop(journal);
@@ -297,7 +300,7 @@ fn it_is_long_while_the_database_takes_nothing() {
     let journal = Journal::begin(folder.path()).unwrap();
     let (mut noted, long) = (Vec::new(), "x".repeat(64 << 10));
     while !journal.is_long() {
-        noted.push(journal.intend(&effect(&journal, &long)).unwrap());
+        noted.push(intend(&journal, &effect(&journal, &long)).unwrap());
     }
     assert_eq!(segments(folder.path()) as u64, LONG + 1);
     noted.into_iter().for_each(Noted::settle);
