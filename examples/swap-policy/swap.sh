@@ -70,12 +70,14 @@ digest_of() {
     printf '%s' "${sum%% *}"
 }
 
-# A number or text of the job, as the host says it.
+# A number or text of the job, as the host says it; of its generation, where a
+# second argument says so: what is being compiled has a digest, too.
 status() {
-    local json
+    local json pattern="\"$1\": \"?([0-9a-f]+)"
+    [[ -z ${2:-} ]] || pattern="\"$2\": [{][^}]*$pattern"
     json=$("$sweepd" status --json 2>>"$temp/log") || fail "sweepd status failed"
     [[ $json == *'"running": true'* ]] || fail "the host does not answer any more"
-    [[ $json =~ \"$1\":\ \"?([0-9a-f]+) ]] || { printf 'none'; return; }
+    [[ $json =~ $pattern ]] || { printf 'none'; return; }
     printf '%s' "${BASH_REMATCH[1]}"
 }
 
@@ -90,7 +92,7 @@ await() {
     done
 }
 
-serves() { [[ $(status digest) == "$1" ]]; }
+serves() { [[ $(status digest generation) == "$1" ]]; }
 listens() { [[ $(<"$temp/out") == *'listens on http://'*$'\n'* ]]; }
 fewer_than() { (($(ls -U videos | wc -l) < $1)); }
 drained() { [[ $(status pending) == 0 && $(status running) == 0 ]]; }
@@ -152,7 +154,7 @@ for ((round = 0; round < ROUNDS; round++)); do
         install_policy "$policy"
         await "$policy serves" serves "$(digest_of "$policy")"
     fi
-    generations+=("$(status number) $policy")
+    generations+=("$(status number generation) $policy")
     printf 'generation %s serves, %d videos more are queued\n' "${generations[-1]/ /: }" "$SHARE"
     left=$(ls -U videos | wc -l)
     head -n $(((round + 1) * SHARE)) "$temp/keys" | tail -n "$SHARE" >&3

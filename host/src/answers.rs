@@ -39,6 +39,8 @@ pub(crate) struct NoAnswer {
     pub(crate) path: PathBuf,
     /// What is wrong, and what to look at.
     pub(crate) why: String,
+    /// Whether it was waited for in vain; else this host could not ask.
+    pub(crate) is_silent: bool,
 }
 
 /// One who was sent to a path.
@@ -94,8 +96,9 @@ async fn within<T: Send + 'static>(
     path: &Path,
     ask: impl FnOnce(&Steps) -> T + Send + 'static,
 ) -> Result<T, NoAnswer> {
-    let refused = |why: String| NoAnswer { path: path.to_owned(), why };
-    wait_for_earlier(patience, path).await.map_err(refused)?;
+    let silence = |why: String| NoAnswer { path: path.to_owned(), why, is_silent: true };
+    let refused = |why: String| NoAnswer { is_silent: false, ..silence(why) };
+    wait_for_earlier(patience, path).await.map_err(silence)?;
     let (sent, steps) = (Arc::new(Sent::default()), Arc::new(Steps::default()));
     let (tell, mut told) = oneshot::channel();
     let (back, theirs) = (Back(Arc::clone(&sent)), Arc::clone(&steps));
@@ -115,7 +118,7 @@ async fn within<T: Send + 'static>(
                 let by_now = waiting.steps.done.load(Ordering::SeqCst);
                 if by_now == done || Instant::now() >= end {
                     waiting.sent.is_silent.store(true, Ordering::SeqCst);
-                    return Err(refused(silent(patience)));
+                    return Err(silence(silent(patience)));
                 }
                 done = by_now;
             }
@@ -140,7 +143,9 @@ async fn wait_for_earlier(patience: Duration, path: &Path) -> Result<(), String>
         }
     };
     timeout(patience, all_back).await.map_err(|_| {
-        earlier.iter().for_each(|sent| sent.is_silent.store(true, Ordering::SeqCst));
+        for sent in &earlier {
+            sent.is_silent.store(true, Ordering::SeqCst);
+        }
         silent(patience)
     })
 }
@@ -197,7 +202,9 @@ mod tests {
         let path = Path::new("/a mount of this test");
         let (answer, answers) = channel::<()>();
         let hangs = within(SHORT, path, move |_| answers.recv().is_err());
-        assert!(hangs.await.is_err_and(|error| error.why.contains("does not answer within")));
+        assert!(hangs.await.is_err_and(|error| error.is_silent && error.why.contains("does not answer within")));
+        let panics = answered::<()>(Path::new("/another"), || panic!("a test panics")).await;
+        assert!(panics.is_err_and(|error| !error.is_silent), "a host that could not ask is no silence");
         let again = answered::<()>(path, || panic!("nobody asks")).await;
         assert!(again.is_err_and(|error| error.why.contains("still does not answer")));
         assert_eq!(answered(Path::new("/another"), || 7).await.ok(), Some(7));

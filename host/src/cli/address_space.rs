@@ -31,11 +31,10 @@ pub(super) struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// That of this process, for these jobs.
+    /// That of this process, for the jobs that run on this node.
     pub(super) fn of(config: &Config) -> Self {
-        // One dispatcher, and one that is tried before it takes the slot.
-        let guests = |concurrency: usize| concurrency as u64 + 2;
-        let jobs = || config.jobs.iter().map(|job| (guests(job.concurrency), job.limits.memory));
+        let here = || config.jobs.iter().filter(|job| job.runs_on(&config.labels));
+        let jobs = || here().map(|job| (job.guests(), job.limits.memory));
         let limit = getrlimit(Resource::As);
         Self {
             limit: [limit.current, limit.maximum].into_iter().flatten().min(),

@@ -147,10 +147,11 @@ impl CliError {
             {
                 Some("repeat the command: what is queued already is not queued twice".to_owned())
             }
-            Self::Legacy(LegacyError::Unavailable { .. }) | Self::Store(StoreError::Unavailable(_)) => {
+            Self::Legacy(LegacyError::Unavailable { .. })
+            | Self::Store(StoreError::Unavailable(_) | StoreError::Busy(_)) => {
                 Some("repeat the command when that is mended".to_owned())
             }
-            Self::Run(RunError::Store(StoreError::Unavailable(_))) => {
+            Self::Run(RunError::Store(StoreError::Unavailable(_) | StoreError::Busy(_))) => {
                 Some("the host did not start; start it again when that is mended".to_owned())
             }
             Self::Store(StoreError::Unknown(_)) => {
@@ -227,6 +228,11 @@ mod tests {
         let lost = || CliError::from(StoreError::Unavailable("the disk is away".to_owned()));
         assert!(lost().help(true).is_some_and(|help| help.contains("not queued twice")));
         assert!(lost().help(false).is_some_and(|help| help.contains("repeat the command") && !help.contains("queued")));
+        let locked = CliError::from(StoreError::Busy("somebody has it".to_owned()));
+        assert!(locked.help(false).is_some_and(|help| help.contains("repeat the command")));
+        let busy = || StoreError::Busy("another process writes".to_owned());
+        assert!(CliError::from(busy()).help(false).is_some_and(|help| help.contains("repeat the command")));
+        assert!(CliError::from(RunError::Store(busy())).help(false).is_some_and(|help| help.contains("did not start")));
         let unknown = CliError::from(StoreError::Unknown("no answer".to_owned()));
         assert!(unknown.help(false).is_some_and(|help| help.contains("may have been done")));
         let host = CliError::from(RunError::Store(StoreError::Unavailable("refused".to_owned())));

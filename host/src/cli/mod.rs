@@ -215,7 +215,6 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     crate::faults::set_clock();
-    signals::outlive_file_size();
     let done = match Cli::try_parse() {
         // A panic was told by its hook; its line must not be lost at the end.
         Ok(cli) => std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -255,6 +254,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Look(args) => return Ok(look::child(args)),
         _ => {}
     }
+    // Those two write to a pipe alone, and open nothing that they can do without.
+    signals::outlive_file_size();
     logging::init(global.log.as_deref().unwrap_or(usual), global.log_format)?;
     if !matches!(command, Command::Run | Command::Plan(_)) {
         logging::start();

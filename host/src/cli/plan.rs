@@ -1,4 +1,5 @@
 //! `sweepd plan`: what a sweep would do now, without doing it.
+// length: the end of it is the test of what people see.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -372,11 +373,10 @@ fn write_summary(out: &mut Screen<impl Write>, summary: &Summary) -> io::Result<
     let ends = if ends.is_empty() { "nothing to do".to_owned() } else { ends.join(", ") };
     writeln!(out, "  tasks         {} due, {} found by the policy: {ends}", summary.due, summary.discovered)?;
     for (operation, total) in &summary.operations {
-        write!(out, "  {operation:<13} {}, {}", files(total.files), ByteSize(total.bytes).display().iec())?;
-        if let Some(allocated) = differing_allocation(total.bytes, total.allocated) {
-            write!(out, " ({} on disk)", ByteSize(allocated).display().iec())?;
-        }
-        writeln!(out)?;
+        let size = ByteSize(total.bytes).display().iec();
+        let on_disk = differing_allocation(total.bytes, total.allocated)
+            .map_or_else(String::new, |allocated| format!(" ({} on disk)", ByteSize(allocated).display().iec()));
+        writeln!(out, "  {operation:<13} {}, {size}{on_disk}", files(total.files))?;
     }
     if let Some(over) = &summary.over_budget {
         writeln!(out, "  {over}: the job would pause itself before that")?;
@@ -389,4 +389,29 @@ fn write_summary(out: &mut Screen<impl Write>, summary: &Summary) -> io::Result<
 
 fn files(count: u64) -> String {
     if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::foreseen::Total;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_as_people_see_it() {
+        let mut summary = Summary { due: 3, ended_early: Some("after 2 tasks".to_owned()), ..Summary::default() };
+        summary.count(End::Done);
+        summary.count(End::Failed);
+        summary.operations.insert("remove", Total { files: 2, bytes: 1 << 20, allocated: 1 << 20 });
+        summary.operations.insert("rename", Total { files: 1, bytes: 1 << 30, allocated: 4096 });
+        let mut out = Screen::new(Vec::new());
+        write_summary(&mut out, &summary).expect("written");
+        assert_eq!(
+            out.into_text(),
+            "  tasks         3 due, 0 found by the policy: 1 done, 1 failed\n  \
+             remove        2 files, 1.0 MiB\n  \
+             rename        1 file, 1.0 GiB (4.0 KiB on disk)\n  \
+             ended early: after 2 tasks\n"
+        );
+    }
 }

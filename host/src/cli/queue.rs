@@ -96,7 +96,7 @@ impl Queue {
         let mut pause = PAUSE;
         for _ in 1..TRIES {
             match self.store.enqueue(self.job, tasks.clone(), At::Server).await {
-                Err(StoreError::Unavailable(why) | StoreError::Unknown(why)) => {
+                Err(StoreError::Unavailable(why) | StoreError::Busy(why) | StoreError::Unknown(why)) => {
                     tracing::warn!(why, "trying again");
                     tokio::time::sleep(pause).await;
                     pause *= 2;

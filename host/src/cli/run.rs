@@ -27,10 +27,6 @@ const OF_SQLITE: u64 = 24;
 /// Connections to a server besides the pool's: to listen, and to migrate.
 const BESIDE_POOL: u64 = 4;
 
-/// Guests of a job besides its executors: one decides, two look ahead in a
-/// preflight, and one is tried before it serves.
-const BESIDE_EXECUTORS: u64 = 4;
-
 /// Why the host did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
@@ -73,8 +69,8 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
-/// Runs the host until SIGTERM, ctrl-c or SIGHUP; a second signal ends it at
-/// once. `outlives_terminal`: SIGHUP is nothing to it.
+/// Runs the host until SIGTERM, ctrl-c or SIGHUP; a second one of the first two
+/// ends it at once. `outlives_terminal`: SIGHUP is nothing to it.
 pub(super) async fn run(
     mut config: Config,
     absent: &[Absent],
@@ -94,8 +90,7 @@ pub(super) async fn run(
     let config = Arc::new(config);
 
     // On a task of its own: a disk that hangs must not keep the signals waiting.
-    let begin = begin(Arc::clone(&config), wall);
-    let beginning = Stopped(supervise::attended("start", begin));
+    let beginning = Stopped(supervise::attended("start", begin(Arc::clone(&config), wall)));
     let begun = http::answer_until(&listener, &options, async {
         tokio::select! {
             begun = beginning.ended() => Some(begun),
@@ -115,7 +110,7 @@ pub(super) async fn run(
 
     let code = tokio::select! {
         signal = signals.next() => {
-            tracing::info!(grace = ?config.shutdown_grace, "stopping for {signal}; a second signal ends at once");
+            tracing::info!(grace = ?config.shutdown_grace, "stopping for {signal}; SIGTERM or ctrl-c once more ends at once");
             ExitCode::SUCCESS
         }
         ended = &mut server => {
@@ -179,17 +174,24 @@ fn share_descriptors(config: &mut Config) -> Result<(), RunError> {
         },
         jobs: count(jobs.len()),
         mounts: jobs.iter().map(|job| count(job.mounts.len())).sum(),
-        guests: jobs.iter().map(|job| count(job.concurrency) + BESIDE_EXECUTORS).sum(),
+        guests: jobs.iter().map(|job| job.guests()).sum(),
         of_guest: jobs.iter().map(|job| u64::from(job.limits.descriptors)).max().unwrap_or_default(),
         connections: count(config.server.max_connections),
     };
-    let Shares { of_guest, connections } =
+    let Shares { of_guest, connections, tight } =
         needs.share(limit).map_err(|TooFew { least }| RunError::Descriptors { limit, least })?;
     if connections < needs.connections {
         let (asked, fewer) = (needs.connections, if of_guest < needs.of_guest { ", and guests fewer" } else { "" });
         tracing::warn!(
             "at most {limit} files may be open: {connections} connections of clients at a time instead of {asked} \
              (server.max_connections){fewer}; raise the hard limit of open files (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
+    if tight {
+        tracing::warn!(
+            "at most {limit} files may be open: where all guests of all jobs walk deep trees at once, some of their \
+             calls fail for want of a descriptor, and are tried again; raise the hard limit of open files (ulimit -Hn, \
+             LimitNOFILE=)"
         );
     }
     config.server.max_connections = usize::try_from(connections).unwrap_or(usize::MAX);

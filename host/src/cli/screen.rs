@@ -34,6 +34,7 @@ impl<W: Write> Screen<W> {
     /// end a line end at the end of a part is could not be told.
     pub(super) fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
         let text = text.to_string();
+        debug_assert!(text.ends_with('\n'), "a screen takes whole lines: writeln!, not write!");
         self.line(text.strip_suffix('\n').unwrap_or(&text))
     }
 
@@ -102,8 +103,10 @@ mod tests {
     #[test]
     fn a_line_is_a_line_whatever_stands_in_it() {
         let mut screen = Screen::new(Vec::new());
-        writeln!(screen, "a {} b", "x\n\u{1b}[1mok: all is well").expect("written");
-        writeln!(screen, "{}", "its own\n").expect("written");
+        let forged = "x\n\u{1b}[1mok: all is well";
+        writeln!(screen, "a {forged} b").expect("written");
+        let ended = "its own\n";
+        writeln!(screen, "{ended}").expect("written");
         screen.json(&json!({ "key": "\u{9b}2J\n" })).expect("written");
         assert_eq!(screen.into_text(), "a x\\n\\u{1b}[1mok: all is well b\nits own\\n\n{\"key\":\"\\u009b2J\\n\"}\n");
     }

@@ -1,6 +1,8 @@
 //! `sweepd status`: the jobs as the running host sees them, or as the queue
 //! holds them while no host is running.
 
+// length: the document of `sweepd status` is one type a part, all read by one view.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;

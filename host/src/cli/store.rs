@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Backend, Config};
 use crate::store::mysql::{MySqlOptions, MySqlStore};
@@ -12,22 +13,31 @@ use crate::store::{SharedStore, StoreError};
 
 use super::error::CliError;
 
+/// How long a host waits for another one's migration before it says so, and tries
+/// again for as long as `database.wait` lets it.
+const ONE_TRY: Duration = Duration::from_millis(900);
+
 /// Connections that a command needs.
 const FOR_A_COMMAND: u32 = 2;
 
 /// Opens the queue for the host; it is made where there is none. Dropped, it
 /// waits no longer.
 pub(super) async fn open_host(config: &Config) -> Result<SharedStore, StoreError> {
-    connect(config, SqliteOptions::host(), config.database.max_connections).await
+    connect(config, SqliteOptions::host(), config.database.max_connections, ONE_TRY).await
 }
 
 /// Opens the queue beside a host that may be running; it is made where there is
 /// none.
 pub(super) async fn open(config: &Config) -> Result<SharedStore, StoreError> {
-    connect(config, SqliteOptions::beside(), FOR_A_COMMAND).await
+    connect(config, SqliteOptions::beside(), FOR_A_COMMAND, PostgresOptions::default().patience).await
 }
 
-async fn connect(config: &Config, sqlite: SqliteOptions, max_connections: u32) -> Result<SharedStore, StoreError> {
+async fn connect(
+    config: &Config,
+    sqlite: SqliteOptions,
+    max_connections: u32,
+    patience: Duration,
+) -> Result<SharedStore, StoreError> {
     Ok(match &config.database.backend {
         Backend::Sqlite(file) => {
             let file = file.clone();
@@ -40,11 +50,11 @@ async fn connect(config: &Config, sqlite: SqliteOptions, max_connections: u32) -
             )
         }
         Backend::Postgres(url) => {
-            let options = PostgresOptions { max_connections, migrate: true, read_only: false };
+            let options = PostgresOptions { max_connections, patience, ..PostgresOptions::default() };
             Arc::new(PostgresStore::open(url.expose(), options).await?)
         }
         Backend::MySql(url) => {
-            let options = MySqlOptions { max_connections, migrate: true, read_only: false };
+            let options = MySqlOptions { max_connections, patience, ..MySqlOptions::default() };
             Arc::new(MySqlStore::open(url.expose(), options).await?)
         }
     })
@@ -59,11 +69,21 @@ pub(super) async fn open_read_only(config: &Config) -> Result<Option<SharedStore
     Ok(Some(match &config.database.backend {
         Backend::Sqlite(file) => Arc::new(SqliteStore::open(file, SqliteOptions::read_only())?),
         Backend::Postgres(url) => {
-            let options = PostgresOptions { max_connections: FOR_A_COMMAND, migrate: false, read_only: true };
+            let options = PostgresOptions {
+                max_connections: FOR_A_COMMAND,
+                migrate: false,
+                read_only: true,
+                ..PostgresOptions::default()
+            };
             Arc::new(PostgresStore::open(url.expose(), options).await?)
         }
         Backend::MySql(url) => {
-            let options = MySqlOptions { max_connections: FOR_A_COMMAND, migrate: false, read_only: true };
+            let options = MySqlOptions {
+                max_connections: FOR_A_COMMAND,
+                migrate: false,
+                read_only: true,
+                ..MySqlOptions::default()
+            };
             Arc::new(MySqlStore::open(url.expose(), options).await?)
         }
     }))

@@ -1,5 +1,7 @@
 //! Tables, and what `sweepd status` shows.
 
+// length: every line of `sweepd status` for people stands here, and nothing else.
+
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -169,11 +171,11 @@ fn notes(out: &mut Screen<impl Write>, job: &JobView, now: Timestamp) -> io::Res
         writeln!(out, "{name}: paused: {reason}")?;
     }
     if let Some(since) = job.under_way {
-        let _ = writeln!(
-            text,
-            "{name}: a system call that was under way hangs ({} by now): it may complete, and no other begins",
-            ago(now, since)
-        );
+        let by_now = ago(now, since);
+        writeln!(
+            out,
+            "{name}: a system call that was under way hangs ({by_now} by now): it may complete, and no other begins"
+        )?;
     }
     if let Some(taken) = taken(&job.taken) {
         writeln!(out, "{name}: took away {taken}")?;
@@ -193,8 +195,7 @@ fn notes(out: &mut Screen<impl Write>, job: &JobView, now: Timestamp) -> io::Res
         writeln!(out, "{name}: the plugin file does not serve ({} ago): {}", ago(now, error.at), error.message)?;
     }
     if let Some(unseen) = &job.slot.unseen {
-        let _ =
-            writeln!(text, "{name}: the plugin file is not followed ({} ago): {}", ago(now, unseen.at), unseen.message);
+        writeln!(out, "{name}: the plugin file is not followed ({} ago): {}", ago(now, unseen.at), unseen.message)?;
     }
     if let Some(unkept) = &job.slot.unkept {
         writeln!(out, "{name}: kept for a restart: no ({} ago): {}", ago(now, unkept.at), unkept.message)?;

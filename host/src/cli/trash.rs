@@ -76,6 +76,8 @@ Examples:
   sweepd trash restore video-clear --path /srv/videos/2024/ --since 2h
   sweepd trash restore video-clear --task 17
   sweepd trash restore video-clear --all")]
+#[command(override_usage = "sweepd trash restore [OPTIONS] <JOB> <ID>...
+       sweepd trash restore [OPTIONS] <JOB> <--all|--path <PREFIX>|--since <TIME>|--task <ID>>")]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["ids", "all", "path", "since", "task"])))]
 pub(super) struct RestoreArgs {
     /// The job, as the configuration names it
@@ -109,6 +111,8 @@ Examples:
   sweepd trash purge video-clear 0123456789abcdef-42
   sweepd trash purge video-clear --older-than 12h
   sweepd trash purge video-clear --all --yes")]
+#[command(override_usage = "sweepd trash purge [OPTIONS] <JOB> <ID>...
+       sweepd trash purge [OPTIONS] <JOB> <--all|--older-than <DURATION>>")]
 #[command(group(ArgGroup::new("which").required(true).args(["ids", "all", "older_than"])))]
 pub(super) struct PurgeArgs {
     /// The job, as the configuration names it

@@ -82,7 +82,9 @@ pub(super) fn span(time: Duration) -> String {
         for (unit, one, many) in [(86_400, "day", "days"), (3600, "hour", "hours"), (60, "minute", "minutes")] {
             match seconds / unit {
                 0 => {}
-                count if seconds % unit == 0 => return format!("{count} {}", if count == 1 { one } else { many }),
+                count if seconds.is_multiple_of(unit) => {
+                    return format!("{count} {}", if count == 1 { one } else { many });
+                }
                 _ => {}
             }
         }

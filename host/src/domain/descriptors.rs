@@ -25,6 +25,9 @@ pub struct Shares {
     pub of_guest: u64,
     /// All connections of clients together.
     pub connections: u64,
+    /// Whether all guests together could need more than there are: each has what a
+    /// walk takes, but they may not all be at it at once.
+    pub tight: bool,
 }
 
 /// The limit is below what a host of this configuration cannot do without.
@@ -40,30 +43,36 @@ const OWN: u64 = 64;
 /// Watching its plugin file and history, and the pipes to its compiler.
 const OF_JOB: u64 = 16;
 /// A mount is opened by whoever looks at it, purges it and counts it.
-const OF_MOUNT: u64 = 4;
+const OF_MOUNT: u64 = 16;
 /// What a call of a guest opens besides what the guest holds: the way to a file,
 /// a listing that looks ahead.
 const OF_CALL: u64 = 8;
-/// With fewer a guest cannot walk a tree.
-const LEAST_OF_GUEST: u64 = 16;
+/// The walk of the SDK holds 24 folders, beside mounts and a file.
+const LEAST_OF_GUEST: u64 = 32;
+/// Guests of a job that are at work at the least: one that decides, one that acts.
+const LEAST_GUESTS: u64 = 2;
 /// With fewer connections, health checks and commands would wait for clients.
 const LEAST_CONNECTIONS: u64 = 64;
 
 impl Needs {
     /// Shares out `limit` descriptors.
     pub fn share(self, limit: u64) -> Result<Shares, TooFew> {
-        let fixed = OWN + self.database + OF_JOB * self.jobs + OF_MOUNT * self.mounts + OF_CALL * self.guests;
+        let fixed = OWN + self.database + OF_JOB * self.jobs + OF_MOUNT * self.mounts;
         let least_of_guest = LEAST_OF_GUEST.min(self.of_guest);
         let least_connections = LEAST_CONNECTIONS.min(self.connections);
-        let least = fixed + least_of_guest * self.guests + least_connections;
+        let at_work = self.guests.min(LEAST_GUESTS * self.jobs);
+        let least = fixed + (least_of_guest + OF_CALL) * at_work + least_connections;
         if limit < least {
             return Err(TooFew { least });
         }
         let free = limit - fixed;
-        let connections = free.saturating_sub(self.of_guest * self.guests).clamp(least_connections, self.connections);
-        let of_guest =
-            (free - connections).checked_div(self.guests).map_or(self.of_guest, |each| each.min(self.of_guest));
-        Ok(Shares { of_guest, connections })
+        let wanted = (self.of_guest + OF_CALL) * self.guests;
+        let connections = free.saturating_sub(wanted).clamp(least_connections, self.connections);
+        let each =
+            (free - connections).checked_div(self.guests).map_or(self.of_guest, |each| each.saturating_sub(OF_CALL));
+        let of_guest = each.clamp(least_of_guest, self.of_guest);
+        let tight = connections + (of_guest + OF_CALL) * self.guests > free;
+        Ok(Shares { of_guest, connections, tight })
     }
 }
 
@@ -79,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_is_configured_is_given_where_there_is_enough() {
-        assert_eq!(needs(5).share(1 << 20), Ok(Shares { of_guest: 256, connections: 4096 }));
+        assert_eq!(needs(5).share(1 << 20), Ok(Shares { of_guest: 256, connections: 4096, tight: false }));
     }
 
     #[test]
@@ -89,7 +98,15 @@ mod tests {
         assert!((1024..4096).contains(&shares.connections), "{shares:?}");
         let shares = needs(5).share(1024).expect("enough");
         assert_eq!(shares.connections, LEAST_CONNECTIONS);
-        assert!((100..256).contains(&shares.of_guest), "{shares:?}");
+        assert!((100..256).contains(&shares.of_guest) && !shares.tight, "{shares:?}");
+    }
+
+    #[test]
+    fn six_jobs_start_at_the_usual_limit() {
+        let needs = Needs { jobs: 6, mounts: 6, ..needs(24) };
+        let shares = needs.share(1024).expect("enough for two guests of each");
+        assert_eq!(shares, Shares { of_guest: LEAST_OF_GUEST, connections: LEAST_CONNECTIONS, tight: true });
+        assert!(!needs.share(2048).expect("enough").tight);
     }
 
     #[test]
@@ -110,8 +127,11 @@ mod tests {
             if let Ok(shares) = needs.share(limit) {
                 prop_assert!(shares.of_guest <= of_guest && shares.connections <= connections);
                 prop_assert!(shares.connections >= 1);
-                let fixed = OWN + database + OF_JOB * jobs + OF_MOUNT * mounts + OF_CALL * guests;
-                prop_assert!(fixed + shares.of_guest * guests + shares.connections <= limit);
+                let fixed = OWN + database + OF_JOB * jobs + OF_MOUNT * mounts;
+                let all = fixed + (shares.of_guest + OF_CALL) * guests + shares.connections;
+                prop_assert!(shares.tight == (all > limit));
+                // Tight is only what each guest has at the least.
+                prop_assert!(!shares.tight || shares.of_guest == LEAST_OF_GUEST.min(of_guest));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! A mutation that a plugin made, as it stands on record.
 
+// length: an effect is one record, and most of this is its words.
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -196,6 +196,15 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// How many guests of it there are at a time on a node, at most: its executors,
+    /// one that decides, one that is tried before it serves, and the two of a
+    /// preflight.
+    #[must_use]
+    pub fn guests(&self) -> u64 {
+        let executors = u64::try_from(self.concurrency).unwrap_or(u64::MAX);
+        executors.saturating_add(if self.preflight { 4 } else { 2 })
+    }
+
     /// Whether a node with these labels may run this job: it has all of the
     /// job's. A job without labels runs everywhere.
     #[must_use]

@@ -46,9 +46,10 @@ pub enum JobReason {
     Compiling,
     /// Nothing serves: its plugin is missing, was refused, or is set aside.
     NoPlugin,
-    /// No guest can be started, for lack of address space as an example.
+    /// No guest of its plugin can be started, for lack of address space as an
+    /// example.
     NoGuest,
-    /// A mount is missing, does not answer or is kept out.
+    /// A mount is missing, read-only, does not answer or is kept out.
     Mount,
     /// Changes of files cannot be made, for a full disk as an example.
     CannotChangeFiles,
@@ -103,9 +104,9 @@ pub struct JobFacts<'a> {
     pub slot: &'a SlotStatus,
     /// Which mount it waits for, and why.
     pub waiting: Option<&'a str>,
-    /// What the machine lacks to start a guest.
+    /// What the machine lacked when a guest of its plugin was to be started last.
     pub lack: Option<&'a str>,
-    /// What keeps it from changing files.
+    /// What keeps it, or all jobs of the host, from changing files.
     pub hindered: Option<&'a str>,
     /// Why its last sweep failed.
     pub failing: Option<&'a str>,
@@ -130,8 +131,9 @@ impl JobFacts<'_> {
             let why = self.slot.error.as_ref().map_or("its plugin is being loaded", |error| &error.message);
             return because(JobReason::NoPlugin, why);
         }
+        let lack = self.lack.map(|why| format!("no guest can be started: {why}"));
         let last = [
-            (JobReason::NoGuest, self.lack),
+            (JobReason::NoGuest, lack.as_deref()),
             (JobReason::Mount, self.waiting),
             (JobReason::CannotChangeFiles, self.hindered),
             (JobReason::Failing, self.failing),
@@ -152,6 +154,7 @@ mod tests {
             number: 1,
             digest: Digest::of(b""),
             loaded_at: Timestamp(1),
+            age_ms: 0,
             size: 1,
             world: "job",
             kept: false,
@@ -189,12 +192,12 @@ mod tests {
             (failing, JobReason::Failing),
             (hindered, JobReason::CannotChangeFiles),
             (waiting, JobReason::Mount),
-            (lacking, JobReason::NoGuest),
             (without, JobReason::NoPlugin),
             (paused, JobReason::Paused),
         ] {
             assert_eq!(told(facts), Some((reason, "why".to_owned())));
         }
+        assert_eq!(told(lacking), Some((JobReason::NoGuest, "no guest can be started: why".to_owned())));
         let reason_of = |facts: JobFacts<'_>| told(facts).map(|(reason, _)| reason);
         assert_eq!(reason_of(JobFacts { slot: &empty, ..fine }), Some(JobReason::NoPlugin));
         assert_eq!(reason_of(JobFacts { slot: &compiling, ..fine }), Some(JobReason::Compiling));

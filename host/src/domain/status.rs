@@ -155,7 +155,7 @@ pub struct JobStatus {
     pub under_way: Option<Timestamp>,
     /// The last failure of a sweep, a task or the store, as the job saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<Failure>,
+    pub last_error: Option<LastError>,
 }
 
 /// What a job took away and made, and how much it may. Of the hour, what other nodes and
@@ -182,7 +182,7 @@ pub struct Event {
 
 /// Something that failed, and under which plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failure {
+pub struct LastError {
     /// When.
     pub at: Timestamp,
     /// What.

@@ -137,7 +137,9 @@ impl Problem {
     pub(super) fn invalid_field(field: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         let error = FieldError { index: None, line: None, field: Some(field.to_owned()), detail: detail.clone() };
-        Self::invalid(format!("`{field}`: {detail}"), vec![error])
+        let told =
+            if detail.starts_with("is ") { format!("`{field}` {detail}") } else { format!("`{field}`: {detail}") };
+        Self::invalid(told, vec![error])
     }
 
     /// What is to be selected by `field` is nothing: nobody means that, and it

@@ -35,7 +35,7 @@ pub(super) async fn ready<H: HostApi>(
     State(app): State<Arc<App<H>>>,
     query: Result<Query<ReadyQuery>, QueryRejection>,
 ) -> Result<&'static str, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let Query(query) = query.map_err(|rejection| Problem::query(&rejection))?;
     app.host.ready().await.map_err(|not| Problem::not_ready(&not))?;
     let jobs = match query {
         ReadyQuery { job: None, jobs: None } => return Ok("ready"),

@@ -67,6 +67,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Whether a job is paused, and why.
 #[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "the field's name is the one that clients read")]
 pub(super) struct Paused {
     job: String,
     paused: Option<String>,

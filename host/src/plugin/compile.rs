@@ -82,7 +82,8 @@ pub struct CacheOptions {
     /// The file of the key by which the host knows its own files again. It must
     /// not be where others write.
     pub key: PathBuf,
-    /// How much of the disk all files of the folder may take, in bytes.
+    /// How much of the disk the machine code in the folder may take, whichever host
+    /// wrote it, in bytes.
     pub max: u64,
 }
 
@@ -176,14 +177,6 @@ impl Compiler {
             Ok(component)
         })
         .await?
-    }
-
-    /// Why no guest could be started when that was tried last, though nothing is
-    /// wrong with it; `None` where one could, or none was tried.
-    #[must_use]
-    pub fn lack(&self) -> Option<String> {
-        let metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Engine::lack);
-        self.engine.lack().or(metered)
     }
 
     fn engine(&self, metered: bool) -> Result<Engine, CompileError> {

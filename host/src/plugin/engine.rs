@@ -3,7 +3,7 @@
 
 use std::hash::{Hash as _, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -57,20 +57,12 @@ impl Default for EngineOptions {
     }
 }
 
-/// Why no guest can be started now, as far as anybody tried.
-#[derive(Debug, Default)]
-struct Lack {
-    is_there: AtomicBool,
-    why: Mutex<Option<String>>,
-}
-
 /// Compiles and runs the components of one host. A clone is another handle.
 #[derive(Clone)]
 pub struct Engine {
     pub(super) wasmtime: wasmtime::Engine,
     pub(super) linker: Arc<Linker<GuestState>>,
     ticker: Arc<Ticker>,
-    lack: Arc<Lack>,
 }
 
 impl Engine {
@@ -120,28 +112,12 @@ impl Engine {
         sandbox::add_to_linker(&mut linker)?;
         bindings::add_to_linker(&mut linker)?;
         let ticker = Ticker::start(wasmtime.weak())?;
-        Ok(Self { wasmtime, linker: Arc::new(linker), ticker, lack: Arc::default() })
+        Ok(Self { wasmtime, linker: Arc::new(linker), ticker })
     }
 
     /// The machine code of a component.
     pub(super) fn precompile(&self, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
         self.wasmtime.precompile_component(bytes)
-    }
-
-    /// Notes why a guest could not be started though nothing is wrong with it, or
-    /// with `None` that one was.
-    pub(super) fn note_lack(&self, why: Option<&str>) {
-        // A start that goes well is the usual, and costs no lock.
-        if why.is_some() || self.lack.is_there.load(Ordering::SeqCst) {
-            self.lack.is_there.store(why.is_some(), Ordering::SeqCst);
-            *self.lack.why.lock().unwrap_or_else(PoisonError::into_inner) = why.map(str::to_owned);
-        }
-    }
-
-    /// Why no guest could be started when that was tried last; `None` where one
-    /// could.
-    pub(super) fn lack(&self) -> Option<String> {
-        self.lack.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Names all that machine code must fit: the version of the engine, its

@@ -2,8 +2,8 @@
 //! instantiated.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use wasmtime::component::{Component, InstancePre};
@@ -119,13 +119,22 @@ pub struct Generation {
     /// The same as `loaded_at`, on a clock that nobody sets.
     since: Instant,
     answered: AtomicBool,
+    lack: Lack,
+}
+
+/// Why no guest could be started when that was tried last.
+#[derive(Debug, Default)]
+struct Lack {
+    is_there: AtomicBool,
+    why: Mutex<Option<String>>,
 }
 
 impl Generation {
     /// A generation that was not called yet.
     #[must_use]
     pub fn new(number: u64, plugin: Plugin, loaded_at: Timestamp, kept: bool) -> Self {
-        Self { number, plugin, loaded_at, kept, since: Instant::now(), answered: AtomicBool::new(false) }
+        let (since, answered, lack) = (Instant::now(), AtomicBool::new(false), Lack::default());
+        Self { number, plugin, loaded_at, kept, since, answered, lack }
     }
 
     /// Notes that an execution answered; true the first time.
@@ -137,6 +146,23 @@ impl Generation {
     #[must_use]
     pub fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes why a guest of it could not be started though nothing is wrong with
+    /// it, or with `None` that one was.
+    pub(super) fn note_lack(&self, why: Option<&str>) {
+        // A start that goes well is the usual, and costs no lock.
+        if why.is_some() || self.lack.is_there.load(Ordering::SeqCst) {
+            self.lack.is_there.store(why.is_some(), Ordering::SeqCst);
+            *self.lack.why.lock().unwrap_or_else(PoisonError::into_inner) = why.map(str::to_owned);
+        }
+    }
+
+    /// What the machine lacked when a guest of it was to be started last, though
+    /// nothing is wrong with it; `None` where one was, or none was tried.
+    #[must_use]
+    pub fn lack(&self) -> Option<String> {
+        self.lack.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What status shows of it.

@@ -92,7 +92,7 @@ impl Seat {
         let interrupt = store.data_mut().end_call();
         match started.map_err(|error| (interrupt.or_else(|| interrupt_in(&error)), error)) {
             Ok(instance) => {
-                plugin.engine.note_lack(None);
+                generation.note_lack(None);
                 Ok((Self { store, generation: Arc::clone(generation) }, instance))
             }
             Err((interrupt, error)) => Err(match interrupt {
@@ -104,7 +104,7 @@ impl Seat {
                 Some(Interrupt::Written(limit)) => StartFailed::Plugin(Crash::Written(limit)),
                 None => match blame::of_the_machine(&error) {
                     Some(why) => {
-                        plugin.engine.note_lack(Some(&why));
+                        generation.note_lack(Some(&why));
                         StartFailed::Machine(format!("{why} ({})", in_one_line(&error)))
                     }
                     None => StartFailed::Plugin(started_badly(store.data(), &error)),

@@ -196,8 +196,11 @@ impl Kept {
         if history != before {
             let text = written(&history)?;
             write_atomically(&self.history_file(), &text)?;
-            // Of a host that is lost in between the file counts, which is the newer one.
-            write_atomically(&self.history_copy(), &text)?;
+            // The change is made: of a host that is lost in between the file counts, which
+            // is the newer one, and the copy is mended when it is looked at next.
+            if let Err(error) = write_atomically(&self.history_copy(), &text) {
+                tracing::warn!("the copy of what is known of a job's components could not be written: {error}");
+            }
             // What an earlier version wrote is in it.
             let _ = fs::remove_file(self.folder.join("order"));
         }

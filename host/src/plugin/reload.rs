@@ -343,7 +343,7 @@ impl Loader {
         match blocking(move || kept.mend()).await {
             Ok(false) => {}
             Ok(true) => {
-                tracing::warn!(%job, "{} could not be understood: it is made anew from its copy", file.display())
+                tracing::warn!(%job, "{} could not be understood: it is made anew from its copy", file.display());
             }
             // Where it matters whoever reads it says so.
             Err(error) => tracing::debug!(%job, "{}: {error}", file.display()),

@@ -141,7 +141,8 @@ impl Watch {
         let looked = looked.await;
         (self.tell)(match &looked {
             // Its words differ from look to look.
-            Err(_) => Some(SILENT.to_owned()),
+            Err(error) if error.is_silent => Some(SILENT.to_owned()),
+            Err(error) => Some(format!("a change of it is not seen: {}", error.why)),
             Ok(Some(metadata)) if metadata.nlink() == 0 => Some(REPLACED_OUTSIDE.to_owned()),
             Ok(_) => None,
         });

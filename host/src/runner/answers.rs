@@ -12,5 +12,5 @@ pub(super) async fn answered<T: Send + 'static>(
     ask: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, MountError> {
     let told = answers::answered(path, ask).await;
-    told.map_err(|answers::NoAnswer { path, why }| MountError { path, why })
+    told.map_err(|answers::NoAnswer { path, why, .. }| MountError { path, why })
 }

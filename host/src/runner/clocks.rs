@@ -135,7 +135,8 @@ impl Clocks {
             }
             sleep(REST).await;
         }
-        let now = self.store.now(At::Server).await?;
+        // Whoever calls this may be the first to see what was set.
+        let now = self.observe().await?;
         let mut state = self.locked();
         (state.due, state.drawn_at) = (false, Some(Instant::now()));
         state.latest = state.latest.max(drawn.latest.unwrap_or_default());

@@ -40,7 +40,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// Why a sweep may not begin.
 #[derive(Debug)]
-pub(super) enum NotReady {
+pub(super) enum FilesNotReady {
     /// A mount is not the directory that the job works in: a person must look.
     Another(String),
     /// A mount cannot be used now.
@@ -51,7 +51,7 @@ pub(super) enum NotReady {
     Store(StoreError),
 }
 
-impl From<StoreError> for NotReady {
+impl From<StoreError> for FilesNotReady {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -59,7 +59,7 @@ impl From<StoreError> for NotReady {
 
 impl Job {
     /// Makes ready for a sweep. `exempt` lets it go over the budget.
-    pub(super) async fn make_ready(&self, exempt: bool) -> Result<(), NotReady> {
+    pub(super) async fn make_ready(&self, exempt: bool) -> Result<(), FilesNotReady> {
         // A clock that was set forward a moment ago ends no hold.
         self.clocks.ahead();
         let (mut read_only, mut may_change) = (None, false);
@@ -75,14 +75,14 @@ impl Job {
         if let Some(mount) = read_only.filter(|_| !may_change) {
             let why = "its file system is read-only: nothing there can be removed or changed; the kernel's log may say \
                        why; the job goes on by itself when it is mounted for writing again";
-            return Err(NotReady::Mount(MountError { path: mount.host.clone(), why: why.to_owned() }));
+            return Err(FilesNotReady::Mount(MountError { path: mount.host.clone(), why: why.to_owned() }));
         }
         let (budget, meter) = (&self.spec.budget, &self.custody.meter);
         // Over a clock that was set forward meanwhile.
         let hour = self.clocks.reach(HOUR);
         let others = others_in_hour(&self.store, self.id, budget, hour, meter.counted_at(), Some(self.journal)).await?;
         meter.begin_sweep(others, exempt);
-        if meter.is_ready() { Ok(()) } else { Err(NotReady::Counting) }
+        if meter.is_ready() { Ok(()) } else { Err(FilesNotReady::Counting) }
     }
 
     /// Takes up the holds that the store has: a change that begins from now on

@@ -27,6 +27,7 @@ use super::housekeeping::Ages;
 use super::job::{Control, Job, Shared, drain};
 use super::lease::Node;
 use super::phase::Phase;
+use super::readiness::{Writable, status_of};
 use super::running::Running;
 
 /// After the grace, what still runs is interrupted and gets this long to end.
@@ -74,8 +75,9 @@ pub struct Host {
     wall: WallStatus,
     room: Arc<Room>,
     pub(super) store: SharedStore,
-    pub(super) compiler: Arc<Compiler>,
     pub(super) journal: Journal,
+    /// Whether the journal can be written.
+    pub(super) writable: Writable,
     /// Where accepted components are kept.
     pub(super) state: PathBuf,
     pub(super) node: Arc<Node>,
@@ -155,8 +157,8 @@ impl Host {
             wall: spec.wall,
             room,
             store,
-            compiler,
             journal,
+            writable: Writable::default(),
             state: spec.state,
             node,
             clocks,
@@ -200,9 +202,10 @@ impl Host {
 
     /// The host and all its jobs.
     pub async fn status(&self) -> Result<HostStatus, HostError> {
+        let unwritable = self.cannot_write_down().await;
         let mut jobs = Vec::with_capacity(self.jobs.len());
         for seat in self.jobs.iter() {
-            jobs.push(self.status_of(seat).await?);
+            jobs.push(status_of(seat, unwritable.as_deref()).await?);
         }
         Ok(HostStatus {
             version: env!("CARGO_PKG_VERSION"),
@@ -226,7 +229,8 @@ impl Host {
 
     /// One job.
     pub async fn job(&self, name: &str) -> Result<JobStatus, HostError> {
-        self.status_of(self.seat(name)?).await
+        let seat = self.seat(name)?;
+        status_of(seat, self.cannot_write_down().await.as_deref()).await
     }
 
     /// Tasks, ascending by id.

@@ -15,7 +15,7 @@ use crate::domain::breaker::Breaker;
 use crate::domain::budget::Spent;
 use crate::domain::job::{JobId, JobSpec};
 use crate::domain::outcome::cut;
-use crate::domain::status::{Failure, SweepReport};
+use crate::domain::status::{LastError, SweepReport};
 use crate::domain::time::{Clock, Timestamp};
 use crate::plugin::{Generation, Slot};
 use crate::sandbox::{Custody, Gate};
@@ -26,7 +26,7 @@ use super::claim::Unsure;
 use super::clocks::Clocks;
 use super::dispatcher::Dispatcher;
 use super::executors::Executors;
-use super::files::NotReady;
+use super::files::FilesNotReady;
 use super::fit::Fit;
 use super::lease::Node;
 use super::mounts::Marks;
@@ -94,7 +94,7 @@ pub(super) struct View {
     pub(super) last_taken: Spent,
     /// Why the last sweep failed; `None` where it did not.
     pub(super) failing: Option<String>,
-    pub(super) last_error: Option<Failure>,
+    pub(super) last_error: Option<LastError>,
     /// What keeps the job from changing files, since its last sweep.
     pub(super) hindered: Option<String>,
     /// Since when its sweep is to have ended, and has not.
@@ -193,7 +193,7 @@ impl Job {
         let mut view = self.locked();
         // A sweep ends with the words of what failed in it, which said whose they are.
         let generation = view.last_error.take().filter(|last| last.message == message).and_then(|last| last.generation);
-        view.last_error = Some(Failure { at: self.clock.now(), message, generation });
+        view.last_error = Some(LastError { at: self.clock.now(), message, generation });
     }
 
     /// The same of what a generation did; one that serves no more is past.
@@ -202,14 +202,14 @@ impl Job {
             return;
         }
         let (at, generation) = (self.clock.now(), Some(generation.number));
-        self.locked().last_error = Some(Failure { at, message, generation });
+        self.locked().last_error = Some(LastError { at, message, generation });
     }
 
     /// Another plugin serves: what an earlier one failed at is past.
     fn swapped(&self) {
         let current = self.slot.current().map(|current| current.number);
         let mut view = self.locked();
-        let earlier = |last: &mut Failure| last.generation.is_some_and(|number| Some(number) < current);
+        let earlier = |last: &mut LastError| last.generation.is_some_and(|number| Some(number) < current);
         if view.last_error.take_if(earlier).is_some() {
             view.failing = None;
         }
@@ -312,6 +312,7 @@ impl JobRunner {
         self.job.marks.forget();
         self.job.note_paused(None);
         (self.failures, self.next_tick) = (0, Instant::now());
+        self.scans.forget();
     }
 
     /// Takes on what the store says of pauses. What asked for this may be older
@@ -339,6 +340,7 @@ impl JobRunner {
     /// Another plugin is another chance: what failed is not waited for.
     fn forget_failures(&mut self) {
         self.job.swapped();
+        self.scans.forget();
         if std::mem::take(&mut self.failures) > 0 {
             self.next_tick = Instant::now();
         }
@@ -397,6 +399,10 @@ impl JobRunner {
                         if let Control::Follow { paused: Some(reason) } = &control {
                             self.paused_elsewhere(reason.clone());
                         }
+                        // At its turn it reads what is so by then: once is enough, however long that takes.
+                        if matches!(control, Control::Follow { .. }) {
+                            waiting.retain(|earlier| !matches!(earlier, Control::Follow { .. }));
+                        }
                         waiting.push(control);
                     }
                 }
@@ -442,14 +448,14 @@ impl JobRunner {
         }
         let ready = job.make_ready(exempt).await;
         job.note_waiting(match &ready {
-            Err(NotReady::Mount(error)) => Some(error.to_string()),
+            Err(FilesNotReady::Mount(error)) => Some(error.to_string()),
             _ => None,
         });
         ready.map(|()| Exempt(exempt)).map_err(|not_ready| match not_ready {
-            NotReady::Another(why) => SweepEnd::FailedForGood(why),
-            NotReady::Mount(error) => SweepEnd::Failed(error.to_string()),
-            NotReady::Store(error) => SweepEnd::Failed(error.to_string()),
-            NotReady::Counting => SweepEnd::Stopped,
+            FilesNotReady::Another(why) => SweepEnd::FailedForGood(why),
+            FilesNotReady::Mount(error) => SweepEnd::Failed(error.to_string()),
+            FilesNotReady::Store(error) => SweepEnd::Failed(error.to_string()),
+            FilesNotReady::Counting => SweepEnd::Stopped,
         })
     }
 

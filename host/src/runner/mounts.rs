@@ -5,6 +5,8 @@
 //! all files were gone already. The invariant: nothing is changed in a directory
 //! that the database does not know by what is in it.
 
+// length: a fifth of it is the tests of what counts as the right directory.
+
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +21,7 @@ use crate::store::{EffectFilter, Store, StoreError};
 use crate::supervise;
 
 use super::answers::answered;
-use super::files::NotReady;
+use super::files::FilesNotReady;
 use super::job::Job;
 
 /// Before the path of a mount, which begins with a slash, and the number of a
@@ -128,10 +130,10 @@ pub async fn accept_mount(store: &dyn Store, job: JobId, mount: &Mount) -> Resul
 /// Whether it is the known one, without getting to know it.
 pub(super) async fn is_known(store: &dyn Store, job: JobId, mount: &Mount) -> Result<Result<(), String>, StoreError> {
     Ok(match stands(store, job, mount, || look(mount)).await {
-        Err(NotReady::Store(error)) => return Err(error),
-        Err(NotReady::Mount(error)) => Err(error.to_string()),
-        Err(NotReady::Another(why)) => Err(why),
-        Err(NotReady::Counting) | Ok((_, Standing::Right)) => Ok(()),
+        Err(FilesNotReady::Store(error)) => return Err(error),
+        Err(FilesNotReady::Mount(error)) => Err(error.to_string()),
+        Err(FilesNotReady::Another(why)) => Err(why),
+        Err(FilesNotReady::Counting) | Ok((_, Standing::Right)) => Ok(()),
         Ok((_, other)) => Err(format!(
             "{} is not the directory in which this job worked: {}; see: sweepd mount list",
             mount.host.display(),
@@ -149,12 +151,12 @@ async fn stands<L: Future<Output = Result<Found, MountError>>>(
     job: JobId,
     mount: &Mount,
     look: impl Fn() -> L,
-) -> Result<(Found, Standing), NotReady> {
-    let mut found = look().await.map_err(NotReady::Mount)?;
+) -> Result<(Found, Standing), FilesNotReady> {
+    let mut found = look().await.map_err(FilesNotReady::Mount)?;
     let known = store.mount_id(job, &mount.guest).await?;
     let mut state = standing(store, mount, &found, known.as_deref()).await?;
     if state.needs_somebody() {
-        found = look().await.map_err(NotReady::Mount)?;
+        found = look().await.map_err(FilesNotReady::Mount)?;
         state = standing(store, mount, &found, known.as_deref()).await?;
     }
     Ok((found, state))
@@ -169,13 +171,19 @@ async fn standing(
     found: &Found,
     known: Option<&str>,
 ) -> Result<Standing, StoreError> {
+    let is_foreign = match &found.marker {
+        // Who only looks may do so beside the hosts of another database.
+        Some(mark) if known != Some(mark.as_str()) && !mount.rights.only_look() => !store.knows_mount(mark).await?,
+        _ => false,
+    };
     Ok(match (&found.marker, known) {
+        // Also where it was known by its root before: it is another host's by now.
+        (_, Some(known)) if is_foreign && found.root == known => Standing::Foreign,
         (_, Some(known)) if found.marker.as_deref() == Some(known) || found.root == known => Standing::Right,
         (None, Some(known)) if !sandbox::is_root_id(known) => Standing::Unmarked,
         (_, Some(_)) => Standing::Another,
-        // A second job over the same directory meets the marker of the first. Who
-        // only looks may do so beside the hosts of another database.
-        (Some(mark), None) if !mount.rights.only_look() && !store.knows_mount(mark).await? => Standing::Foreign,
+        // A second job over the same directory meets the marker of the first.
+        (Some(_), None) if is_foreign => Standing::Foreign,
         (_, None) => Standing::New,
     })
 }
@@ -196,9 +204,12 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    fn is(&self, at: &str, found: &Found) -> bool {
+    /// A marker counts before the root, unless nothing is to be changed there.
+    fn is(&self, mount: &Mount, found: &Found) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(at).is_some_and(|known| found.marker.as_ref() == Some(known) || found.root == *known)
+        let by_root = found.marker.is_none() || mount.rights.only_look();
+        let is_it = |known: &String| found.marker.as_ref() == Some(known) || (by_root && found.root == *known);
+        known.get(&mount.guest).is_some_and(is_it)
     }
 
     fn set(&self, at: &str, mark: &str) {
@@ -219,9 +230,9 @@ impl Job {
     /// Refuses a directory that is not the one in which the job worked before:
     /// what is missing in it would be taken for already gone. Answers what stands
     /// there.
-    pub(super) async fn must_be_known(&self, mount: &Mount) -> Result<Found, NotReady> {
-        let found = look(mount).await.map_err(NotReady::Mount)?;
-        if self.marks.is(&mount.guest, &found) {
+    pub(super) async fn must_be_known(&self, mount: &Mount) -> Result<Found, FilesNotReady> {
+        let found = look(mount).await.map_err(FilesNotReady::Mount)?;
+        if self.marks.is(mount, &found) {
             return Ok(found);
         }
         let (found, state) = stands(&*self.store, self.id, mount, || look(mount)).await?;
@@ -253,7 +264,7 @@ impl Job {
     /// One that was known by its root, for nothing was to be changed there, is
     /// known by its marker from now on, where it has one or may get one: that goes
     /// along with the disk.
-    async fn know_better(&self, mount: &Mount, found: &Found) -> Result<String, NotReady> {
+    async fn know_better(&self, mount: &Mount, found: &Found) -> Result<String, FilesNotReady> {
         let known = self.store.mount_id(self.id, &mount.guest).await?;
         let mark = self.id_of(mount, found).await?;
         match known {
@@ -265,28 +276,27 @@ impl Job {
     /// By what it is to be known; `None` where it is to be marked first. A marker
     /// that no job of this database knows is another host's: who only looks takes
     /// no notice of it, so that a job that changes something still does.
-    async fn id_of(&self, mount: &Mount, found: &Found) -> Result<Option<String>, NotReady> {
+    async fn id_of(&self, mount: &Mount, found: &Found) -> Result<Option<String>, FilesNotReady> {
         Ok(match &found.marker {
             Some(mark) if mount.rights.only_look() && !self.store.knows_mount(mark).await? => Some(found.root.clone()),
             _ => found_as(mount, found),
         })
     }
 
-    async fn get_to_know(&self, mount: &Mount, found: &Found) -> Result<String, NotReady> {
-        let mark = match self.id_of(mount, found).await? {
-            Some(mark) => mark,
-            None => {
-                // A host that is lost before it could say that this is the directory
-                // must not leave a mark in it that nobody knows.
-                self.prepare_trash(mount).await;
-                let mark = sandbox::new_mark();
-                let about_to = format!("{ABOUT_TO} {:x} {}", self.journal, mount.guest);
-                self.store.set_mount_id(self.id, &about_to, &mark).await?;
-                let mark = self::mark(mount, mark).await.map_err(NotReady::Mount)?;
-                let (job, mount) = (&self.spec.name, mount.host.display());
-                tracing::info!(%job, %mount, "marked the mount, to know it again");
-                mark
-            }
+    async fn get_to_know(&self, mount: &Mount, found: &Found) -> Result<String, FilesNotReady> {
+        let mark = if let Some(mark) = self.id_of(mount, found).await? {
+            mark
+        } else {
+            // A host that is lost before it could say that this is the directory
+            // must not leave a mark in it that nobody knows.
+            self.prepare_trash(mount).await;
+            let mark = sandbox::new_mark();
+            let about_to = format!("{ABOUT_TO} {:x} {}", self.journal, mount.guest);
+            self.store.set_mount_id(self.id, &about_to, &mark).await?;
+            let mark = self::mark(mount, mark).await.map_err(FilesNotReady::Mount)?;
+            let (job, mount) = (&self.spec.name, mount.host.display());
+            tracing::info!(%job, %mount, "marked the mount, to know it again");
+            mark
         };
         self.store.set_mount_id(self.id, &mount.guest, &mark).await?;
         Ok(mark)
@@ -302,7 +312,7 @@ impl Job {
     }
 
     /// Whether files are in the trash of this mount, by the records of all jobs.
-    async fn has_trashed(&self, mount: &Mount) -> Result<bool, NotReady> {
+    async fn has_trashed(&self, mount: &Mount) -> Result<bool, FilesNotReady> {
         let within = format!("{}/", mount.host.to_string_lossy().trim_end_matches('/'));
         let filter =
             EffectFilter { path_prefix: Some(within), fate: Some(Fate::Kept), limit: 1, ..EffectFilter::default() };
@@ -322,9 +332,9 @@ impl Job {
         }
     }
 
-    fn another(&self, mount: &Mount, standing: Standing) -> NotReady {
+    fn another(&self, mount: &Mount, standing: Standing) -> FilesNotReady {
         let job = &self.spec.name;
-        NotReady::Another(format!(
+        FilesNotReady::Another(format!(
             "{} is not the directory in which this job worked: {}. Is the right disk mounted, and is this the right \
              database? Where it is right as it is: sweepd mount accept {job}, then sweepd resume {job}",
             mount.host.display(),
@@ -398,6 +408,7 @@ mod tests {
             (Rights::RO, None, Some(&*root), Standing::Right),
             (Rights::RO, Some("another's"), Some(&*root), Standing::Right),
             (Rights::RW, None, Some(&*root), Standing::Right),
+            (Rights::RW, Some("another's"), Some(&*root), Standing::Foreign),
             (Rights::RW, None, Some("mark"), Standing::Unmarked),
             (Rights::RO, None, Some("mark"), Standing::Unmarked),
             (Rights::RW, None, Some("filesystem 1 inode 3"), Standing::Another),

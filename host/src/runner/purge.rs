@@ -84,6 +84,17 @@ async fn look_for_left_over(job: &Job) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What became of some files.
+struct Purged {
+    /// How many are gone.
+    files: usize,
+    /// Large ones are to go on: another round is to begin with what became due
+    /// meanwhile.
+    goes_on: bool,
+    /// The mount is in the way of all.
+    is_blocked: bool,
+}
+
 struct Purger {
     of: TrashOf,
     job: Arc<Job>,
@@ -100,10 +111,6 @@ impl Purger {
         let (mut gone, mut next) = (0, most.min(self.trash.keep));
         let job = Arc::clone(&self.job);
         for mount in job.spec.mounts.iter().filter(|mount| !mount.rights.only_look()) {
-            if let Err(why) = self.of.may_be_used(&mount.host.to_string_lossy()).await? {
-                self.say(format!("nothing is purged from the trash of {}: {why}", mount.host.display()));
-                continue;
-            }
             let (purged, due) = self.purge_old(&mount.host).await?;
             (gone, next) = (gone + purged, next.min(due));
             if let Some(min_free) = self.trash.min_free {
@@ -137,13 +144,13 @@ impl Purger {
             if due.is_empty() {
                 break;
             }
-            let (files, goes_on, used) = self.purge(due, throttle).await?;
+            let (Purged { files, goes_on, is_blocked }, used) = self.purge(mount, due, throttle).await?;
             throttle = used;
             purged += files;
             if goes_on {
                 next = REST;
             }
-            if is_last {
+            if is_last || is_blocked {
                 break;
             }
         }
@@ -178,13 +185,13 @@ impl Purger {
                 lacks = lacks.saturating_sub(view.effect.allocated);
                 chosen.push(view);
             }
-            let (files, goes_on, used) = self.purge(chosen, throttle).await?;
+            let (Purged { files, goes_on, is_blocked }, used) = self.purge(mount, chosen, throttle).await?;
             throttle = used;
             purged += files;
             if goes_on {
                 next = REST;
             }
-            if is_last {
+            if is_last || is_blocked {
                 break;
             }
         }
@@ -219,13 +226,12 @@ impl Purger {
         self.of.page(TrashAction::Purge, pick, after, u32::try_from(limit).unwrap_or(u32::MAX)).await
     }
 
-    /// How many are gone, and whether large ones are to go on: another round is to
-    /// begin with what became due meanwhile.
     async fn purge(
         &mut self,
+        mount: &Path,
         files: Vec<EffectView>,
         throttle: Throttle,
-    ) -> Result<(usize, bool, Throttle), StoreError> {
+    ) -> Result<(Purged, Throttle), StoreError> {
         let (done, throttle) = self.of.take_out(TrashAction::Purge, files, throttle).await?;
         let count = |result| done.iter().filter(|one| one.result == result).count();
         let refused = done.iter().find(|one| one.result == TrashResult::Refused);
@@ -236,7 +242,12 @@ impl Purger {
             };
             self.say(format!("{id}{more} cannot be purged and stay in the trash: {why}"));
         }
-        Ok((count(TrashResult::Purged), count(TrashResult::Later) > 0, throttle))
+        // What is in the way of one file is in the way of no other, unless it is the mount.
+        let is_blocked = !done.is_empty()
+            && count(TrashResult::Refused) == done.len()
+            && self.of.may_be_used(&mount.to_string_lossy()).await?.is_err();
+        let (files, goes_on) = (count(TrashResult::Purged), count(TrashResult::Later) > 0);
+        Ok((Purged { files, goes_on, is_blocked }, throttle))
     }
 
     /// Says it, unless that was the last thing said.

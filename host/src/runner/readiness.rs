@@ -1,12 +1,15 @@
 //! Whether this host serves requests, and whether its jobs can work: two
 //! questions, and a job that cannot work leaves the host ready.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::domain::budget::Spent;
-use crate::domain::readiness::{CannotWork, HostReason, JobFacts, JobNotReady, JobReason, NotReady};
+use crate::domain::readiness::{CannotWork, HostReason, JobFacts, JobNotReady, NotReady};
 use crate::domain::status::{JobStatus, TakenStatus};
 use crate::store::{At, StoreError};
 use crate::supervise;
@@ -49,69 +52,120 @@ impl Host {
             None => self.jobs.iter().filter(|seat| seat.control.is_some()).collect(),
         };
         let unwritable = self.cannot_write_down().await;
-        let why = |seat: &Seat| {
-            let detail = |detail: &String| CannotWork { reason: JobReason::CannotChangeFiles, detail: detail.clone() };
-            self.cannot_work(seat).or_else(|| unwritable.as_ref().map(detail))
+        let not_ready = |seat: &Seat| {
+            let why = cannot_work(seat, unwritable.as_deref())?;
+            Some(JobNotReady { job: seat.job.spec.name.to_string(), why })
         };
-        let not_ready = |seat: &Seat| Some(JobNotReady { job: seat.job.spec.name.to_string(), why: why(seat)? });
         Ok(asked.into_iter().filter_map(not_ready).collect())
     }
 
-    /// Why no change of a file could be written down now, by any job.
-    async fn cannot_write_down(&self) -> Option<String> {
-        let journal = self.journal.clone();
-        let error = joined(spawn_blocking(move || journal.check()).await).err()?;
-        tracing::warn!("not ready: the journal cannot be written: {error}");
-        // The text may name files: it is for the log.
-        let why = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk of the state folder is full",
-            ErrorKind::FileTooLarge => "the host may write no file as large (ulimit -f)",
-            _ => "the journal in the state folder cannot be written",
-        };
-        Some(format!("no change of a file can be written down: {why}"))
-    }
-
-    fn cannot_work(&self, seat: &Seat) -> Option<CannotWork> {
-        let (job, view) = (&seat.job, seat.job.view());
-        let lack = self.compiler.lack();
-        let labels: Vec<_> = job.spec.labels.iter().map(ToString::to_string).collect();
-        let labels = labels.join(", ");
-        JobFacts {
-            elsewhere: seat.control.is_none().then_some(labels.as_str()),
-            paused: view.paused.as_deref(),
-            slot: &job.slot.status(),
-            waiting: view.waiting.as_deref(),
-            lack: lack.as_deref(),
-            hindered: view.hindered.as_deref(),
-            failing: view.failing.as_deref(),
+    /// Why no change of a file could be written down now, by any job. A disk that
+    /// does not answer is such a reason, and holds up nobody who asks.
+    pub(super) async fn cannot_write_down(&self) -> Option<String> {
+        let Writable { asking, found } = &self.writable;
+        // One looks at a time: the others are told what was found before.
+        if let Ok(turn) = Arc::clone(asking).try_lock_owned() {
+            let (journal, found) = (self.journal.clone(), Arc::clone(found));
+            let look = spawn_blocking(move || {
+                let _turn = turn;
+                found.tell(journal.check().err().map(|error| unwritable(&error)));
+            });
+            match timeout(PATIENCE, look).await {
+                Ok(looked) => joined(looked),
+                // Whoever looks is at it yet, or has told something better just now.
+                Err(_) if asking.try_lock().is_err() => self.writable.found.tell(Some(SILENT.to_owned())),
+                Err(_) => {}
+            }
         }
-        .cannot_work()
+        found.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
 
-    /// What status shows of a job.
-    pub(super) async fn status_of(&self, seat: &Seat) -> Result<JobStatus, HostError> {
-        let job = &seat.job;
-        let backlog = job.store.backlog(job.id, At::Server).await?;
-        let view = job.view();
-        let meter = &job.custody.meter;
-        let budget = Some(job.spec.budget).filter(|budget| !budget.is_none());
-        let now = meter.spent();
-        let sweep = if now == Spent::default() { view.last_taken } else { now };
-        let taken = TakenStatus { sweep, hour: meter.in_hour(job.custody.metered_now()), budget };
-        Ok(JobStatus {
-            name: job.spec.name.to_string(),
-            labels: job.spec.labels.iter().map(ToString::to_string).collect(),
-            cannot_work: self.cannot_work(seat),
-            paused: view.paused,
-            waiting: view.waiting,
-            backlog,
-            slot: job.slot.status(),
-            taken,
-            holds: job.custody.holds.load().standing_at(job.clock.careful()),
-            last_sweep: view.last_sweep,
-            hindered: view.hindered,
-            under_way: view.under_way,
-            last_error: view.last_error,
-        })
+/// How long the disk of the state folder may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const SILENT: &str = "no change of a file can be written down: the disk of the state folder does not answer";
+
+/// Whether changes of files can be written down, as far as anybody looked.
+#[derive(Debug, Default)]
+pub(super) struct Writable {
+    /// Held by whoever looks, for as long as the disk takes.
+    asking: Arc<tokio::sync::Mutex<()>>,
+    found: Arc<Found>,
+}
+
+/// Why not, when somebody looked last.
+#[derive(Debug, Default)]
+struct Found(Mutex<Option<String>>);
+
+impl Found {
+    /// Notes it; what is new is logged.
+    fn tell(&self, why: Option<String>) {
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *found != why {
+            if let Some(why) = &why {
+                tracing::warn!("jobs cannot work: {why}");
+            } else {
+                tracing::info!("changes of files can be written down again");
+            }
+        }
+        *found = why;
     }
+}
+
+/// In words that name no file: anybody may ask.
+fn unwritable(error: &io::Error) -> String {
+    tracing::debug!("the journal cannot be written: {error}");
+    let why = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk of the state folder is full",
+        ErrorKind::FileTooLarge => "the host may write no file as large (ulimit -f)",
+        _ => "the journal in the state folder cannot be written",
+    };
+    format!("no change of a file can be written down: {why}")
+}
+
+/// What keeps the job from its work; `unwritable` keeps all jobs of the host from
+/// changing files.
+fn cannot_work(seat: &Seat, unwritable: Option<&str>) -> Option<CannotWork> {
+    let (job, view) = (&seat.job, seat.job.view());
+    let lack = job.slot.current().and_then(|generation| generation.lack());
+    let labels: Vec<_> = job.spec.labels.iter().map(ToString::to_string).collect();
+    let labels = labels.join(", ");
+    JobFacts {
+        elsewhere: seat.control.is_none().then_some(labels.as_str()),
+        paused: view.paused.as_deref(),
+        slot: &job.slot.status(),
+        waiting: view.waiting.as_deref(),
+        lack: lack.as_deref(),
+        hindered: view.hindered.as_deref().or(unwritable),
+        failing: view.failing.as_deref(),
+    }
+    .cannot_work()
+}
+
+/// What status shows of a job.
+pub(super) async fn status_of(seat: &Seat, unwritable: Option<&str>) -> Result<JobStatus, HostError> {
+    let job = &seat.job;
+    let backlog = job.store.backlog(job.id, At::Server).await?;
+    let view = job.view();
+    let meter = &job.custody.meter;
+    let budget = Some(job.spec.budget).filter(|budget| !budget.is_none());
+    let now = meter.spent();
+    let sweep = if now == Spent::default() { view.last_taken } else { now };
+    let taken = TakenStatus { sweep, hour: meter.in_hour(job.custody.metered_now()), budget };
+    Ok(JobStatus {
+        name: job.spec.name.to_string(),
+        labels: job.spec.labels.iter().map(ToString::to_string).collect(),
+        cannot_work: cannot_work(seat, unwritable),
+        paused: view.paused,
+        waiting: view.waiting,
+        backlog,
+        slot: job.slot.status(),
+        taken,
+        holds: job.custody.holds.load().standing_at(job.clock.careful()),
+        last_sweep: view.last_sweep,
+        hindered: view.hindered,
+        under_way: view.under_way,
+        last_error: view.last_error,
+    })
 }

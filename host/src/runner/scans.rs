@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::domain::clock::is_ahead;
 use crate::domain::node::NodeId;
+use crate::domain::schedule::Schedule;
 use crate::domain::time::Timestamp;
 use crate::store::{At, EndScan, ScanEnded, ScanLease, StoreError, TakeScan};
 
@@ -37,6 +38,41 @@ pub(super) enum Why {
 /// After scans that failed, at most so many sweeps by the clock do not scan.
 const PASSED_AT_MOST: u32 = 64;
 
+/// How many sweeps by the clock pass without a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Passes {
+    /// Until the next one that scans.
+    left: u32,
+    /// After the next scan that fails.
+    next: u32,
+    /// The time of the schedule for which the last one failed.
+    failed_for: Option<Timestamp>,
+}
+
+impl Passes {
+    const NONE: Self = Self { left: 0, next: 1, failed_for: None };
+
+    /// Whether this sweep is one of them.
+    fn take(&mut self) -> bool {
+        let takes = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        takes
+    }
+
+    fn failed(&mut self, failed_for: Option<Timestamp>) {
+        *self = Self { left: self.next, next: (self.next * 2).min(PASSED_AT_MOST), failed_for };
+    }
+
+    /// None passes over a time of the schedule that has come since the one that
+    /// failed.
+    fn end_where_another_is_due(&mut self, schedule: Option<&Schedule>, now: Timestamp) {
+        let is_due = |(schedule, failed): (&Schedule, Timestamp)| schedule.due(failed, now).is_some();
+        if schedule.zip(self.failed_for).is_some_and(is_due) {
+            *self = Self::NONE;
+        }
+    }
+}
+
 /// A job's right to scan, at this node.
 pub(super) struct Scans {
     job: Arc<Job>,
@@ -46,24 +82,24 @@ pub(super) struct Scans {
     scheduled: Timestamp,
     /// The time of the schedule for which the present sweep scans.
     for_time: Option<Timestamp>,
-    /// How many sweeps by the clock pass without a scan, now and after the next
-    /// one that fails.
-    pass: u32,
-    pass_next: u32,
+    passes: Passes,
 }
 
 impl Scans {
     pub(super) fn new(job: Arc<Job>) -> Self {
         let scheduled = job.scheduled;
-        Self { job, held_by: None, scheduled, for_time: None, pass: 0, pass_next: 1 }
+        Self { job, held_by: None, scheduled, for_time: None, passes: Passes::NONE }
     }
 
     /// Whether a sweep that begins now may scan.
     pub(super) async fn may(&mut self, why: Why) -> bool {
         self.for_time = None;
-        if why == Why::Tick && self.pass > 0 {
-            self.pass -= 1;
-            return false;
+        if why == Why::Tick {
+            // By this node's clock: whether it is due, the store's says.
+            self.passes.end_where_another_is_due(self.job.spec.schedule.as_ref(), self.job.clock.now());
+            if self.passes.take() {
+                return false;
+            }
         }
         let taken = match (why, &self.job.spec.schedule) {
             (Why::Wake, _) => return false,
@@ -108,7 +144,7 @@ impl Scans {
 
     /// The scan that [`Self::may`] allowed went to its end.
     pub(super) async fn ended(&mut self) {
-        (self.pass, self.pass_next) = (0, 1);
+        self.forget();
         let Some(scheduled) = self.for_time.take() else { return };
         let (job, name) = (self.job.id, &self.job.spec.name);
         let Some(node) = self.held_by else { return };
@@ -116,16 +152,19 @@ impl Scans {
             Ok(ScanEnded::Recorded) => self.scheduled = scheduled,
             Ok(ScanEnded::Fenced) => tracing::warn!(job = %name, "another node scans what was scanned here"),
             Err(error) => {
-                tracing::warn!(job = %name, "that it was scanned could not be stored, it is scanned again: {error}")
+                tracing::warn!(job = %name, "that it was scanned could not be stored, it is scanned again: {error}");
             }
         }
     }
 
     /// It did not: it is tried again, and less often the oftener it fails.
     pub(super) fn failed(&mut self) {
-        self.for_time = None;
-        self.pass = self.pass_next;
-        self.pass_next = (self.pass_next * 2).min(PASSED_AT_MOST);
+        self.passes.failed(self.for_time.take());
+    }
+
+    /// What failed may do so no longer: the next sweep by the clock scans.
+    pub(super) fn forget(&mut self) {
+        self.passes = Passes::NONE;
     }
 
     /// Lets another node scan.
@@ -142,5 +181,44 @@ impl Scans {
         let (job, now) = (&self.job, self.job.clock.now());
         let next = job.spec.schedule.as_ref().and_then(|schedule| schedule.next_after(now));
         next.map_or(job.spec.interval, |next| job.spec.interval.min(next.since(now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scans_that_fail_are_tried_less_and_less_often() {
+        let mut passes = Passes::NONE;
+        let mut until_the_next = || {
+            passes.failed(None);
+            std::iter::from_fn(|| passes.take().then_some(())).count()
+        };
+        let waits: Vec<_> = (0..9).map(|_| until_the_next()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        let mut none = Passes::NONE;
+        assert!(!none.take(), "the first is not passed");
+    }
+
+    #[test]
+    fn a_new_time_of_the_schedule_is_not_passed_over() {
+        const HOUR: u64 = 3_600_000;
+        let hourly = Schedule::new("0 * * * *", "UTC").expect("a schedule");
+        let failed = || {
+            let mut passes = Passes::NONE;
+            for _ in 0..5 {
+                passes.failed(Some(Timestamp(5 * HOUR)));
+            }
+            passes
+        };
+        let (mut before, mut after) = (failed(), failed());
+        before.end_where_another_is_due(Some(&hourly), Timestamp(6 * HOUR - 1));
+        assert_eq!(before, failed());
+        after.end_where_another_is_due(Some(&hourly), Timestamp(6 * HOUR));
+        assert_eq!(after, Passes::NONE);
+        // Without a schedule there is no such time.
+        before.end_where_another_is_due(None, Timestamp(9 * HOUR));
+        assert_eq!(before, failed());
     }
 }

@@ -7,6 +7,8 @@
 //! ```
 //! Both run side by side: while a batch executes, the next is claimed.
 
+// length: what happens to a task, in order, is read in one piece.
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;

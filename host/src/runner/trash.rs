@@ -296,7 +296,8 @@ impl Folders {
         let taken = match action {
             TrashAction::Restore => folder.restore(effect).map(|()| Some(Fate::Restored)),
             TrashAction::Purge => {
-                let gone = folder.purge(effect.id, |bytes| throttle.give_back(bytes));
+                let step = throttle.step();
+                let gone = folder.purge(effect.id, step, |bytes| throttle.give_back(bytes));
                 throttle.next_file();
                 gone.map(|gone| gone.then_some(Fate::Purged))
             }
@@ -338,6 +339,12 @@ impl Throttle {
         self.is_stopped() || self.until.is_some_and(|until| Instant::now() >= until)
     }
 
+    /// Large files are cut down by so many bytes at a time: a second's worth, and no
+    /// more than the file system gives back at once without a hitch.
+    fn step(&self) -> u64 {
+        self.rate.bytes.clamp(1 << 20, TrashFolder::STEP)
+    }
+
     /// How long purging this takes, at least.
     fn takes(&self, view: &EffectView) -> Duration {
         part_of_a_second(view.effect.allocated, self.rate.bytes)
@@ -347,10 +354,11 @@ impl Throttle {
         self.wait(part_of_a_second(1, self.rate.files));
     }
 
-    /// Whether it is to go on.
+    /// Whether it is to go on. What went whole is gone already: others do not wait for
+    /// more than a step of it.
     fn give_back(&mut self, bytes: u64) -> bool {
         self.given_back = self.given_back.saturating_add(bytes);
-        self.wait(part_of_a_second(bytes, self.rate.bytes));
+        self.wait(part_of_a_second(bytes.min(self.step()), self.rate.bytes));
         !self.is_over()
     }
 

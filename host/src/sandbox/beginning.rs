@@ -3,6 +3,7 @@
 //! restored, has none of that yet.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 
 use crate::disk;
@@ -42,5 +43,6 @@ fn is_full(state: &Path) -> bool {
     let probe = state.join(format!(".room-{}", std::process::id()));
     let made = File::create(&probe).and_then(|file| disk::allocate(&file, WANTED));
     let _ = fs::remove_file(&probe);
-    made.is_err_and(|error| disk::is_full(&error))
+    // That a file may become no larger (`ulimit -f`) is no want of room.
+    made.is_err_and(|error| disk::is_full(&error) && error.kind() != io::ErrorKind::FileTooLarge)
 }

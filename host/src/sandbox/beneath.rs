@@ -84,6 +84,19 @@ fn pieces(mut path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The folder so many folders above this one.
+pub(super) fn above(folder: BorrowedFd<'_>, mut levels: usize) -> Result<OwnedFd, Errno> {
+    const STEP: &str = "../";
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | only_place();
+    let mut at = rustix::fs::openat(folder, ".", flags, Mode::empty())?;
+    while levels > 0 {
+        let steps = levels.min(MOST_AT_ONCE / STEP.len());
+        at = rustix::fs::openat(&at, STEP.repeat(steps), flags, Mode::empty())?;
+        levels -= steps;
+    }
+    Ok(at)
+}
+
 fn open_piece(folder: BorrowedFd<'_>, path: &str, links: Links, borders: Borders) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | only_place();
     #[cfg(target_os = "linux")]
@@ -260,6 +273,9 @@ mod tests {
         assert_eq!(open(&format!("{path}missing")).err(), Some(Errno::NOENT));
         assert_eq!(open(&format!("{path}../{name}")).err(), Some(Errno::NAMETOOLONG));
         assert_eq!(open(&"n".repeat(2 * MOST_AT_ONCE)).err(), Some(Errno::NAMETOOLONG));
+        let levels = path.matches('/').count();
+        assert_eq!(number(&above(at.as_fd(), levels).unwrap()), number(&root.try_clone().unwrap().into()));
+        assert_eq!(number(&above(at.as_fd(), levels - 1).unwrap()), number(&open(&name).unwrap()));
         // A link on the way is met in whichever piece it is.
         symlink("/", top.path().join("out")).unwrap();
         assert_eq!(open(&format!("out/{path}")).err(), Some(Errno::LOOP));

@@ -183,7 +183,7 @@ fn last_words(tail: &[u8]) -> Option<String> {
         };
         if line.len() + joint.len() + words.len() > LAST_WORDS {
             if words.is_empty() {
-                words = line[line.ceil_char_boundary(line.len() - LAST_WORDS)..].to_owned();
+                line[line.ceil_char_boundary(line.len() - LAST_WORDS)..].clone_into(&mut words);
             }
             break;
         }

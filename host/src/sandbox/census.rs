@@ -39,7 +39,7 @@ pub fn count_files(mount: &job::Mount, go_on: impl Fn() -> bool) -> io::Result<u
 
 /// So many folders on the way are held open; those above are opened anew when it
 /// is their turn again.
-const MOST_OPEN: usize = 64;
+const MOST_OPEN: usize = 8;
 
 /// A folder on the way.
 struct Level {
@@ -65,7 +65,7 @@ pub(super) fn walk(
     let borders = if mount.cross_mounts { Borders::Cross } else { Borders::Keep };
     let root = rustix::fs::open(&mount.host, flags | OFlags::CLOEXEC, Mode::empty())?;
     let (mut levels, mut path): (Vec<Level>, _) = (Vec::new(), String::new());
-    let mut at = Some(rustix::io::dup(&root)?);
+    let mut at = Some(rustix::io::fcntl_dupfd_cloexec(&root, 0)?);
     while let Some(folder) = at.take() {
         let (mut below, length) = (Vec::new(), path.len());
         for entry in Dir::read_from(&folder)? {

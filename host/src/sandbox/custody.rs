@@ -157,7 +157,7 @@ impl Custody {
     pub fn take_hindrance(&self) -> Option<String> {
         let mut noted = self.hindered();
         let waits = |(at, _): &mut (BootTime, String)| {
-            BootTime::now().running().saturating_sub(at.running()) > HINDERED_FOR + SHOWN_FOR
+            BootTime::now().running().saturating_sub(at.running()) > HINDERED_FOR.max(self.job.interval) + SHOWN_FOR
         };
         noted.of_a_mount.take_if(waits);
         let of_a_mount = noted.of_a_mount.as_ref().map(|(_, words)| words.clone());

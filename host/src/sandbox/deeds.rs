@@ -27,8 +27,8 @@ use super::deadline::BootTime;
 use super::done::{CHUNK, Deeds, Recorded, Row, Writes};
 use super::mounts::Mount;
 use super::place::Place;
-use super::reconcile::{Became, Shown, became, keeps_numbers, look_at, may_be_repeated, tells};
-use super::view::{allocated, modified};
+use super::reconcile::{Became, Shown, allocated_in, became, keeps_numbers, look_at, may_be_repeated, tells};
+use super::view::modified;
 
 /// So often it is looked whether the database takes what was done.
 const TAKEN_AFTER: Duration = Duration::from_millis(10);
@@ -344,7 +344,7 @@ impl Call {
             to: deed.to.map(|to| recorded_path(to.path())),
             to_mount: to_mount.map(|mount| mount.name.clone()),
             size: before.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0)),
-            allocated: before.map_or(0, allocated),
+            allocated: before.map_or(0, |stat| allocated_in(&deed.place.mount().root, stat)),
             modified: before.map_or(Timestamp(0), modified),
             #[allow(clippy::unnecessary_cast, reason = "an inode has another width elsewhere")]
             inode: before.map_or(0, |stat| stat.st_ino as u64),

@@ -59,17 +59,29 @@ impl Call {
             self.say_refused("a removal", "what is on another file system cannot go into the trash of the mount");
             return Err(Errno::XDEV);
         }
-        match rustix::fs::accessat(root, TRASH, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
+        match may_write(root, TRASH) {
             Err(Errno::NOENT) => must_be_changeable(root, false),
             answer => answer,
         }
     }
 }
 
+/// Whether this process may write in the folder at this name: by what it may do now,
+/// capabilities and all, or, where the kernel cannot be asked so, by who started it.
+fn may_write(folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    match rustix::fs::accessat(folder, name, access, AtFlags::EACCESS) {
+        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
+            rustix::fs::accessat(folder, name, access, AtFlags::empty())
+        }
+        answer => answer,
+    }
+}
+
 /// Whether entries of the folder may be made, and, where something is taken away,
 /// removed: by its rights, by its file system and by its flags.
 fn must_be_changeable(folder: BorrowedFd<'_>, takes_away: bool) -> Result<(), Errno> {
-    rustix::fs::accessat(folder, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())?;
+    may_write(folder, ".")?;
     let (is_immutable, only_grows) = flags(folder, "")?;
     if is_immutable || (takes_away && only_grows) { Err(Errno::PERM) } else { Ok(()) }
 }

@@ -38,6 +38,7 @@ pub(super) fn new_id() -> String {
 /// Marks the folder with this id, durably; where somebody was faster, theirs
 /// is answered. Where it fails nothing is left behind.
 pub(super) fn write(root: BorrowedFd<'_>, id: &str) -> io::Result<String> {
+    clear_empty(root)?;
     let new = format!("{MARKER}.{id}");
     let linked = write_new(root, &new, id)
         // A link does not replace: whole, or not at all, and only one of two.
@@ -87,9 +88,31 @@ pub(super) fn clear_left_over(root: BorrowedFd<'_>) -> io::Result<()> {
 fn write_once(root: BorrowedFd<'_>, id: &str) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(root, MARKER, flags, Mode::from_raw_mode(0o644)) {
-        Ok(file) => Ok(rustix::io::write(&file, format!("{id}\n").as_bytes()).map(drop)?),
+        Ok(file) => {
+            let text = format!("{id}\n");
+            let written = rustix::io::write(&file, text.as_bytes()).map_err(io::Error::from);
+            let whole = match written {
+                Ok(written) if written < text.len() => Err(io::ErrorKind::StorageFull.into()),
+                written => written.map(drop),
+            };
+            whole.inspect_err(|_| {
+                let _ = rustix::fs::unlinkat(root, MARKER, AtFlags::empty());
+            })
+        }
         Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// An empty marker is one that a full disk had no room for: it marks nothing, and is
+/// in the way of one that does.
+fn clear_empty(root: BorrowedFd<'_>) -> io::Result<()> {
+    match rustix::fs::statat(root, MARKER, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if stat.st_size == 0 => match rustix::fs::unlinkat(root, MARKER, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+        _ => Ok(()),
     }
 }
 
@@ -127,6 +150,24 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         std::fs::write(folder.path().join(MARKER), "").unwrap();
         assert_eq!(read(root.as_fd()).unwrap(), None);
+        let again = new_id();
+        assert_eq!(write(root.as_fd(), &again).unwrap(), again, "an empty one marks nothing");
+    }
+
+    /// As where a file has no second name.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_marker_without_room_is_not_left_empty() {
+        use crate::disk::small::SmallDisk;
+        let disk = SmallDisk::new(64 << 10);
+        let root = File::open(disk.path()).unwrap();
+        std::fs::write(disk.path().join("filler"), vec![7; 1 << 20]).unwrap_err();
+        assert!(crate::disk::is_full(&write_once(root.as_fd(), &new_id()).unwrap_err()));
+        assert!(!disk.path().join(MARKER).exists());
+        std::fs::remove_file(disk.path().join("filler")).unwrap();
+        let id = new_id();
+        write_once(root.as_fd(), &id).unwrap();
+        assert_eq!(read(root.as_fd()).unwrap(), Some(id));
     }
 
     #[cfg(target_os = "linux")]

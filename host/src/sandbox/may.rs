@@ -63,6 +63,9 @@ impl Call {
         if holds.is_empty() {
             return Ok(());
         }
+        if !self.custody.is_simulated() {
+            place.folder.must_be_called_so()?;
+        }
         let (path, mount, now) = (place.path(), &place.mount().host, self.custody.clock.careful());
         let hold = if is_folder { holds.within(mount, &path, now) } else { holds.on(mount, &path, now) };
         match hold {

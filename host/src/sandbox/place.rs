@@ -18,6 +18,9 @@ use super::kept;
 use super::mounts::{Identity, Mount, is_reserved};
 use super::overlay::{Entry, FolderKey, Overlay};
 
+/// So much of a path the kernel tells, whatever the path of the mount is.
+const TOLD: usize = 2000;
+
 /// Most links that are followed for one path.
 const MOST_LINKS: usize = 40;
 
@@ -102,11 +105,28 @@ impl Folder {
         Ok(Self { path, ..self.clone() })
     }
 
-    /// Whether it stands where it was found is asked by going there once more,
-    /// which shows the same as the kernel's own answer does.
+    /// Whether it stands where it was found is asked of the folder above it whose
+    /// path the kernel tells: that is the beginning of its path, and as many folders
+    /// above it as there are names behind that. What these are called by now is asked
+    /// where it decides: [`Self::must_be_called_so`].
     fn must_stand(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        let told = self.path.as_bytes()[..TOLD.min(self.path.len())].iter().rposition(|byte| *byte == b'/');
+        let told = told.unwrap_or(0);
+        let slashes = self.path[told..].matches('/').count();
+        let behind = if told == 0 { slashes + 1 } else { slashes };
+        let above = beneath::above(fd, behind)?;
+        if path_within(&self.mount, above.as_fd())? == self.path[..told] { Ok(()) } else { Err(Errno::NOENT) }
+    }
+
+    /// Refuses a folder whose path is no longer true in the part that the kernel does
+    /// not tell: holds go by every name. It goes there once more.
+    pub(super) fn must_be_called_so(&self) -> Result<(), Errno> {
+        let At::Real(fd) = &self.at else { return Ok(()) };
+        if self.path.len() <= TOLD {
+            return Ok(());
+        }
         let there = beneath::open_folder(self.mount.root.as_fd(), &self.path, Links::Refuse, self.mount.borders)?;
-        if Identity::of(there.as_fd())? == Identity::of(fd)? { Ok(()) } else { Err(Errno::NOENT) }
+        if Identity::of(there.as_fd())? == Identity::of(fd.as_fd())? { Ok(()) } else { Err(Errno::NOENT) }
     }
 
     /// Waits until its entries are on disk.
@@ -163,8 +183,19 @@ pub(super) fn join(folder: &str, name: &str) -> String {
     path
 }
 
+/// Longest path that a guest may give, in bytes: as long as the kernel takes one.
+const LONGEST_GIVEN: usize = 4095;
+
 /// Finds the place of `path`, which a guest gave relative to `from`.
 pub(super) fn locate(from: &Folder, path: &str, overlay: Option<&Overlay>) -> Result<Spot, Errno> {
+    if path.len() > LONGEST_GIVEN {
+        return Err(Errno::NAMETOOLONG);
+    }
+    locate_any(from, path, overlay)
+}
+
+/// The same of a path of any length.
+fn locate_any(from: &Folder, path: &str, overlay: Option<&Overlay>) -> Result<Spot, Errno> {
     if path.is_empty() {
         return Err(Errno::NOENT);
     }
@@ -201,7 +232,7 @@ pub(super) fn follow(place: &Place, overlay: Option<&Overlay>) -> Result<Spot, E
         if place.must_be_folder {
             path.push('/');
         }
-        spot = locate(&top, &path, overlay)?;
+        spot = locate_any(&top, &path, overlay)?;
     }
     Err(Errno::LOOP)
 }

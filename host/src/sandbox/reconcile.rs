@@ -15,7 +15,7 @@ use crate::domain::effect::{Effect, EffectResult, Operation, is_shortened};
 use super::beneath::{self, Borders, Links};
 use super::marker::MARKER;
 use super::mounts::TRASH;
-use super::view::modified;
+use super::view::{allocated, modified};
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,15 @@ fn shown(effect: &Effect) -> Shown {
         in_trash: look(&effect.mount, &format!("{TRASH}/{}", effect.id)),
         keeps_numbers: rustix::fs::open(&*effect.mount, OFlags::CLOEXEC | beneath::only_place(), Mode::empty())
             .is_ok_and(keeps_numbers),
+    }
+}
+
+/// What a file takes of the disk, in bytes. A file system that is not one of those
+/// known to keep numbers, and says that there are no blocks, tells nothing but the size.
+pub(super) fn allocated_in(root: impl std::os::fd::AsFd, stat: &Stat) -> u64 {
+    match (allocated(stat), size(stat)) {
+        (0, size) if size > 0 && !keeps_numbers(&root) => size,
+        (allocated, _) => allocated,
     }
 }
 

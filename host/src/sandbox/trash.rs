@@ -58,6 +58,9 @@ pub struct TrashFolder {
 }
 
 impl TrashFolder {
+    /// The largest step in which a file is cut down, in bytes.
+    pub const STEP: u64 = STEP;
+
     /// Opens it. It is not made where there is none: the disk may not be mounted.
     pub fn open(mount: &Path) -> Result<Self, TrashError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -86,11 +89,11 @@ impl TrashFolder {
         }
     }
 
-    /// Removes a file for good, one that takes much of the disk step by step where
+    /// Removes a file for good, one that takes more than `step` of the disk in steps where
     /// nobody else has it open: `go_on` is told of each step how many bytes it gave
     /// back, and answers, when the next may follow, whether it is to. Answers
     /// whether the file is gone.
-    pub fn purge(&self, id: EffectId, mut go_on: impl FnMut(u64) -> bool) -> Result<bool, TrashError> {
+    pub fn purge(&self, id: EffectId, step: u64, mut go_on: impl FnMut(u64) -> bool) -> Result<bool, TrashError> {
         let mut name = id.to_string();
         let stat = match self.stat(&name) {
             Err(TrashError::Gone) => {
@@ -103,7 +106,7 @@ impl TrashFolder {
         // Cut down, a file that has another name would be lost there as well, and so
         // would one under whoever reads it.
         let alone = stat.st_nlink == 1 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if alone && space > STEP {
+        if alone && space > step {
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = rustix::fs::openat(&self.folder, name.as_str(), flags, Mode::empty()).map(File::from);
             if let Ok(file) = file
@@ -117,7 +120,7 @@ impl TrashFolder {
                     Err(error) => return Err(io_error(error)),
                 }
                 name = going(id);
-                match cutting::cut_down(&file, STEP, &mut go_on).map_err(TrashError::Io)? {
+                match cutting::cut_down(&file, step, &mut go_on).map_err(TrashError::Io)? {
                     Some(left) => space = left,
                     None => return Ok(false),
                 }
@@ -254,7 +257,7 @@ mod tests {
         trash.restore(&effect).unwrap();
         assert!(trash.is_back(&effect) && !trash.has(effect.id));
         assert!(matches!(trash.restore(&effect), Err(TrashError::Gone)));
-        assert!(matches!(trash.purge(effect.id, |_| true), Err(TrashError::Gone)));
+        assert!(matches!(trash.purge(effect.id, STEP, |_| true), Err(TrashError::Gone)));
     }
 
     #[test]
@@ -271,13 +274,13 @@ mod tests {
     fn a_large_file_goes_in_steps_and_is_not_put_back_half() {
         let (_mount, trash, effect) = removed(2 * STEP + 5);
         let mut steps = Vec::new();
-        let gone = trash.purge(effect.id, |bytes| {
+        let gone = trash.purge(effect.id, STEP, |bytes| {
             steps.push(bytes);
             false
         });
         assert!(matches!(gone, Ok(false)));
         assert!(matches!(trash.restore(&effect), Err(TrashError::Going)));
-        let gone = trash.purge(effect.id, |bytes| {
+        let gone = trash.purge(effect.id, STEP, |bytes| {
             steps.push(bytes);
             true
         });
@@ -290,7 +293,7 @@ mod tests {
     fn what_takes_nothing_of_the_disk_goes_at_once() {
         let (_mount, trash, effect) = removed_with_holes(8 << 40);
         let mut steps = Vec::new();
-        let gone = trash.purge(effect.id, |bytes| {
+        let gone = trash.purge(effect.id, STEP, |bytes| {
             steps.push(bytes);
             true
         });
@@ -311,7 +314,7 @@ mod tests {
         }
         drop(file);
         let mut steps = Vec::new();
-        let gone = trash.purge(effect.id, |bytes| {
+        let gone = trash.purge(effect.id, STEP, |bytes| {
             steps.push(bytes);
             true
         });
@@ -328,7 +331,7 @@ mod tests {
         let (mount, trash, effect) = removed(3 * STEP);
         let reader = File::open(mount.path().join(TRASH).join(effect.id.to_string())).unwrap();
         let mut steps = Vec::new();
-        let gone = trash.purge(effect.id, |bytes| {
+        let gone = trash.purge(effect.id, STEP, |bytes| {
             steps.push(bytes);
             true
         });
@@ -341,7 +344,7 @@ mod tests {
         let (mount, trash, effect) = removed(2 * STEP + 1);
         let other = mount.path().join("other");
         fs::hard_link(mount.path().join(TRASH).join(effect.id.to_string()), &other).unwrap();
-        assert!(trash.purge(effect.id, |_| true).unwrap());
+        assert!(trash.purge(effect.id, STEP, |_| true).unwrap());
         assert_eq!(fs::metadata(other).unwrap().len(), 2 * STEP + 1);
     }
 }

@@ -11,9 +11,10 @@
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use rustix::fs::{Dir, Mode, OFlags};
+use rustix::fs::{Dir, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
+use super::beneath::Borders;
 use super::call::{Call, Hindrance, Interrupt};
 use super::deeds::NotDone;
 use super::mounts::Mount;
@@ -39,8 +40,10 @@ impl Call {
             return None;
         }
         match error {
-            Errno::ROFS => Some(Hindrance::MountReadOnly),
-            Errno::NOSPC | Errno::DQUOT => Some(Hindrance::MountFull),
+            Errno::ROFS if is_read_only(mount) => Some(Hindrance::MountReadOnly),
+            // A quota is in no answer of the file system.
+            Errno::DQUOT => Some(Hindrance::MountFull),
+            Errno::NOSPC if is_full(mount) => Some(Hindrance::MountFull),
             error if !tells(error) && is_broken(mount) => Some(Hindrance::MountBroken),
             _ => None,
         }
@@ -68,6 +71,20 @@ impl Call {
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the file system of a mount's root takes no changes. What is mounted below
+/// it, where plugins may go there, may be another one: that is the task's trouble.
+fn is_read_only(mount: &Mount) -> bool {
+    // Where nobody can tell, the error is believed.
+    rustix::fs::fstatvfs(&mount.root).map_or(true, |system| system.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// Whether the file system of a mount's root has no room, as an error says. Only
+/// where plugins may go into others below it can that be untrue.
+fn is_full(mount: &Mount) -> bool {
+    mount.borders == Borders::Keep
+        || rustix::fs::fstatvfs(&mount.root).map_or(true, |system| system.f_bavail == 0 || system.f_favail == 0)
 }
 
 /// Whether the root of a mount cannot be listed, or does not keep what is done in

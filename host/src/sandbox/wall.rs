@@ -19,6 +19,11 @@ mod landlock;
 #[cfg(target_os = "linux")]
 mod system;
 
+/// What helps where a folder cannot be made.
+fn what_to_do(error: &io::Error) -> &'static str {
+    if crate::disk::is_full(error) { "; free 8 MiB there, then start this again" } else { "" }
+}
+
 /// Why the host does not start without its wall.
 #[derive(Debug, thiserror::Error)]
 pub enum WallError {
@@ -26,7 +31,7 @@ pub enum WallError {
     #[error("sandbox.landlock is \"required\", but the wall cannot be put up: {0}")]
     Unavailable(String),
     /// A folder of the host's own cannot be made.
-    #[error("cannot make the folder {}: {source}", path.display())]
+    #[error("cannot make the folder {}: {source}{}", path.display(), what_to_do(source))]
     Folder {
         /// Which.
         path: PathBuf,

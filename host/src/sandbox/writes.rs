@@ -46,7 +46,7 @@ impl FileWrites {
                 Ok(0) => return (written, Err(not_written(io::ErrorKind::WriteZero.into()))),
                 Ok(some) => written += some,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => writing.was_interrupted(&error),
-                Err(error) => return (written, Err(stream_error(writing.failed(&error)))),
+                Err(error) => return (written, Err(stream_error(&writing.failed(&error)))),
             }
         }
         (written, Ok(()))
@@ -68,12 +68,12 @@ fn not_written(error: io::Error) -> StreamError {
     StreamError::LastOperationFailed(error.into())
 }
 
-fn stream_error(not_done: NotDone) -> StreamError {
+fn stream_error(not_done: &NotDone) -> StreamError {
     match not_done {
         // A trap, not an error: the guest must not take the host's stop for
         // a failure of the file.
-        NotDone::Interrupted(interrupt) => StreamError::Trap(interrupt.into()),
-        NotDone::Refused(error) => not_written(error.into()),
+        NotDone::Interrupted(interrupt) => StreamError::Trap((*interrupt).into()),
+        NotDone::Refused(error) => not_written((*error).into()),
     }
 }
 
@@ -97,7 +97,7 @@ impl Pollable for FileWrites {
 impl OutputStream for FileWrites {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let call = Arc::clone(&self.call);
-        let writing = self.file.may_write(&call, bytes.len()).map_err(stream_error)?;
+        let writing = self.file.may_write(&call, bytes.len()).map_err(|not_done| stream_error(&not_done))?;
         let (written, done) = self.write_all(&bytes, &writing);
         if written > 0 || done.is_ok() {
             writing.done(written);

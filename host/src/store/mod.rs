@@ -34,6 +34,7 @@ pub mod postgres;
 mod sessions;
 pub mod sqlite;
 mod turns;
+mod unreached;
 
 pub use asks::{
     ApplyPlan, Cancellation, Claim, ClaimDue, CursorUpdate, DrawnIn, DuePlace, EffectFilter, EndScan, EnqueueOnce,

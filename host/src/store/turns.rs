@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep};
 
 use super::StoreError;
 
-/// So long one waits; a migration, and that of another node, may take its time.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a command waits; a migration, and that of another node, may take its
+/// time.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -20,15 +21,16 @@ const LONG: Duration = Duration::from_secs(1);
 /// One wait for the lock of a database.
 pub(super) struct Turns<'a> {
     place: &'a str,
+    patience: Duration,
     began: Instant,
     /// Who was named last.
     told: Option<String>,
 }
 
 impl<'a> Turns<'a> {
-    /// A wait that begins now.
-    pub(super) fn new(place: &'a str) -> Self {
-        Self { place, began: Instant::now(), told: None }
+    /// A wait that begins now, and ends without the lock after `patience`.
+    pub(super) fn new(place: &'a str, patience: Duration) -> Self {
+        Self { place, patience, began: Instant::now(), told: None }
     }
 
     /// The lock was not free: waits a moment, or says that it took too long.
@@ -36,7 +38,7 @@ impl<'a> Turns<'a> {
     pub(super) async fn wait(&mut self, holder: Option<&str>) -> Result<(), StoreError> {
         if self.is_news(self.began.elapsed(), holder)? {
             let holder = holder.unwrap_or_default();
-            tracing::warn!("{}: waiting for the lock of migrations, {holder} has it", self.place);
+            tracing::warn!("{}: waiting, {holder} has the lock of migrations", self.place);
         }
         sleep(PAUSE).await;
         Ok(())
@@ -45,11 +47,10 @@ impl<'a> Turns<'a> {
     /// Whether it is to be told that `holder` has the lock; an error where it has
     /// been `waited` for too long.
     fn is_news(&mut self, waited: Duration, holder: Option<&str>) -> Result<bool, StoreError> {
-        if waited >= PATIENCE {
-            let holder = holder.unwrap_or("one after the other");
+        if waited >= self.patience {
+            let holder = holder.unwrap_or("another sweepd");
             return Err(StoreError::Unavailable(format!(
-                "{}: another sweepd has been migrating for a minute: {holder} has the lock; wait for it, or end its \
-                 connection",
+                "{}: {holder} has the lock of migrations; wait for it, or end its connection",
                 self.place
             )));
         }
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn each_holder_is_told_once_and_patience_ends_with_the_last_one() {
-        let mut turns = Turns::new("there");
+        let mut turns = Turns::new("there", PATIENCE);
         assert_eq!(turns.is_news(Duration::ZERO, Some("process 7")), Ok(false), "it may be quick");
         assert_eq!(turns.is_news(LONG, Some("process 7")), Ok(true));
         assert_eq!(turns.is_news(LONG, Some("process 7")), Ok(false));

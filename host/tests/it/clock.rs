@@ -170,6 +170,8 @@ fn all_goes_on_with(server: Option<ServerClock>, between: impl FnOnce(&Site, &Cl
         host.serving(job);
     }
     clock.set(10 * HOUR);
+    // Before it goes back: what is set twice between two looks is not seen.
+    noticed(&host, "forward");
     let scans = |host: &Sweepd| host.tasks("scans", "done").len();
     host.wait("the times that passed are scanned", || scans(&host) == 1);
     pause(&host, "clear");

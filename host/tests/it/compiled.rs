@@ -4,10 +4,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use notify::event::AccessKind;
+use notify::{EventKind, RecursiveMode, Watcher as _};
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 
 use crate::cli::run;
 use crate::rollback::{clear, digest_of, serving, wait_for};
-use crate::support::{Site, Sweepd, guest, plugin};
+use crate::support::{PATIENCE, Site, Sweepd, guest, plugin};
+
+/// Now, as a time of a file.
+const UTIME: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
 
 /// What the host keeps of what it compiled.
 fn compiled(folder: &Path) -> Vec<PathBuf> {
@@ -160,6 +168,21 @@ fn a_newer_file_ends_a_compile_that_takes_long_also_while_nothing_serves() {
 }
 
 #[test]
+fn a_compile_that_takes_longer_than_it_may_is_given_up_and_not_tried_again() {
+    let site = Site::with_job(&guest("noop"), "[sandbox]\ncompile_time = \"5s\"\n");
+    install(&site, &nested_loops(20_000));
+    let host = site.start();
+    let why = refusal(&host);
+    assert!(why.contains("given up: it took longer than 5s (sandbox.compile_time)"), "{why}");
+    host.wait("the compiler has ended", || compilers(&host).is_empty());
+    let said = run(&site, &["plugin", "inspect", site.plugin_file().to_str().unwrap()]).exits(1);
+    assert!(said.out.contains("it took longer than 5s (sandbox.compile_time)"), "{}", said.out);
+    site.install(&guest("noop"));
+    wait_for(&host, &guest("noop"));
+    assert_eq!(host.log().matches("given up").count(), 1, "the same bytes would take as long again");
+}
+
+#[test]
 fn a_compiler_that_is_killed_is_tried_again() {
     let site = Site::with_job(&guest("noop"), "");
     install(&site, &nested_loops(20_000));
@@ -181,16 +204,25 @@ fn a_file_that_is_touched_all_the_time_is_taken() {
     let site = Site::with_job(&guest("noop"), "");
     let host = site.start();
     wait_for(&host, &guest("noop"));
-    let slow = guest("lists_kinds_py");
+    let slow = plugin("video-clear");
     site.install(&slow);
     let digest = digest_of(&slow);
+    let (opened, opens) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(AccessKind::Open(_)))) {
+            let _ = opened.send(());
+        }
+    })
+    .unwrap();
+    watcher.watch(&site.plugin_file(), RecursiveMode::NonRecursive).unwrap();
     let mut touched = 0;
     host.wait("it serves", || {
-        // Another stamp of the same bytes, each seen as a change: it rests in between.
-        let now = std::time::SystemTime::now();
-        fs::File::options().write(true).open(site.plugin_file()).unwrap().set_modified(now).unwrap();
+        // Another stamp of the same bytes, by its name, so that nobody but the host opens it.
+        opens.try_iter().for_each(drop);
+        let now = Timestamps { last_access: UTIME, last_modification: UTIME };
+        rustix::fs::utimensat(rustix::fs::CWD, site.plugin_file(), &now, AtFlags::empty()).unwrap();
         touched += 1;
-        std::thread::sleep(std::time::Duration::from_millis(250));
+        opens.recv_timeout(PATIENCE).expect("the host sees it and reads the file");
         serving(&host) == digest.as_str()
     });
     assert!(touched > 1, "it takes longer than a touch");

@@ -63,20 +63,20 @@ impl Far {
     }
 
     /// Waits until this holds of all far jobs.
-    fn all(&self, host: &Sweepd, what: &str, holds: impl Fn(&Value) -> bool) {
+    fn all(host: &Sweepd, what: &str, holds: impl Fn(&Value) -> bool) {
         for number in 0..many() {
             let path = format!("/v1/jobs/far-{number}");
             host.wait(&format!("{what}, at {path}"), || holds(&host.get(&path)["slot"]));
         }
     }
 
-    fn all_serve(&self, host: &Sweepd, name: &str) {
+    fn all_serve(host: &Sweepd, name: &str) {
         let digest = digest_of(&guest(name));
-        self.all(host, &format!("{name} serves"), |slot| slot["generation"]["digest"] == digest.as_str());
+        Self::all(host, &format!("{name} serves"), |slot| slot["generation"]["digest"] == digest.as_str());
     }
 
-    fn all_say_that_they_see_nothing(&self, host: &Sweepd) {
-        self.all(host, "it is said", |slot| {
+    fn all_say_that_they_see_nothing(host: &Sweepd) {
+        Self::all(host, "it is said", |slot| {
             slot["unseen"]["message"].as_str().is_some_and(|why| why.contains("does not answer"))
         });
     }
@@ -93,9 +93,9 @@ impl Far {
 fn plugin_files_whose_server_begins_to_hang_hold_up_nobody_and_are_followed_again() {
     let far = Far::new("");
     let host = far.site.start();
-    far.all_serve(&host, "noop_job");
+    Far::all_serve(&host, "noop_job");
     far.hang();
-    far.all_say_that_they_see_nothing(&host);
+    Far::all_say_that_they_see_nothing(&host);
     far.clears(&host, "one");
     let said = beside(&far.site, &host, &["status", "--check"]).exits(2);
     said.says("far-0: its plugin file is not followed: it does not answer");
@@ -105,33 +105,33 @@ fn plugin_files_whose_server_begins_to_hang_hold_up_nobody_and_are_followed_agai
     far.install("noop");
     far.clears(&host, "two");
     far.server.heal();
-    far.all_serve(&host, "noop");
-    far.all(&host, "it is seen", |slot| slot["unseen"].is_null() && slot["error"].is_null());
+    Far::all_serve(&host, "noop");
+    Far::all(&host, "it is seen", |slot| slot["unseen"].is_null() && slot["error"].is_null());
 }
 
 #[test]
 fn plugin_files_whose_server_hangs_hold_up_neither_the_end_nor_the_start() {
     let far = Far::new("");
     let host = far.site.start();
-    far.all_serve(&host, "noop_job");
+    Far::all_serve(&host, "noop_job");
     // Over the server that answers: one whose calls can be left.
     let hung = Hung::mount(&far.site.path().join("far"));
-    far.all_say_that_they_see_nothing(&host);
+    Far::all_say_that_they_see_nothing(&host);
     assert_eq!(host.stop(), Some(0));
     let checked = run(&far.site, &["config", "check"]).exits(0);
     assert!(checked.out.contains("p.wasm cannot be read (it does not answer)"), "{}", checked.out);
     let host = far.site.start();
     far.clears(&host, "one");
-    far.all_say_that_they_see_nothing(&host);
+    Far::all_say_that_they_see_nothing(&host);
     // From the state folder.
-    far.all_serve(&host, "noop_job");
+    Far::all_serve(&host, "noop_job");
     host.says("does not answer, so that the wall (sandbox.landlock) stays closed for it: restart the host");
     run(&far.site, &["plan", "clear"]).exits(0);
     assert_eq!(host.stop(), Some(0));
     drop(hung);
     far.install("noop");
     let host = far.site.start();
-    far.all_serve(&host, "noop");
+    Far::all_serve(&host, "noop");
 }
 
 #[test]
@@ -139,27 +139,27 @@ fn without_a_wall_a_server_that_comes_back_needs_no_restart() {
     let far = Far::new("[sandbox]\nlandlock = \"off\"\n");
     far.hang();
     let host = far.site.start();
-    far.all_say_that_they_see_nothing(&host);
+    Far::all_say_that_they_see_nothing(&host);
     far.clears(&host, "one");
     far.server.heal();
-    far.all_serve(&host, "noop_job");
-    far.all(&host, "it is seen", |slot| slot["unseen"].is_null() && slot["error"].is_null());
+    Far::all_serve(&host, "noop_job");
+    Far::all(&host, "it is seen", |slot| slot["unseen"].is_null() && slot["error"].is_null());
 }
 
 #[test]
 fn a_plugin_file_that_cannot_be_read_to_its_end_is_tried_again() {
     let far = Far::new("");
     let host = far.site.start();
-    far.all_serve(&host, "noop_job");
+    Far::all_serve(&host, "noop_job");
     far.server.fail(Op::Read, "", When::Never);
     far.install("noop");
-    far.all(&host, "it is said", |slot| {
+    Far::all(&host, "it is said", |slot| {
         slot["error"]["message"].as_str().is_some_and(|why| why.contains("p.wasm: it") && why.contains("not answer"))
     });
-    far.all_serve(&host, "noop_job");
+    Far::all_serve(&host, "noop_job");
     far.clears(&host, "one");
     far.server.heal();
-    far.all_serve(&host, "noop");
+    Far::all_serve(&host, "noop");
 }
 
 /// `clear`, and `other` over a folder that a server shows, with a file to remove.
@@ -237,11 +237,10 @@ fn a_pause_by_command_is_shown_while_a_call_hangs() {
 #[test]
 fn a_mount_that_hangs_while_it_is_counted_keeps_one_thread() {
     let share = "[job.budget]\nsweep_share = \"50%\"\n";
-    let more: String = (0..4)
-        .map(|number| {
-            format!("[[job]]\nname = \"more-{number}\"\nplugin = \"plugins/plugin.wasm\"\nmounts = [\"far\"]\n{share}")
-        })
-        .collect();
+    let job = |number| {
+        format!("[[job]]\nname = \"more-{number}\"\nplugin = \"plugins/plugin.wasm\"\nmounts = [\"far\"]\n{share}")
+    };
+    let more: String = (0..4).map(job).collect();
     let (site, server) = with_far_mount(&(share.to_owned() + &more));
     server.fail(Op::List, "", When::Never);
     let host = site.start();

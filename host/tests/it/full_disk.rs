@@ -1,12 +1,14 @@
 //! State and videos on one disk that is full to the last byte: the tool that
 //! frees it must go on, also after a restart, and a full disk is never a signal.
 
+// length: one behaviour, on every kind of disk that is full.
+
 use std::fs;
 use std::path::Path;
 
 use serde_json::json;
 
-use crate::cli::run;
+use crate::cli::{beside, run};
 use crate::small_disk::SmallDisk;
 use crate::support::{Site, Sweepd, guest, plugin};
 
@@ -110,12 +112,6 @@ fn a_full_btrfs_is_freed_through_sweepd_alone() {
     is_freed_through_sweepd_alone(|at| SmallDisk::btrfs(at, 256 << 20));
 }
 
-/// A quota that is used up is a full disk.
-#[test]
-fn a_quota_that_is_used_up_is_freed_through_sweepd_alone() {
-    is_freed_through_sweepd_alone(|at| SmallDisk::btrfs_with_quota(at, 64 << 20));
-}
-
 /// A state folder as an older version left it has nothing that a full disk could
 /// be given: the cache gives way, and the host starts and frees the disk.
 #[test]
@@ -130,7 +126,7 @@ fn a_state_folder_of_an_older_version_starts_on_a_full_disk() {
     for entry in fs::read_dir(&state).unwrap().chain(fs::read_dir(state.join("journal")).unwrap()) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.contains(".reserve-") || name.ends_with(".spare") {
+        if name.contains(".reserve-") || path.extension().is_some_and(|end| end == "spare") {
             fs::remove_file(path).unwrap();
         }
     }
@@ -153,7 +149,7 @@ fn a_first_start_on_a_full_disk_says_what_to_do() {
     let names = make(&site, "a", 2, MIB);
     disk.fill();
     let log = site.try_start().err().expect("it cannot start");
-    assert!(log.contains("sweepd.db") && log.contains("free 8 MiB there, then start this again"), "{log}");
+    assert!(log.contains("state") && log.contains("free 8 MiB there, then start this again"), "{log}");
     assert!(run(&site, &["enqueue", "clear", "a-0"]).err.contains("free 8 MiB"), "a command says so, too");
     disk.empty();
     let host = site.start();
@@ -195,6 +191,41 @@ fn a_full_disk_with_trash_is_freed_by_purging() {
     site.append("trash_min_free = \"4MiB\"\n");
     let host = site.start();
     host.wait("the trash gives way", || disk.write(2 * MIB).is_ok());
+}
+
+/// No job can work then, and that is told the same wherever it is asked.
+#[test]
+fn a_journal_without_room_is_told_by_readiness_and_by_status_alike() {
+    let site = site(&plugin("video-clear"), "");
+    // The queue is elsewhere: it takes tasks all the same.
+    let queue = site.path().join("queue/queue.db");
+    site.append(&format!("[database]\nurl = \"sqlite://{}\"\n", queue.display()));
+    let disk = SmallDisk::tmpfs(&disk_of(&site), "size=64m");
+    make(&site, "a", 1, 1);
+    let host = site.start();
+    host.serving("clear");
+    host.wait("the mount is marked", || videos(&site).join(".sweepd-mount").exists());
+    assert_eq!(host.stop(), Some(0));
+    // Nor is a segment left of an earlier life, or a cache that could be given up for one.
+    for folder in ["journal", "cache"] {
+        fs::remove_dir_all(disk_of(&site).join("state").join(folder)).unwrap();
+    }
+    disk.fill();
+    let host = site.start();
+    host.serving("clear");
+    let (status, body) = host.request("GET", "/readyz?job=clear", None);
+    let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let told = &document["jobs"][0];
+    assert_eq!((status, &told["reason"]), (503, &json!("cannot-change-files")), "{body}");
+    assert!(told["detail"].as_str().unwrap().contains("the disk of the state folder is full"), "{body}");
+    let same = json!({ "reason": told["reason"], "detail": told["detail"] });
+    assert_eq!(host.get("/v1/jobs/clear")["cannot_work"], same);
+    assert_eq!(host.get("/v1/jobs")["jobs"][0]["cannot_work"], same);
+    beside(&site, &host, &["status", "--check"]).exits(2).says("wrong: clear: cannot-change-files: ");
+    disk.empty();
+    host.wait("it can work again", || host.request("GET", "/readyz?jobs=all", None).0 == 200);
+    assert_eq!(host.get("/v1/jobs/clear")["cannot_work"], serde_json::Value::Null);
+    assert_eq!(host.stop(), Some(0));
 }
 
 /// The first removal into the trash is on a full disk.

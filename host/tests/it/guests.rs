@@ -124,8 +124,10 @@ pub(crate) fn charges_no_task(name: &str, limits: &str, said: &str) {
     host.wait("the failure is said", || {
         host.get("/v1/jobs/clear")["last_error"]["message"].as_str().is_some_and(|message| message.contains(said))
     });
+    // It may be claimed for the next sweep just now.
+    host.wait("it is released", || task(&host, ids[0])["state"] == "pending");
     let task = task(&host, ids[0]);
-    assert_eq!((task["state"].as_str(), task["attempts"].as_u64()), (Some("pending"), Some(0)), "{name}: {task}");
+    assert_eq!(task["attempts"], 0, "{name}: {task}");
     other_works(&host);
 }
 

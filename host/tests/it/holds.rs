@@ -72,7 +72,7 @@ fn a_hold_by_a_command_is_taken_up_at_the_next_heartbeat() {
     is_held_back(&host, ids[0], "an audit");
     assert!(site.videos().join("a").exists());
     let said = beside(&site, &host, &["status"]).exits(0);
-    assert!(said.out.contains("clear: 1 holds (sweepd hold list clear)"), "{}", said.out);
+    assert!(said.out.contains("clear: 1 hold (sweepd hold list clear)"), "{}", said.out);
 
     // It outlives the host.
     assert_eq!(host.stop(), Some(0));

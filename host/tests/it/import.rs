@@ -197,7 +197,7 @@ fn ids_that_name_no_video_are_told_and_left() {
     let site = idle();
     let said = old.import(&site).exits(1);
     assert_eq!(said.out, "clear: 1 new, 0 already pending, 0 to follow a running one, 5 wrong\n");
-    for part in ["`` names no video", "`a\\nb`", "`nul\\0`", "`..`", "`a/b`", "left in place"] {
+    for part in ["`` names no video", "`a\\nb`", "`nul\\u{0}`", "`..`", "`a/b`", "left in place"] {
         said.says(part);
     }
     assert_eq!(old.rows().len(), 6);

@@ -141,7 +141,9 @@ fn what_is_set_aside_on_a_full_disk_outlives_a_panic() {
 #[test]
 fn a_folder_that_is_removed_under_a_running_host_is_made_anew() {
     let (site, host) = accepted(&["noop"]);
-    fs::remove_dir_all(site.path().join("state/components")).unwrap();
+    let components = site.path().join("state/components");
+    // The host may be writing the copy of its history there just now.
+    host.wait("the folder is removed", || fs::remove_dir_all(&components).is_ok());
     host.wait("what serves is kept again", || {
         kept(&site, &digest_of(&guest("noop"))).exists() && history(&host).len() == 1
     });

@@ -87,6 +87,48 @@ fn a_removal_that_the_kernel_repeats_is_counted() {
     is_counted(Errno::STALE, "unknown");
 }
 
+/// What the disk as a whole answers is no task's fault.
+#[test]
+fn a_disk_that_answers_nothing_but_errors_is_waited_for() {
+    let (site, faulty, behind) = site("video-clear", "[job.retry]\nmax_attempts = 1\n");
+    let names = names(3);
+    let host = started(&site, &names);
+    faulty.fail(Op::Unlink, "f", When::AndBroken(Errno::IO));
+    let ids = host.enqueue("clear", &names);
+    let mut why = Value::Null;
+    host.wait("it is told", || {
+        why = host.get("/v1/jobs/clear")["hindered"].clone();
+        why.is_string()
+    });
+    assert!(why.as_str().unwrap().contains("the file system of a mount answers with errors"), "{why}");
+    for id in &ids {
+        let task = host.get(&format!("/v1/tasks/{id}"));
+        assert_eq!((task["state"].as_str(), task["attempts"].as_u64()), (Some("pending"), Some(0)), "{task}");
+    }
+    assert_eq!(left(&behind), 3);
+    faulty.heal();
+    host.drained("clear");
+    assert_eq!(left(&behind), 0);
+    for id in ids {
+        assert_eq!(host.get(&format!("/v1/tasks/{id}"))["attempts"], 1);
+    }
+}
+
+/// And what it answers of one file is that file's.
+#[test]
+fn an_error_of_one_file_is_its_tasks() {
+    let (site, faulty, behind) = site("video-clear", "[job.retry]\nmax_attempts = 1\n");
+    let names = names(3);
+    let host = started(&site, &names);
+    faulty.fail(Op::Unlink, "f01", When::Before(Errno::IO));
+    let ids = host.enqueue("clear", &names);
+    host.drained("clear");
+    let state = |id: &u64| host.get(&format!("/v1/tasks/{id}"))["state"].as_str().unwrap().to_owned();
+    assert_eq!(ids.iter().map(state).collect::<Vec<_>>(), ["done", "dead", "done"]);
+    assert_eq!(left(&behind), 1);
+    assert!(host.get("/v1/jobs/clear")["hindered"].is_null());
+}
+
 #[test]
 fn an_error_before_the_change_costs_nothing() {
     let (site, faulty, behind) =

@@ -6,12 +6,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::{Pid, Resource, Rlimit};
+
 use crate::cli::{beside, run};
 use crate::rollback::{clear, wait_for};
-use crate::support::{Site, Sweepd, guest};
+use crate::support::{Site, Sweepd, guest, plugin};
 
 fn ready(host: &Sweepd) -> (u16, String) {
-    host.request("GET", "/readyz", None)
+    host.request("GET", "/readyz?job=clear", None)
 }
 
 #[test]
@@ -23,9 +25,11 @@ fn within_a_limit_of_address_space_components_are_compiled_and_guests_run() {
         clear(&host, "first");
         host.says("the address space of this process is limited to");
         assert_eq!(ready(&host).0, 200, "{limit}");
-        // One with much memory, by another limit of instructions.
-        site.install(&guest("lists_kinds_py"));
-        wait_for(&host, &guest("lists_kinds_py"));
+        site.install(&plugin("video-clear"));
+        wait_for(&host, &plugin("video-clear"));
+        fs::write(site.videos().join("second"), "x").unwrap();
+        clear(&host, "second");
+        assert!(!site.videos().join("second").exists());
         run(&site, &["plan", "clear"]).exits(0);
         run(&site, &["plugin", "inspect", site.plugin_file().to_str().unwrap()]).exits(0);
     }
@@ -89,4 +93,36 @@ fn a_mounted_file_that_is_replaced_outside_is_told() {
     // What is below the mount is a file as any other.
     wait_for(&host, &guest("noop"));
     host.wait("it is seen again", || unseen().is_null());
+}
+
+/// How much address space the host has, in bytes.
+fn address_space(host: &Sweepd) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn while_no_guest_can_be_started_the_job_is_not_ready_and_no_task_is_charged() {
+    let site = Site::with_job(&guest("noop"), "isolation = \"task\"\n");
+    let host = site.start();
+    wait_for(&host, &guest("noop"));
+    clear(&host, "first");
+    let limit = |most| {
+        let limit = Rlimit { current: most, maximum: None };
+        rustix::process::prlimit(Pid::from_raw(host.pid().cast_signed()), Resource::As, limit).unwrap();
+    };
+    // Enough for everything but what a guest's memory reserves.
+    limit(Some(address_space(&host) + (1 << 30)));
+    let id = host.enqueue("clear", &["second"])[0];
+    host.wait("it is not ready", || ready(&host).0 == 503);
+    let why = ready(&host).1;
+    assert!(why.contains("no guest can be started"), "{why}");
+    let task = || host.get(&format!("/v1/tasks/{id}"));
+    assert_eq!(task()["attempts"], 0, "{}", task());
+    let slot = host.get("/v1/jobs/clear")["slot"].clone();
+    assert!(slot["set_aside"].is_null() && slot["generation"].is_object(), "{slot}");
+    limit(None);
+    host.wait("it is done", || task()["state"] == "done");
+    host.wait("it is ready", || ready(&host).0 == 200);
 }

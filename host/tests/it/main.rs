@@ -45,6 +45,7 @@ mod rollback;
 mod schedules;
 mod shutdown;
 mod small_disk;
+mod space;
 mod starting;
 mod store_failures;
 mod stores;

@@ -160,7 +160,9 @@ fn a_disk_that_becomes_read_only_is_waited_for() {
     host.enqueue("clear", &["first"]);
     host.drained("clear");
     let names: Vec<_> = (0..1000).map(|number| format!("video-{number}")).collect();
-    names.iter().for_each(|name| fs::write(site.videos().join(name), "1").unwrap());
+    for name in &names {
+        fs::write(site.videos().join(name), "1").unwrap();
+    }
     disk.remount("ro");
     let ids = host.enqueue("clear", &names);
     let mut why = Value::Null;
@@ -212,6 +214,33 @@ fn a_read_only_mount_holds_up_no_other_one() {
     host.drained("clear");
     assert!(!site.videos().join("stuck").exists());
     assert_eq!(host.get(&format!("/v1/tasks/{}", ids[0]))["attempts"], 1);
+}
+
+/// Where plugins may go into what is mounted below a mount, that can be read-only
+/// while the mount is not: its task fails, and the others run.
+#[test]
+fn a_read_only_disk_below_a_mount_is_its_tasks_trouble() {
+    let site = Site::new();
+    site.install(&plugin("video-clear"));
+    site.configure(
+        "[[job]]\nname = \"clear\"\nplugin = \"plugins/plugin.wasm\"\ninterval = \"200ms\"\n\
+         mounts = [{ path = \"videos\", cross_mounts = true }]\n[job.retry]\nmax_attempts = 1\n",
+    );
+    let below = site.videos().join("below");
+    fs::create_dir(&below).unwrap();
+    let disk = SmallDisk::tmpfs(&below, "size=16m");
+    fs::write(below.join("stays"), "1").unwrap();
+    fs::write(site.videos().join("goes"), "1").unwrap();
+    disk.remount("ro");
+    let host = site.start();
+    host.serving("clear");
+    // The key names the folder at which it is mounted.
+    let ids = host.enqueue("clear", &["below", "goes"]);
+    host.drained("clear");
+    assert_eq!(host.get(&format!("/v1/tasks/{}", ids[0]))["state"], "dead");
+    assert_eq!(host.get(&format!("/v1/tasks/{}", ids[1]))["state"], "done");
+    assert!(below.join("stays").exists() && !site.videos().join("goes").exists());
+    assert!(host.get("/v1/jobs/clear")["hindered"].is_null());
 }
 
 /// What is full is the mount, and not what is written there.

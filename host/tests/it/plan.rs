@@ -71,7 +71,9 @@ fn a_plan_foretells_what_would_fail() {
         assert!(Command::new("chattr").arg(flag).arg(videos.join(name)).status().unwrap().success());
     };
     let flags = [("i", "fixed"), ("a", "grows"), ("i", "locked")];
-    flags.iter().for_each(|(flag, name)| chattr(&format!("+{flag}"), name));
+    for (flag, name) in flags {
+        chattr(&format!("+{flag}"), name);
+    }
     let keys = ["plain", "fixed", "grows", "locked"];
     enqueue(&site, &keys);
     let text = String::from_utf8(plan(&site, &[]).stdout).unwrap();
@@ -93,7 +95,9 @@ fn a_plan_foretells_what_would_fail() {
     let done = host.tasks("clear", "done");
     assert_eq!(done.iter().map(|task| task["key"].as_str().unwrap()).collect::<Vec<_>>(), ["plain"]);
     assert_eq!(host.tasks("clear", "dead").len(), 3);
-    flags.iter().for_each(|(flag, name)| chattr(&format!("-{flag}"), name));
+    for (flag, name) in flags {
+        chattr(&format!("-{flag}"), name);
+    }
 }
 
 #[test]

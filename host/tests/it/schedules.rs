@@ -3,7 +3,6 @@
 
 use std::fs;
 
-use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::support::fuse::{Faulty, Op, When};
@@ -64,17 +63,17 @@ fn is_found(host: &Sweepd) -> bool {
 
 #[test]
 fn a_scan_that_fails_is_tried_again_and_holds_up_no_task() {
-    let (site, faulty) = missed();
-    faulty.fail(Op::List, "", When::Before(Errno::IO));
+    let (site, _healthy) = missed();
+    // It fails whenever it is to scan, and at no other time.
+    site.install(&guest("bad_discoveries"));
     let host = site.start();
-    host.serving("clear");
-    host.wait("the scan fails", || host.get("/v1/jobs/clear")["last_error"].to_string().contains("dispatcher failed"));
+    host.wait("the scan fails", || host.get("/v1/jobs/clear")["last_error"]["message"].to_string().contains("refused"));
     for number in 0..3 {
         host.enqueue("clear", &[format!("due-{number}")]);
         host.drained("clear");
     }
     assert!(!is_found(&host));
-    faulty.heal();
+    site.install(&guest("discovers"));
     host.wait("the time is not lost", || is_found(&host));
     host.drained("clear");
     assert_eq!(host.stop(), Some(0));

@@ -43,7 +43,7 @@ fn a_second_signal_ends_at_once() {
     host.enqueue("clear", &["endless"]);
     host.wait("it runs", || host.has("clear", "running"));
     host.signal(Signal::TERM);
-    host.wait("it stops", || host.log().contains("second signal"));
+    host.wait("it stops", || host.log().contains("stopping for SIGTERM"));
     assert_ne!(host.stop(), Some(0));
 }
 

@@ -33,15 +33,6 @@ impl SmallDisk {
         Self::on_a_loop(at, size, "mkfs.btrfs", &["-q", "-f"])
     }
 
-    /// btrfs with a quota of so many bytes on all of it, which is used up long
-    /// before the disk is. The one quota that the kernels of test machines have.
-    pub(crate) fn btrfs_with_quota(at: &Path, quota: u64) -> Self {
-        let disk = Self::btrfs(at, 256 << 20);
-        run("btrfs", &["quota", "enable", text(at)]);
-        run("btrfs", &["qgroup", "limit", &quota.to_string(), "0/5", text(at)]);
-        disk
-    }
-
     fn on_a_loop(at: &Path, size: u64, make: &str, options: &[&str]) -> Self {
         fs::create_dir_all(at).unwrap();
         let image = NamedTempFile::new().unwrap();
@@ -65,8 +56,7 @@ impl SmallDisk {
             let bytes = vec![7; size];
             while file.write_all(&bytes).is_ok() {}
         }
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        assert!(self.write(4096).is_err_and(|error| full.contains(&error.kind())), "it is full");
+        assert!(self.write(4096).is_err_and(|error| error.kind() == io::ErrorKind::StorageFull), "it is full");
     }
 
     /// Takes all inodes, by empty files called `fill-…`.

@@ -3,7 +3,6 @@
 
 use std::io::Read as _;
 use std::net::TcpListener;
-use std::time::Duration;
 
 use rusqlite::Connection as Sqlite;
 use rustix::process::Signal;
@@ -90,10 +89,10 @@ fn each_new_reason_is_told_and_the_last_one_is_the_end() {
         said() >= 2
     });
     let log = site.path().join("log");
-    while !std::fs::read_to_string(&log).unwrap().contains("error: ") {
+    host.wait("it says why it ends", || {
         closes();
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        host.log().contains("error: ")
+    });
     assert_eq!(host.ended(), Some(1));
     let log = std::fs::read_to_string(log).unwrap();
     assert_eq!(log.matches("onnection refused").count(), 1, "told once: {log}");
@@ -134,13 +133,13 @@ fn the_lock_of_migrations_is_waited_for<H: SharedHarness>(lock: &str, unlock: &s
     tell(lock);
     let site = site(&database.url(), "");
     let host = site.begin();
-    host.says("waiting for the lock of migrations, ");
+    host.says("has the lock of migrations");
     is_starting(&host);
     host.signal(Signal::TERM);
     assert_eq!(host.ended(), Some(0));
 
     let host = site.begin();
-    host.says("waiting for the lock of migrations, ");
+    host.says("has the lock of migrations");
     tell(unlock);
     host.wait("it is ready", || host.request("GET", "/readyz", None).0 == 200);
     assert_eq!(host.stop(), Some(0));

@@ -121,6 +121,29 @@ fn two_hosts_on_one_file_by_two_names_are_one_host() {
     assert_eq!(again.tasks("clear", "done").len(), 1, "what was acknowledged is there");
 }
 
+/// A quota that is used up is a full disk: new tasks are refused with that reason,
+/// and taken again when there is room.
+#[test]
+fn a_quota_that_is_used_up_is_a_full_disk() {
+    let site = Site::with_job(&guest("noop"), "");
+    let (behind, state) = (site.path().join("behind"), site.path().join("state"));
+    fs::create_dir(&behind).unwrap();
+    fs::create_dir(&state).unwrap();
+    let faulty = Faulty::mount(&behind, &state);
+    let host = site.start();
+    host.serving("clear");
+    faulty.fail(Op::Write, "sweepd.db-wal", When::Before(Errno::DQUOT));
+    let add = |key: &str| host.request("POST", "/v1/jobs/clear/tasks", Some(&json!({ "key": key })));
+    let (status, body) = add("during");
+    assert!(status == 507 && body.contains("storage-full"), "{status}: {body}");
+    let (status, why) = host.request("GET", "/readyz", None);
+    assert!(status == 503 && why.contains("disk that holds the queue is full"), "{status}: {why}");
+    faulty.heal();
+    host.wait("tasks are taken again", || add("after").0 < 300);
+    host.drained("clear");
+    assert_eq!(host.stop(), Some(0));
+}
+
 /// A disk that fails below the state is no damaged database: it is told what
 /// failed and how, and nothing that loses data is advised. When the disk answers
 /// again, all goes on.

@@ -363,26 +363,3 @@ fn killed_hosts_remove_nothing_that_is_not_on_record() {
     }
     assert_eq!(made.len(), FILES);
 }
-
-/// A file of 8 TiB with holes takes nothing: neither of a budget nor of the time that
-/// purging has. It used to pause the job, or be purged for hours.
-#[test]
-fn what_counts_is_what_a_file_takes_of_the_disk() {
-    let site = Site::with_job(&plugin("video-clear"), "trash = \"1h\"\n[job.budget]\nsweep_bytes = \"1MiB\"\n");
-    for name in ["sparse", "small"] {
-        fs::write(site.videos().join(name), "x").unwrap();
-    }
-    fs::File::create(site.videos().join("sparse")).unwrap().set_len(8 << 40).unwrap();
-    let host = site.start();
-    host.enqueue("clear", &["sparse", "small"]);
-    host.drained("clear");
-    let status = host.get("/v1/jobs/clear");
-    assert!(status["paused"].is_null(), "{status}");
-    let files = host.get("/v1/jobs/clear/trash")["files"].as_array().unwrap().clone();
-    let sparse = files.iter().find(|file| file["size"] == 8_u64 << 40).unwrap();
-    assert_eq!(sparse["allocated"], 0, "{sparse}");
-    assert!(files.iter().any(|file| file["size"] == 1 && file["allocated"].is_null()), "{files:?}");
-    let listed = run(&site, &["trash", "list", "clear"]).exits(0).out;
-    assert!(listed.contains("8.0T (0B on disk)"), "{listed}");
-    assert_eq!(run(&site, &["trash", "purge", "clear", "--all", "--yes"]).exits(0).out, "2 purged\n");
-}

@@ -1,6 +1,8 @@
 //! What people read: nothing of others steers a terminal or forges a line, and
 //! what went wrong is told with its cause first.
 
+// length: one behaviour, over every way by which a text reaches a person.
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -71,11 +73,14 @@ fn what_others_wrote_is_escaped_wherever_a_person_sees_it() {
         &["plan", HOSTILE],
         &["plugin", "inspect", HOSTILE],
         &["plugin", "pin", HOSTILE, "a"],
-        &["--config", HOSTILE, "status"],
         &["--log", HOSTILE, "status"],
     ] {
         shows(&site, args);
     }
+    let mut elsewhere = Command::new(env!("CARGO_BIN_EXE_sweepd"));
+    let said = Said::from(elsewhere.args(["--config", HOSTILE, "status"]).output().unwrap()).exits(1);
+    is_plain("--config", &said.err);
+    said.says(SHOWN);
     // JSON means what it meant, and steers no terminal either.
     for args in [&["status", "--json"][..], &["tasks", "show", &id, "--json"], &["hold", "list", "clear", "--json"]] {
         let said = run(&site, args).exits(0);

@@ -115,7 +115,8 @@ impl Lines {
     /// Waits until all is written: at most `patience`, and not at all while
     /// writing fails.
     pub(super) fn flush(&self, patience: Duration) {
-        self.wait(patience, Queue::is_empty);
+        // What was lost is told by a line of its own, which the thread has yet to make.
+        self.wait(patience, |queue| queue.is_empty() && queue.lost == 0);
     }
 
     /// Whether all is written.

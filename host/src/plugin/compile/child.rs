@@ -162,13 +162,13 @@ fn answer(options: ChildOptions) -> Result<(), (i32, String)> {
 /// processes would else end it.
 fn may_start_threads() -> bool {
     let wanted = std::thread::available_parallelism().map_or(1, usize::from);
-    let (hold, held) = mpsc::channel::<()>();
-    let held = Arc::new(Mutex::new(held));
+    let (hold, end) = mpsc::channel::<()>();
+    let end = Arc::new(Mutex::new(end));
     let start = |_| {
-        let held = Arc::clone(&held);
+        let end = Arc::clone(&end);
         // They end when nobody holds them any more.
         supervise::attended_thread("sweepd-try", move || {
-            let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let _ = end.lock().unwrap_or_else(PoisonError::into_inner).recv();
         })
     };
     let started: Vec<_> = (0..=wanted).map(start).collect();
@@ -183,10 +183,12 @@ fn may_start_threads() -> bool {
 /// Compiles, within what a component of this size may become.
 fn compile(engine: &Engine, bytes: &[u8], max_compiled: u64) -> Result<Vec<u8>, (i32, String)> {
     let code = engine.precompile(bytes).map_err(|error| {
-        let code = match () {
-            () if blame::has_no_memory(&error) => OUT_OF_MEMORY,
-            () if blame::of_the_machine(&error).is_some() => FAILED,
-            () => REFUSED,
+        let code = if blame::has_no_memory(&error) {
+            OUT_OF_MEMORY
+        } else if blame::of_the_machine(&error).is_some() {
+            FAILED
+        } else {
+            REFUSED
         };
         (code, in_one_line(&error))
     })?;

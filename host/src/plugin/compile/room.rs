@@ -1,9 +1,10 @@
-//! How much the cache's folder may hold: what was used last stays, what was not
-//! used for longest goes.
+//! How much machine code the cache's folder may hold: what was used last stays,
+//! what was not used for longest goes.
 //!
 //! A file counts by the blocks that the disk gives to it, so that many small ones
-//! are not free. Its invariant: after each file that this host writes, all files of
-//! the folder together take no more than the bound, whoever wrote them.
+//! are not free. What is no file of a cache is neither counted nor removed. Its
+//! invariant: after each file that this host writes, the files of all hosts in the
+//! folder together take no more than the bound.
 
 use std::fs::{self, DirEntry, Metadata};
 use std::io::{self, ErrorKind};

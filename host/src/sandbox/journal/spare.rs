@@ -44,8 +44,9 @@ struct Spare {
     path: PathBuf,
     /// Locked while its host lives.
     file: File,
-    /// Whether it may hold anything but zeros.
+    /// Bytes of it.
     size: u64,
+    /// Whether it may hold anything but zeros.
     used: bool,
 }
 

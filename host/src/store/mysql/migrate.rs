@@ -4,6 +4,8 @@
 //! one change that may be repeated: whoever finds a step done but not on record
 //! does it again.
 
+use std::time::Duration;
+
 use sqlx::{Connection as _, MySqlConnection};
 
 use super::address::Address;
@@ -56,8 +58,12 @@ const PATIENTLY: &str = "SET SESSION lock_wait_timeout = 60 /*M! , max_statement
 const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('sweepd.', MD5(DATABASE())))";
 
 /// Brings the database up to this binary's version. Nodes that start at once
-/// wait for each other, at most a minute.
-pub(super) async fn migrate(conn: &mut MySqlConnection, address: &Address) -> Result<(), StoreError> {
+/// wait for each other, at most for `patience`.
+pub(super) async fn migrate(
+    conn: &mut MySqlConnection,
+    address: &Address,
+    patience: Duration,
+) -> Result<(), StoreError> {
     // Looks without the lock first, so that opening an up-to-date database
     // waits for nobody.
     if applied(conn, address).await? == MIGRATIONS.len() {
@@ -65,7 +71,7 @@ pub(super) async fn migrate(conn: &mut MySqlConnection, address: &Address) -> Re
     }
     let about = |error| address.about(error);
     sqlx::raw_sql(PATIENTLY).execute(&mut *conn).await.map_err(about)?;
-    let mut turns = Turns::new(address.place());
+    let mut turns = Turns::new(address.place(), patience);
     // Anything but 1 is no lock: null for an error, 0 while another has it.
     while sqlx::query_scalar::<_, Option<i64>>(LOCK).fetch_one(&mut *conn).await.map_err(about)? != Some(1) {
         let holder: Option<i64> = sqlx::query_scalar(HOLDER).fetch_one(&mut *conn).await.map_err(about)?;

@@ -18,6 +18,7 @@
 //! | `list`, `views`, `backlog`, `audit`, `peek` | reading |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::Connection as _;
@@ -30,7 +31,7 @@ use super::group::Group;
 use super::{
     ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EndScan, EnqueueOnce, Forgotten, Heartbeat,
     HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
-    ScanEnded, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
+    ScanEnded, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack, turns,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -88,11 +89,14 @@ pub struct MySqlOptions {
     /// Only to look at what is there: the server is told to refuse changes,
     /// each is [`StoreError::Rejected`], and the schema is left as it is.
     pub read_only: bool,
+    /// How long another one's migration is waited for before that is
+    /// [`StoreError::Unavailable`].
+    pub patience: Duration,
 }
 
 impl Default for MySqlOptions {
     fn default() -> Self {
-        Self { max_connections: 8, migrate: true, read_only: false }
+        Self { max_connections: 8, migrate: true, read_only: false, patience: turns::PATIENCE }
     }
 }
 
@@ -128,7 +132,7 @@ impl MySqlStore {
         let address = Address::parse(url, options.read_only)?;
         let mut conn = address.connect().await?;
         if options.migrate && !options.read_only {
-            migrate::migrate(&mut conn, &address).await?;
+            migrate::migrate(&mut conn, &address, options.patience).await?;
         } else {
             migrate::must_be_current(&mut conn, &address).await?;
         }

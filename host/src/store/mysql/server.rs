@@ -18,6 +18,7 @@ use super::fault::Fault;
 use crate::store::StoreError;
 use crate::store::group::Undone;
 use crate::store::sessions::Sessions;
+use crate::store::unreached::{Unreached, WhyNone};
 
 /// How long a caller waits for a free connection, or for the server to take
 /// one.
@@ -42,6 +43,8 @@ pub(super) struct Server {
     pool: MySqlPool,
     /// Which sessions of the pool may be used.
     sessions: Arc<Sessions>,
+    /// Why there was no connection in time.
+    unreached: Unreached,
     /// Reads take at most half of the connections, so that claims never wait
     /// for them; a reader beyond waits for as long as for a connection.
     reads: Semaphore,
@@ -87,7 +90,8 @@ impl Server {
             .connect_lazy_with(address.options());
         let reads = usize::try_from(max_connections / 2).unwrap_or(1);
         let (reads, place) = (Semaphore::new(reads), address.place().to_owned());
-        Self { pool, sessions, reads, place, read_only, was_full: AtomicBool::new(false) }
+        let (unreached, was_full) = (Unreached::default(), AtomicBool::new(false));
+        Self { pool, sessions, unreached, reads, place, read_only, was_full }
     }
 
     /// Server and database, for people.
@@ -111,10 +115,10 @@ impl Server {
     /// Why there was no connection in time: the pool only says that there was none,
     /// and hides that the server refuses them.
     async fn why_none(&self) -> Fault {
-        match tokio::time::timeout(PROBE, MySqlConnection::connect_with(&self.pool.connect_options())).await {
-            Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
-            Ok(Err(error)) => Fault::Unreached(error),
-            Err(_) => Fault::Silent(PATIENCE + PROBE),
+        match self.unreached.why(PROBE, MySqlConnection::connect_with(&self.pool.connect_options())).await {
+            WhyNone::InUse => sqlx::Error::PoolTimedOut.into(),
+            WhyNone::Refused(why) => Fault::Unreached(why),
+            WhyNone::Silent => Fault::Silent(PATIENCE + PROBE),
         }
     }
 

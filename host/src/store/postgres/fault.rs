@@ -27,7 +27,7 @@ pub(super) enum Fault {
     Silent(Duration),
     /// No connection could be made in time, and this is why.
     #[error("no connection: {0}")]
-    Unreached(sqlx::Error),
+    Unreached(String),
 }
 
 /// What an error says about the connection and the transaction.
@@ -113,9 +113,9 @@ impl Fault {
             )),
             Kind::Conflict => StoreError::Unavailable(format!("{place}: {self}; it may be tried again")),
             Kind::Gone => StoreError::Unavailable(format!("{place}: the connection is lost: {self}")),
-            Kind::Full => StoreError::Full(format!(
-                "{place}: {self}; free space on the server's disk or raise its quota, sweepd goes on by itself"
-            )),
+            Kind::Full => {
+                StoreError::Full(format!("{place}: {self}; free space on the server's disk or raise its quota"))
+            }
             Kind::Server => self.unavailable(place),
         }
     }

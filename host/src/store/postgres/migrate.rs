@@ -3,6 +3,8 @@
 //! Nodes that open an empty database at once take turns by an advisory lock,
 //! and a migration is one transaction, as PostgreSQL's definitions can be.
 
+use std::time::Duration;
+
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::fault::Fault;
@@ -31,14 +33,14 @@ const MIGRATIONS: [Migration; 5] = [
 const LOCK: i64 = 0x7377_6565_7064;
 
 /// Brings the database up to this binary's version.
-pub(super) async fn migrate(server: &Server) -> Result<(), StoreError> {
+pub(super) async fn migrate(server: &Server, patience: Duration) -> Result<(), StoreError> {
     let mut conn = server.connection().await.map_err(|fault| server.tell(fault))?;
     // Without a lock first: opening an up-to-date database waits for nobody.
     if applied(server, &mut conn).await? == MIGRATIONS.len() {
         return Ok(());
     }
     let tell = |error: sqlx::Error| server.tell(error);
-    let mut turns = Turns::new(&server.place);
+    let mut turns = Turns::new(&server.place, patience);
     loop {
         let mut turn = conn.begin().await.map_err(tell)?;
         // A migration, and what it waits for, may take its time.

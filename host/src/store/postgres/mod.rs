@@ -18,6 +18,7 @@
 //! | `listen` | hearing of what other nodes queue |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::PgConnection;
@@ -32,7 +33,7 @@ use super::group::Group;
 use super::{
     ApplyPlan, At, Cancellation, Claim, ClaimDue, DrawnIn, EffectFilter, EndScan, EnqueueOnce, Forgotten, Heartbeat,
     HoldRemoved, Incarnation, Intervene, JobRow, NewHold, Once, PeekDue, Peeked, PlanApplied, Prune, Pruned, Reaped,
-    ScanEnded, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack,
+    ScanEnded, ScanLease, Store, StoreError, TakeScan, TaskFilter, WriteBack, turns,
 };
 use crate::domain::budget::{Changed, Spent};
 use crate::domain::digest::Digest;
@@ -84,11 +85,14 @@ pub struct PostgresOptions {
     /// Only to look at what is there: the server is told to refuse changes,
     /// each is [`StoreError::Rejected`], and the schema is left as it is.
     pub read_only: bool,
+    /// How long another one's migration is waited for before that is
+    /// [`StoreError::Unavailable`].
+    pub patience: Duration,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { max_connections: 8, migrate: true, read_only: false }
+        Self { max_connections: 8, migrate: true, read_only: false, patience: turns::PATIENCE }
     }
 }
 
@@ -111,7 +115,7 @@ impl PostgresStore {
         let server = Server::at(url, options.max_connections, options.read_only)?;
         server.must_have_sessions().await?;
         if options.migrate && !options.read_only {
-            migrate::migrate(&server).await?;
+            migrate::migrate(&server, options.patience).await?;
         } else {
             must_be_current(&server).await?;
         }

@@ -18,6 +18,7 @@ use super::fault::Fault;
 use crate::store::StoreError;
 use crate::store::group::Undone;
 use crate::store::sessions::Sessions;
+use crate::store::unreached::{Unreached, WhyNone};
 
 /// How long a caller waits for a connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +41,8 @@ pub(super) struct Server {
     pub(super) ears: PgPool,
     /// Which sessions of both may be used.
     pub(super) sessions: Arc<Sessions>,
+    /// Why there was no connection in time.
+    unreached: Unreached,
     /// Whether a disk of the server was full, and nothing has shown since that it
     /// has room again.
     pub(super) was_full: AtomicBool,
@@ -74,7 +77,9 @@ impl Server {
         let ears = pool(&sessions, &settings, 1).max_lifetime(None).idle_timeout(None).connect_lazy_with(told.clone());
         let pool = pool(&sessions, &settings, max_connections.max(1)).connect_lazy_with(told);
         let was_full = AtomicBool::new(false);
-        Ok(Self { pool, ears, sessions, was_full, read_only, plain: options, settings, has_search_path, place })
+        let unreached = Unreached::default();
+        let plain = options;
+        Ok(Self { pool, ears, sessions, unreached, was_full, read_only, plain, settings, has_search_path, place })
     }
 
     /// Makes all later sessions look for tables where this one does, whatever
@@ -114,8 +119,11 @@ impl Server {
             reached => reached.map_err(|fault| fault.about(&self.place))?,
         }
         let mut first = self.free().await?;
-        let mut other = self.ears.acquire().await.map_err(|error| self.tell(error))?;
-        match is_kept(&mut first, &mut other).await {
+        let mut other = self.of(&self.ears).await.map_err(|fault| self.tell(fault))?;
+        let kept = is_kept(&mut first, &mut other).await;
+        // The bell listens with one of its own, later: no more than the pool's are left.
+        let _ = other.close().await;
+        match kept {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.is_no_session()),
             Err(error) if error.to_string().contains("statement pooling") => Err(self.is_no_session()),
@@ -134,7 +142,11 @@ impl Server {
 
     /// A connection, once one is free.
     pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, Fault> {
-        match self.pool.acquire().await {
+        self.of(&self.pool).await
+    }
+
+    async fn of(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, Fault> {
+        match pool.acquire().await {
             Err(sqlx::Error::PoolTimedOut) => Err(self.why_none().await),
             acquired => Ok(acquired?),
         }
@@ -143,10 +155,10 @@ impl Server {
     /// Why there was no connection in time: the pool only says that there was none,
     /// and hides that the server refuses them.
     async fn why_none(&self) -> Fault {
-        match tokio::time::timeout(PROBE, PgConnection::connect_with(&self.pool.connect_options())).await {
-            Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
-            Ok(Err(error)) => Fault::Unreached(error),
-            Err(_) => Fault::Silent(PATIENCE + PROBE),
+        match self.unreached.why(PROBE, PgConnection::connect_with(&self.pool.connect_options())).await {
+            WhyNone::InUse => sqlx::Error::PoolTimedOut.into(),
+            WhyNone::Refused(why) => Fault::Unreached(why),
+            WhyNone::Silent => Fault::Silent(PATIENCE + PROBE),
         }
     }
 

@@ -23,13 +23,13 @@ fn checkpoint_pages() -> u32 {
     CHECKPOINT_PAGES.min(most)
 }
 
-/// Whether new tasks would take the room that is needed to end those that are
-/// queued: the file may not become larger (`ulimit -f`).
-pub(super) fn is_at_limit(conn: &Connection) -> bool {
-    let Some(most) = limits::file_size() else { return false };
+/// How large the file may become (`ulimit -f`), where new tasks would take the
+/// room that is needed to end those that are queued.
+pub(super) fn limit_reached(conn: &Connection) -> Option<u64> {
+    let most = limits::file_size()?;
     let pages = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap_or(0);
     let used = u64::try_from(pages("page_count") - pages("freelist_count")).unwrap_or(0);
-    used * PAGE > for_new_tasks(most)
+    (used * PAGE > for_new_tasks(most)).then_some(most)
 }
 
 /// Bytes of a page.

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::errno;
 use super::place::Place;
 use crate::disk;
+use crate::limits;
 use crate::store::StoreError;
 
 /// Why a command was not applied, before anybody knows which file it was.
@@ -98,6 +99,7 @@ impl Fault {
         };
         let path = about.display();
         match error.sqlite_error_code() {
+            _ if self.errno() == Some(Errno::FBIG) => at_limit(about, limits::file_size().unwrap_or(u64::MAX)),
             _ if self.is_full(about) => full(about),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(format!(
                 "{path}: another process holds its write lock; end what keeps a transaction open there"
@@ -164,14 +166,16 @@ fn disk_failed(path: &Path, deed: &str, errno: Option<Errno>) -> StoreError {
 /// The disk of the database at `path` is full.
 pub(super) fn full(path: &Path) -> StoreError {
     if let Some(most) = Place::largest(path) {
-        return StoreError::Full(format!(
-            "{}: it and its log may not become larger than {most} bytes each (ulimit -f of this process); raise that \
-             and start the host again",
-            path.display()
-        ));
+        return at_limit(path, most);
     }
+    StoreError::Full(format!("{}: the disk or its quota is full; free space there", path.display()))
+}
+
+/// The database at `path`, or its log, may become no larger.
+pub(super) fn at_limit(path: &Path, most: u64) -> StoreError {
     StoreError::Full(format!(
-        "{}: the disk or its quota is full; free space there, sweepd goes on by itself",
+        "{}: it and its log may not become larger than {most} bytes each (ulimit -f of this process); raise that and \
+         start the host again",
         path.display()
     ))
 }
@@ -183,11 +187,6 @@ pub(super) fn full_from_the_start(path: &Path) -> StoreError {
         "{}: the disk or its quota is full, and nothing is kept there for that; free 8 MiB there, then start this again",
         path.display()
     ))
-}
-
-/// The disk of the database at `path` is full.
-pub(super) fn full(path: &Path) -> StoreError {
-    StoreError::Full(format!("{}: the disk or its quota is full; free space there", path.display()))
 }
 
 #[cfg(test)]

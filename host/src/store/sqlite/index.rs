@@ -29,7 +29,8 @@ const FRAME_HEAD: u64 = 24;
 /// descriptor of the index lets go of all locks that this process has on it.
 #[derive(Debug)]
 pub(super) struct Index {
-    index: File,
+    /// The index.
+    shm: File,
     log: File,
     /// The longest that the index was.
     seen: AtomicU64,
@@ -91,13 +92,13 @@ impl Index {
         let index = OpenOptions::new().read(true).write(true).open(index)?;
         let seen = AtomicU64::new(index.metadata()?.len());
         let log = OpenOptions::new().read(true).write(true).open(log)?;
-        Ok(Self { index, log, seen, database: AtomicU64::new(0) })
+        Ok(Self { shm: index, log, seen, database: AtomicU64::new(0) })
     }
 
     /// Whether a transaction may begin.
     pub(super) fn check(&self) -> Result<(), Cut> {
         // An error is none of ours to judge: SQLite meets the same.
-        let Ok(index) = self.index.metadata() else { return Ok(()) };
+        let Ok(index) = self.shm.metadata() else { return Ok(()) };
         if self.seen.fetch_max(index.len(), Ordering::Relaxed) > index.len() {
             return Err(Cut::Index);
         }
@@ -131,8 +132,8 @@ impl Index {
     /// Makes the index as long as it was, and empty: SQLite makes it anew from the
     /// log. Only while no transaction is under way.
     pub(super) fn make_anew(&self) -> io::Result<()> {
-        self.index.set_len(self.seen.load(Ordering::Relaxed))?;
-        self.index.write_all_at(&[0; HEAD], 0)
+        self.shm.set_len(self.seen.load(Ordering::Relaxed))?;
+        self.shm.write_all_at(&[0; HEAD], 0)
     }
 
     /// Makes the log empty, of which the database has everything. Only while no
@@ -144,7 +145,7 @@ impl Index {
 
     fn said(&self) -> Option<Said> {
         let mut head = [0; HEAD];
-        self.index.read_exact_at(&mut head, 0).ok()?;
+        self.shm.read_exact_at(&mut head, 0).ok()?;
         let word = |at: usize| u32::from_ne_bytes(head[at..][..4].try_into().expect("four bytes"));
         let short = u16::from_ne_bytes(head[14..16].try_into().expect("two bytes"));
         // 65,536 does not fit, and is told as 1.
@@ -160,6 +161,11 @@ mod tests {
 
     use super::*;
     use crate::store::sqlite::place::with_suffix;
+
+    fn insert(conn: &Connection) {
+        // Put together, as it is none of the store's statements.
+        conn.execute_batch(&format!("INSERT INTO {} VALUES (1)", "t")).unwrap();
+    }
 
     #[test]
     fn what_sqlite_writes_is_understood() {
@@ -188,17 +194,17 @@ mod tests {
         index.log.set_len(log - 1).unwrap();
         assert_eq!(index.check(), Err(Cut::Log { lost: 0 }));
         index.empty_log().unwrap();
-        conn.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        insert(&conn);
         assert_eq!(index.check(), Ok(()));
-        let length = index.index.metadata().unwrap().len();
+        let length = index.shm.metadata().unwrap().len();
         for cut in [0, length - 1] {
-            index.index.set_len(cut).unwrap();
+            index.shm.set_len(cut).unwrap();
             assert_eq!(index.check(), Err(Cut::Index));
             index.make_anew().unwrap();
-            conn.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+            insert(&conn);
             assert_eq!(index.check(), Ok(()));
         }
-        let count = conn.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+        let count = conn.query_row(&format!("SELECT {} FROM t", "count(*)"), [], |row| row.get::<_, i64>(0));
         assert_eq!(count, Ok(4));
         std::fs::remove_file(with_suffix(&path, "-shm")).unwrap();
         assert_eq!(index.check(), Err(Cut::IndexGone));

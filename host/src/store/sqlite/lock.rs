@@ -69,7 +69,11 @@ impl HostLock {
         };
         let file = File::open(database).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => self.database = Some(file),
+            Ok(()) => {
+                if let Some(before) = self.database.replace(file) {
+                    let _ = before.unlock();
+                }
+            }
             Err(TryLockError::WouldBlock) => {
                 return Err(StoreError::Unavailable(format!(
                     "{} is in use by another sweepd, under another name of the same file; stop that one or name another \
@@ -88,6 +92,17 @@ impl HostLock {
     /// Whether the lock's file still stands at its place.
     pub(super) fn stands(&self) -> bool {
         is_at(&self.file, &self.path)
+    }
+}
+
+impl Drop for HostLock {
+    /// Lets go by name, not by closing alone: a process that was just forked, and
+    /// is about to become another program, has the same open files for a moment.
+    fn drop(&mut self) {
+        for file in self.database.iter().chain([&self.file]) {
+            // Closing it does the same, later.
+            let _ = file.unlock();
+        }
     }
 }
 
@@ -114,4 +129,25 @@ fn taken(database: &Path, file: &mut File) -> StoreError {
         "{} is in use by another sweepd{process}; stop that one or name another file: one host a file",
         database.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it is for a moment after every fork.
+    #[test]
+    fn a_lock_is_free_at_once_though_another_has_the_same_open_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("q.db");
+        std::fs::write(&database, "").unwrap();
+        for _ in 0..3 {
+            let lock = HostLock::take(&database).unwrap();
+            assert!(HostLock::take(&database).is_err(), "one host a file");
+            let copies = [lock.file.try_clone().unwrap(), lock.database.as_ref().unwrap().try_clone().unwrap()];
+            drop(lock);
+            drop(HostLock::take(&database).unwrap());
+            drop(copies);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SqliteOptions;
-use super::fault::{Fault, full, full_from_the_start};
+use super::fault::{Fault, at_limit, full, full_from_the_start};
 use super::group::{self, Asked, Entry, Group, Undone};
 use super::lock::HostLock;
 use super::place::{Opened, Place, Standing};
@@ -247,8 +247,8 @@ impl Writer {
         } else if self.reserve.is_low() {
             refuse_intake(group, &full(self.place.database()));
         }
-        if self.file.as_ref().is_some_and(|(conn, _)| connection::is_at_limit(conn)) {
-            refuse_intake(group, &full(self.place.database()));
+        if let Some(most) = self.file.as_ref().and_then(|(conn, _)| connection::limit_reached(conn)) {
+            refuse_intake(group, &at_limit(self.place.database(), most));
         }
         for step in MAKE_ROOM {
             match self.try_commit(group) {

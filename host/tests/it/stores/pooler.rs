@@ -29,7 +29,7 @@ struct Pooler {
 
 impl Pooler {
     /// In this mode, with these lines more.
-    fn start(harness: &PostgresHarness, mode: &str, more: &str) -> Self {
+    fn start(harness: &PostgresHarness, mode: &str, lines: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("pooler-").tempdir_in("/tmp").expect("a folder");
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = free.local_addr().expect("an address").port();
@@ -43,7 +43,7 @@ impl Pooler {
         let text = format!(
             "[databases]\n* = host={host} port={server_port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nauth_type = trust\nauth_file = {}\npool_mode = {mode}\nunix_socket_dir =\n\
-             logfile = {}\n{more}",
+             logfile = {}\n{lines}",
             users.display(),
             log.display()
         );

@@ -48,9 +48,9 @@ pub(super) async fn a_time_is_scanned_until_its_scan_ended(mut desk: Desk<impl S
     // The node is lost with it: another one tries.
     let lost = desk.node;
     desk.crash().await;
-    assert_eq!(desk.end_scan(lost, first).await, ScanEnded::Fenced, "what it found may not be stored");
     assert_eq!(desk.end_scan(desk.node, first).await, ScanEnded::Fenced, "it does not hold the scan");
     assert_eq!(desk.take_scan(desk.node, Some(first)).await, ScanLease::Taken);
+    assert_eq!(desk.end_scan(lost, first).await, ScanEnded::Fenced, "another one holds it by now");
     assert_eq!(desk.end_scan(desk.node, first).await, ScanEnded::Recorded);
     assert_eq!(desk.end_scan(desk.node, first).await, ScanEnded::Recorded, "asked again, it answers the same");
     assert_eq!(desk.take_scan(desk.node, Some(first)).await, ScanLease::Past);

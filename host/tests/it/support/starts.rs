@@ -67,8 +67,11 @@ impl Site {
         host
     }
 
+    /// With a log of JSON, unless a test asks for another.
     fn run_command(&self) -> Command {
-        self.command(&["run", "--log-format", "json"])
+        let mut command = self.command(&["run"]);
+        command.env("SWEEPD_LOG_FORMAT", "json");
+        command
     }
 
     fn open_log(&self) -> File {

@@ -1,6 +1,7 @@
 //! Breaks nodes, connections and the database server at random, and puts
 //! everything right again.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,8 +36,14 @@ pub(super) struct Cluster {
     troubled: Vec<(usize, Instant, Remedy)>,
     /// When the server may be written again.
     read_only_until: Option<Instant>,
-    troubles: u64,
+    /// How often each kind of trouble came.
+    troubles: Troubles,
+    /// What is done next: each kind of trouble once, then whatever is chosen.
+    next: Vec<Blow>,
 }
+
+/// How often a node was in each kind of trouble, or the server read only.
+pub(super) type Troubles = BTreeMap<String, u64>;
 
 /// When a node goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +68,20 @@ enum Blow {
     /// As in a failover that is not over: all sessions end, and new ones only read.
     ReadOnly,
     Trouble(Trouble),
+}
+
+impl Blow {
+    /// Whether it leaves the node or the server up, and in trouble.
+    fn is_trouble(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Trouble(_))
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Trouble(trouble) => format!("{trouble:?}"),
+            blow => format!("{blow:?}"),
+        }
+    }
 }
 
 /// How often each is chosen, among how many. One file has a node alone: while
@@ -112,23 +133,39 @@ impl Cluster {
         let nodes: Vec<_> = names[..count].iter().map(|name| Node::new(name, ground, url.as_deref(), mutant)).collect();
         let plans = nodes.iter().map(|_| Plan::Up).collect();
         let watch = Watch::over(Tail::of(ground.trace.path()));
-        let troubled = Vec::new();
-        Self { nodes, plans, server, server_back: None, watch, troubled, read_only_until: None, troubles: 0 }
+        let blows = if server.is_some() { BLOWS_TO_ALL } else { BLOWS_TO_ONE };
+        // What a mutant is caught by is not put off.
+        let next = blows.iter().map(|(blow, _)| *blow).filter(|blow| mutant.is_none() && blow.is_trouble()).collect();
+        let counts = blows.iter().filter(|(blow, _)| blow.is_trouble()).map(|(blow, _)| (blow.name(), 0)).collect();
+        Self {
+            nodes,
+            plans,
+            server,
+            server_back: None,
+            watch,
+            troubled: Vec::new(),
+            read_only_until: None,
+            troubles: counts,
+            next,
+        }
     }
 
     /// Breaks things until `end`.
     pub(super) fn torment(&mut self, random: &mut Rng, trace: &Trace, end: Instant) {
         let blows = if self.server.is_some() { BLOWS_TO_ALL } else { BLOWS_TO_ONE };
-        let (mut last, mut spared, mut next) = (Instant::now(), Duration::ZERO, None);
+        let (mut last, mut spared) = (Instant::now(), Duration::ZERO);
         while Instant::now() < end {
             self.tend(trace, Instant::now());
             if self.nodes.iter().all(|node| node.address().lock().expect("nobody panics with it").is_none()) {
                 // A node that is killed while it starts shows nothing new.
                 last = Instant::now();
             }
-            let blow = *next.get_or_insert_with(|| choice(random, blows));
-            if last.elapsed() >= spared && self.strike(blow, random, trace) {
-                (last, spared, next) = (Instant::now(), Duration::from_millis(random.u64(50..800)), None);
+            if self.next.is_empty() {
+                self.next.push(choice(random, blows));
+            }
+            if last.elapsed() >= spared && self.strike(self.next[0], random, trace) {
+                self.next.remove(0);
+                (last, spared) = (Instant::now(), Duration::from_millis(random.u64(50..800)));
             }
             thread::sleep(TICK);
         }
@@ -180,13 +217,13 @@ impl Cluster {
                 proxy.cut_all();
                 trace.say("server ReadOnly\n");
                 self.read_only_until = Some(now + Duration::from_millis(random.u64(200..1_500)));
-                self.troubles += 1;
+                *self.troubles.entry(blow.name()).or_default() += 1;
             }
             (Blow::Trouble(trouble), _) if self.plans[one] == Plan::Up && !is_in => {
                 let Some(remedy) = self.nodes[one].trouble(trouble, random) else { return false };
                 trace.say(&format!("trouble {trouble:?} {pid}\n"));
                 self.troubled.push((one, now + trouble.lasts(random), remedy));
-                self.troubles += 1;
+                *self.troubles.entry(blow.name()).or_default() += 1;
             }
             (Blow::StopServer, Some((server, _))) if self.server_back.is_none() => {
                 let how = if random.bool() { Stop::Kill } else { Stop::Orderly };
@@ -215,7 +252,7 @@ impl Cluster {
         let is_due = |until: Instant| now.is_none_or(|now| until <= now);
         for (node, _, remedy) in self.troubled.extract_if(.., |(_, until, _)| is_due(*until)) {
             trace.say("over\n");
-            self.nodes[node].remedy(remedy);
+            self.nodes[node].remedy(&remedy);
         }
         if let Some((server, _)) = &self.server
             && self.read_only_until.is_some_and(is_due)
@@ -298,9 +335,9 @@ impl Cluster {
         }
     }
 
-    /// How often a node was in trouble, or the server read only.
-    pub(super) fn troubles(&self) -> u64 {
-        self.troubles
+    /// How often each kind of trouble came; a kind that never did is there with 0.
+    pub(super) fn troubles(&self) -> &Troubles {
+        &self.troubles
     }
 
     /// How many connections to the database were cut.

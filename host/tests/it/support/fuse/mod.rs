@@ -62,6 +62,9 @@ pub(crate) enum When {
     After(Errno),
     /// It is done, and from then on that is answered to whatever is asked about it.
     AndGone(Errno),
+    /// Nothing is done, this is answered, and from then on to whatever lists or removes
+    /// anything: the disk is dead.
+    AndBroken(Errno),
     /// It is done so much later.
     Late(Duration),
     /// It is not answered until [`Faulty::heal`].

@@ -120,6 +120,12 @@ impl Server {
                 }
                 shared.answer(unique, done.and(Err(error)));
             }
+            Some(When::AndBroken(error)) => {
+                for op in [Op::List, Op::Unlink] {
+                    shared.faults.add(Fault { op, path: String::new(), when: When::Before(error) });
+                }
+                shared.answer(unique, Err(error));
+            }
             Some(when @ (When::Late(_) | When::Never)) => {
                 let shared = Arc::clone(shared);
                 std::thread::spawn(move || {
