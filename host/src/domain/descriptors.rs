@@ -47,7 +47,7 @@ const OF_MOUNT: u64 = 16;
 /// What a call of a guest opens besides what the guest holds: the way to a file,
 /// a listing that looks ahead.
 const OF_CALL: u64 = 8;
-/// The walk of the SDK holds 24 folders, beside mounts and a file.
+/// The walk of the SDK holds 10 folders, beside mounts and what else a policy opens.
 const LEAST_OF_GUEST: u64 = 32;
 /// Guests of a job that are at work at the least: one that decides, one that acts.
 const LEAST_GUESTS: u64 = 2;

@@ -7,8 +7,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::status::SlotStatus;
-
 /// Why a host would not serve requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +91,17 @@ pub struct JobNotReady {
     pub why: CannotWork,
 }
 
+/// Whether a plugin serves a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PluginFacts<'a> {
+    /// One does.
+    Serves,
+    /// None does yet: it is being compiled.
+    Compiling,
+    /// None does, and why, where that is known.
+    Missing(Option<&'a str>),
+}
+
 /// What is known of a job at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct JobFacts<'a> {
@@ -100,8 +109,8 @@ pub struct JobFacts<'a> {
     pub elsewhere: Option<&'a str>,
     /// Why it is paused.
     pub paused: Option<&'a str>,
-    /// What serves, or why nothing does.
-    pub slot: &'a SlotStatus,
+    /// Whether its plugin serves.
+    pub plugin: PluginFacts<'a>,
     /// Which mount it waits for, and why.
     pub waiting: Option<&'a str>,
     /// What the machine lacked when a guest of its plugin was to be started last.
@@ -124,12 +133,12 @@ impl JobFacts<'_> {
         if let Some(reason) = self.paused {
             return because(JobReason::Paused, reason);
         }
-        if self.slot.generation.is_none() {
-            if self.slot.compiling.is_some() {
-                return because(JobReason::Compiling, "its plugin is being compiled");
+        match self.plugin {
+            PluginFacts::Serves => {}
+            PluginFacts::Compiling => return because(JobReason::Compiling, "its plugin is being compiled"),
+            PluginFacts::Missing(why) => {
+                return because(JobReason::NoPlugin, why.unwrap_or("its plugin is being loaded"));
             }
-            let why = self.slot.error.as_ref().map_or("its plugin is being loaded", |error| &error.message);
-            return because(JobReason::NoPlugin, why);
         }
         let lack = self.lack.map(|why| format!("no guest can be started: {why}"));
         let last = [
@@ -145,7 +154,7 @@ impl JobFacts<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::digest::Digest;
-    use super::super::status::{CompilingStatus, Event, GenerationStatus};
+    use super::super::status::{CompilingStatus, Event, GenerationStatus, SlotStatus};
     use super::super::time::Timestamp;
     use super::*;
 
@@ -168,7 +177,7 @@ mod tests {
         let fine = JobFacts {
             elsewhere: None,
             paused: None,
-            slot: &serving,
+            plugin: serving.plugin(),
             waiting: None,
             lack: None,
             hindered: None,
@@ -181,12 +190,16 @@ mod tests {
         let since = CompilingStatus { since: Timestamp(1), digest: Digest::of(b"") };
         let compiling = SlotStatus { compiling: Some(since.clone()), ..refused.clone() };
         let swapping = SlotStatus { compiling: Some(since), ..slot(true) };
-        assert_eq!(fine.cannot_work(), JobFacts { slot: &swapping, ..fine }.cannot_work(), "an earlier one serves");
+        assert_eq!(
+            fine.cannot_work(),
+            JobFacts { plugin: swapping.plugin(), ..fine }.cannot_work(),
+            "an earlier one serves"
+        );
         let failing = JobFacts { failing: why, ..fine };
         let hindered = JobFacts { hindered: why, ..failing };
         let waiting = JobFacts { waiting: why, ..hindered };
         let lacking = JobFacts { lack: why, ..waiting };
-        let without = JobFacts { slot: &refused, ..lacking };
+        let without = JobFacts { plugin: refused.plugin(), ..lacking };
         let paused = JobFacts { paused: why, ..without };
         for (facts, reason) in [
             (failing, JobReason::Failing),
@@ -199,8 +212,8 @@ mod tests {
         }
         assert_eq!(told(lacking), Some((JobReason::NoGuest, "no guest can be started: why".to_owned())));
         let reason_of = |facts: JobFacts<'_>| told(facts).map(|(reason, _)| reason);
-        assert_eq!(reason_of(JobFacts { slot: &empty, ..fine }), Some(JobReason::NoPlugin));
-        assert_eq!(reason_of(JobFacts { slot: &compiling, ..fine }), Some(JobReason::Compiling));
+        assert_eq!(reason_of(JobFacts { plugin: empty.plugin(), ..fine }), Some(JobReason::NoPlugin));
+        assert_eq!(reason_of(JobFacts { plugin: compiling.plugin(), ..fine }), Some(JobReason::Compiling));
         assert_eq!(reason_of(JobFacts { elsewhere: why, ..paused }), Some(JobReason::Elsewhere));
     }
 

@@ -10,7 +10,7 @@ use super::clock::{Jump, Way};
 use super::digest::Digest;
 use super::node::NodeView;
 use super::plugin_history::{Listed, SetAside};
-use super::readiness::CannotWork;
+use super::readiness::{CannotWork, PluginFacts};
 use super::time::Timestamp;
 use super::wall::WallStatus;
 
@@ -254,6 +254,18 @@ pub struct SlotStatus {
     pub set_aside: Option<SetAsideStatus>,
     /// Swaps since the host began, the first load included.
     pub swaps: u64,
+}
+
+impl SlotStatus {
+    /// Whether a plugin serves. An earlier one does while a newer one is compiled.
+    #[must_use]
+    pub fn plugin(&self) -> PluginFacts<'_> {
+        match (&self.generation, &self.compiling, &self.error) {
+            (Some(_), ..) => PluginFacts::Serves,
+            (None, Some(_), _) => PluginFacts::Compiling,
+            (None, None, error) => PluginFacts::Missing(error.as_ref().map(|error| error.message.as_str())),
+        }
+    }
 }
 
 /// A component that is being compiled.

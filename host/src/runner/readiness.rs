@@ -131,10 +131,11 @@ fn cannot_work(seat: &Seat, unwritable: Option<&str>) -> Option<CannotWork> {
     let lack = job.slot.current().and_then(|generation| generation.lack());
     let labels: Vec<_> = job.spec.labels.iter().map(ToString::to_string).collect();
     let labels = labels.join(", ");
+    let slot = job.slot.status();
     JobFacts {
         elsewhere: seat.control.is_none().then_some(labels.as_str()),
         paused: view.paused.as_deref(),
-        slot: &job.slot.status(),
+        plugin: slot.plugin(),
         waiting: view.waiting.as_deref(),
         lack: lack.as_deref(),
         hindered: view.hindered.as_deref().or(unwritable),

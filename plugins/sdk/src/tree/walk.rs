@@ -33,8 +33,8 @@ const REMEMBERED: usize = 4096;
 /// once more.
 const MOST_KNOWN: usize = 65_536;
 
-/// So many folders are held open, and of them the last few without a gap: a guest
-/// has 16 descriptors at least.
+/// So many folders are held open, and of them the last few without a gap: few, of
+/// the descriptors that `job.limits.descriptors` leaves a guest.
 const MOST_OPEN: usize = 10;
 const LAST: usize = 4;
 
